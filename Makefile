@@ -1,0 +1,73 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOWEST := .venv-lowest
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-lowest test-distributed test-all check format bench mutate policy build clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing trl-archer into $(VENV) (once) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt torch
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the test tools ..."
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(LOWEST)/.installed: pyproject.toml constraints.txt constraints-lowest.txt
+	@echo "Installing the lowest supported versions into $(LOWEST) (once) ..."
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/pip install $(PIP_FLAGS) --constraint constraints.txt torch
+	@$(LOWEST)/bin/pip install $(PIP_FLAGS) --constraint constraints-lowest.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed-dev ## Make .venv with the package and the test tools, at pinned versions
+
+demo: $(VENV)/.installed ## Train Archer on the embedded playground, offline, minutes on a CPU
+	@$(BIN)/trl-archer demo $(ARGS)
+
+test: setup ## Run the tests, offline, on the installed TRL
+	@$(BIN)/pytest -n 2 -m "not distributed" $(ARGS)
+
+test-lowest: $(LOWEST)/.installed ## Run the same tests on the lowest versions that we declare
+	@$(LOWEST)/bin/pytest -n 2 -m "not distributed" $(ARGS)
+
+test-distributed: setup ## Run the tests that start several processes
+	@$(BIN)/pytest -m distributed $(ARGS)
+
+test-all: check test test-lowest test-distributed mutate ## Run everything that has to pass
+
+check: setup ## Check format, lint and types; never writes
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: setup ## Format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## Measure compute_loss beside TRL's, write benchmarks/results/ and the tables made from it
+	@$(BIN)/python -m benchmarks.compute_loss
+
+mutate: setup ## Break the objective on purpose; every mutant must be killed by the tests
+	@$(BIN)/python -m tests.mutate
+
+policy: setup ## Train the playground's warm-started policy again from nothing
+	@$(BIN)/python -m trl_archer.playground.warm_start --output runs/warm_start_policy
+
+build: setup ## Build wheel and sdist into dist/
+	@$(BIN)/pip install $(PIP_FLAGS) build
+	@$(BIN)/python -m build
+
+clean: ## Remove environments and caches
+	rm -rf $(VENV) $(LOWEST) dist build .pytest_cache .mypy_cache .ruff_cache

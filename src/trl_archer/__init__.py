@@ -1,0 +1,24 @@
+"""Archer, dual-token constraints for RLVR (arXiv 2507.15778), as a drop-in for TRL's GRPO trainer."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import ArcherGRPOConfig as ArcherGRPOConfig
+    from .trainer import ArcherGRPOTrainer as ArcherGRPOTrainer
+
+__version__ = "0.1.0"
+
+# Public name -> module. Loaded on first use, so that `import trl_archer` is quick and does not import torch.
+_PUBLIC = {"ArcherGRPOConfig": "config", "ArcherGRPOTrainer": "trainer"}
+__all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,191 @@
+"""Configuration of the Archer trainer."""
+
+import math
+from dataclasses import dataclass, field, fields
+
+from trl import GRPOConfig
+
+from .options import LOSS_TYPES, REJECTED
+
+
+@dataclass
+class ArcherGRPOConfig(GRPOConfig):
+    r"""
+    Configuration class for the [`ArcherGRPOTrainer`].
+
+    It has every parameter of [`~trl.GRPOConfig`]. The inherited clip range and KL weight act on *knowledge* tokens
+    (low entropy); the fields below add those of *reasoning* tokens (high entropy) and the split between the two. All
+    defaults are those of Wang et al. 2025 (arXiv 2507.15778).
+
+    On-policy, every ratio is exactly 1 and no clip range can act. The paper updates three times per rollout: set
+    `num_iterations > 1`, or `steps_per_generation` above `gradient_accumulation_steps`.
+
+    Parameters:
+        > Parameters that control the split
+
+        entropy_quantile (`float`, *optional*, defaults to `0.8`):
+            Quantile, in (0, 1), of each response's own token entropies above which a token is reasoning. The paper's
+            rho (Eq. 2), 0.8; its ablation has 0.7 close behind and 0.9 behind that.
+        gate_width (`float`, *optional*, defaults to `0.0`):
+            Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper's split is the step,
+            0.0; it names a continuous gate as future work.
+
+        > Parameters that control the constraints
+
+        epsilon (`float`, *optional*, defaults to `0.2`):
+            Lower clip distance of knowledge tokens, in ratio units, in [0, 1). The paper's eps_k (Eq. 3), 0.2.
+        epsilon_high (`float`, *optional*):
+            Upper clip distance of knowledge tokens. `None` means `epsilon`, as in the paper.
+        epsilon_reasoning (`float`, *optional*, defaults to `0.5`):
+            Lower clip distance of reasoning tokens, in [0, 1). The paper's eps_r (Eq. 3), 0.5.
+        epsilon_reasoning_high (`float`, *optional*):
+            Upper clip distance of reasoning tokens. `None` means `epsilon_reasoning`, as in the paper.
+        beta (`float`, *optional*, defaults to `0.001`):
+            KL weight of knowledge tokens. The paper's beta_k (Eq. 4), 0.001. Nonzero loads the reference model.
+        beta_reasoning (`float`, *optional*, defaults to `0.0`):
+            KL weight of reasoning tokens. The paper's beta_r (Eq. 4), 0.0.
+        use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
+            Whether to multiply the KL estimate by the ratio. The paper does not.
+
+        > Parameters that control the batch
+
+        mask_zero_std_groups (`bool`, *optional*, defaults to `True`):
+            Whether completions of a group whose rewards are all equal leave the loss, its normaliser and the token
+            metrics, as in the paper's reference code. Groups of a single completion, which only evaluation can have,
+            stay.
+
+    > [!NOTE]
+    > These parameters have default values different from [`~trl.GRPOConfig`]:
+    > - `beta`: Defaults to `0.001` instead of `0.0`.
+    > - `use_bias_correction_kl`: Defaults to `False` instead of `True`.
+
+    Raises:
+        ValueError: If a value is out of its range or a combination cannot be honoured; the message names the field,
+            its value and the way out.
+    """
+
+    entropy_quantile: float = field(
+        default=0.8,
+        metadata={
+            "help": "Quantile, in (0, 1), of each response's own token entropies above which a token is reasoning. "
+            "The paper's rho, 0.8."
+        },
+    )
+    gate_width: float = field(
+        default=0.0,
+        metadata={
+            "help": "Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper's split is "
+            "the step, 0.0."
+        },
+    )
+    epsilon: float = field(
+        default=0.2,
+        metadata={"help": "Lower clip distance of knowledge tokens, in [0, 1). The paper's eps_k, 0.2."},
+    )
+    epsilon_high: float | None = field(
+        default=None,
+        metadata={"help": "Upper clip distance of knowledge tokens. `None` means `epsilon`, as in the paper."},
+    )
+    epsilon_reasoning: float = field(
+        default=0.5,
+        metadata={"help": "Lower clip distance of reasoning tokens, in [0, 1). The paper's eps_r, 0.5."},
+    )
+    epsilon_reasoning_high: float | None = field(
+        default=None,
+        metadata={"help": "Upper clip distance of reasoning tokens. `None` means `epsilon_reasoning`."},
+    )
+    beta: float = field(
+        default=0.001,
+        metadata={
+            "help": "KL weight of knowledge tokens. The paper's beta_k, 0.001. Nonzero loads the reference model."
+        },
+    )
+    beta_reasoning: float = field(
+        default=0.0,
+        metadata={"help": "KL weight of reasoning tokens. The paper's beta_r, 0.0."},
+    )
+    use_bias_correction_kl: bool = field(
+        default=False,
+        metadata={"help": "Whether to multiply the KL estimate by the ratio. The paper does not."},
+    )
+    mask_zero_std_groups: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether completions of a group whose rewards are all equal leave the loss, its normaliser and "
+            "the token metrics, as in the paper's reference code."
+        },
+    )
+
+    def __post_init__(self):
+        self._check_ranges()
+        self._check_combinations()
+        super().__post_init__()
+
+    @property
+    def strictly_on_policy(self) -> bool:
+        """Whether every update sees fresh samples only, so that all ratios are 1 and no clip range can act."""
+        return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
+
+    def _check_ranges(self) -> None:
+        _check_number("entropy_quantile", self.entropy_quantile)
+        if not 0 < self.entropy_quantile < 1:
+            raise ValueError(
+                f"entropy_quantile={self.entropy_quantile} is not inside (0, 1). Use the paper's 0.8 for 20 % "
+                "reasoning tokens; for one constraint on all tokens set the values of both roles equal instead."
+            )
+        _check_number("gate_width", self.gate_width)
+        if not 0 <= self.gate_width <= 1:
+            raise ValueError(
+                f"gate_width={self.gate_width} is outside [0, 1]. Use 0.0 for the paper's step, up to 1.0 for a ramp "
+                "over all ranks."
+            )
+        for name in ("beta", "beta_reasoning", "epsilon", "epsilon_reasoning"):
+            _check_not_negative(name, getattr(self, name))
+        for name in ("epsilon_high", "epsilon_reasoning_high", "delta"):
+            if getattr(self, name) is not None:
+                _check_not_negative(name, getattr(self, name))
+        for name in ("epsilon", "epsilon_reasoning"):
+            if getattr(self, name) >= 1:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not below 1: a ratio is positive, so the lower bound 1 - {name} "
+                    f"could never act. Keep {name} below 1 and set {name}_high for a wide upper bound."
+                )
+
+    def _check_combinations(self) -> None:
+        if self.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"loss_type={self.loss_type!r} has no clip range per token. Use one of {', '.join(LOSS_TYPES)}; the "
+                "paper's is 'dapo'."
+            )
+        defaults = {f.name: f.default for f in fields(GRPOConfig)}
+        for name, reason in REJECTED.items():
+            value = getattr(self, name)
+            if value != defaults[name]:
+                raise ValueError(
+                    f"{name}={value!r} is not supported by Archer. {reason} Leave it at {defaults[name]!r}."
+                )
+        if self.beta == 0 and self.beta_reasoning != 0:
+            raise ValueError(
+                f"beta_reasoning={self.beta_reasoning} needs a reference model, which beta=0.0 does not load. Set beta "
+                "to a small positive value, such as 1e-6, or beta_reasoning to 0.0."
+            )
+        widest = max(
+            self.epsilon if self.epsilon_high is None else self.epsilon_high,
+            self.epsilon_reasoning if self.epsilon_reasoning_high is None else self.epsilon_reasoning_high,
+        )
+        if self.delta is not None and self.delta <= 1 + widest:
+            raise ValueError(
+                f"delta={self.delta} does not lie above the widest clip range, which ends at {1 + widest}, and would "
+                "narrow it. Use a larger delta (the paper's reference code has 10) or None."
+            )
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} is not a finite number.")
+
+
+def _check_not_negative(name: str, value: object) -> None:
+    _check_number(name, value)
+    if value < 0:  # type: ignore[operator]
+        raise ValueError(f"{name}={value} is negative. Use 0.0 to switch it off, or a positive number.")

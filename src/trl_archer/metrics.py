@@ -1,0 +1,140 @@
+"""Statistics of a training step, by role and over all ranks.
+
+Token statistics are sums, so that micro-batches and ranks of unequal size add up exactly: each micro-batch gives one
+vector, all ranks exchange it in one collective, and means are formed once, when they are logged.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .objective import ArcherTokenLoss
+
+# Order of the vector. Sums over tokens come first, then sums over responses, then extremes.
+_TOKEN_SUMS = ("tokens", "entropy", "kl", "clipped_low", "clipped_high")
+_SUMS = (
+    *(f"{name}/{role}" for role in ("reasoning", "knowledge") for name in _TOKEN_SUMS),
+    *("responses", "threshold", "mean_entropy", "mean_entropy_squared", "aux_loss", "micro_batches"),
+)
+
+
+def token_statistics(
+    pieces: ArcherTokenLoss, entropies: Tensor, mask: Tensor, aux_loss: Tensor | None = None
+) -> Tensor:
+    """
+    Sums and extremes of one micro-batch on one rank.
+
+    Args:
+        pieces ([`ArcherTokenLoss`]): Per-token pieces of the loss.
+        entropies (`Tensor` of shape `(B, T)`): Token entropies in nats.
+        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
+        aux_loss (`Tensor`, *optional*): Load-balancing loss of a mixture-of-experts model.
+
+    Returns:
+        `Tensor` of shape `(K,)`: float32, to be gathered and handed to [`summarise`]. With a graded gate each token
+        counts for both roles, by its weight.
+    """
+    mask = mask.bool()
+    entropies = torch.where(mask, entropies.detach().float(), 0.0)
+    low, high = pieces.clipped_low.float(), pieces.clipped_high.float()
+    tokens, reasoning = mask.float(), pieces.gate.float()
+    columns = (tokens, entropies, pieces.kl.float(), low, high)
+    by_token = [(weight * x).sum() for weight in (reasoning, tokens - reasoning) for x in columns]
+
+    lengths = mask.sum(dim=1)
+    present = lengths > 0
+    per_response = lengths.clamp(min=1)
+    mean_entropy = entropies.sum(dim=1) / per_response
+    zero = torch.zeros((), device=mask.device)
+    by_response = [present.sum(), pieces.entropy_threshold.sum(), mean_entropy.sum(), mean_entropy.square().sum()]
+    low_share = torch.where(present, low.sum(dim=1) / per_response, torch.inf)
+    high_share = torch.where(present, high.sum(dim=1) / per_response, -torch.inf)
+    aux = zero if aux_loss is None else aux_loss.detach()
+    return torch.stack([x.float() for x in (*by_token, *by_response, aux, zero + 1, low_share.min(), high_share.max())])
+
+
+def summarise(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) -> dict[str, float]:
+    """
+    Means over all tokens, responses or micro-batches of a logging window.
+
+    Args:
+        statistics (`Sequence` of `Tensor` of shape `(world * K,)`): What [`token_statistics`] gave on each rank.
+        with_kl (`bool`): Whether there is a reference model.
+        with_aux_loss (`bool`): Whether there is a load-balancing loss.
+
+    Returns:
+        `dict[str, float]`: Value by metric name; NaN where nothing was there to be averaged, such as the entropy of
+        reasoning tokens when every token is knowledge.
+    """
+    table = torch.cat([row.reshape(-1, len(_SUMS) + 2) for row in statistics]).cpu().double()
+    total = dict(zip(_SUMS, table.sum(dim=0).tolist(), strict=False))
+    lowest, highest = table[:, -2].min().item(), table[:, -1].max().item()
+    for name in _TOKEN_SUMS:
+        total[name] = total[f"{name}/reasoning"] + total[f"{name}/knowledge"]
+
+    def mean(name: str, role: str = "") -> float:
+        return _ratio(total[name + role], total["tokens" + role])
+
+    def per_response(name: str) -> float:
+        return _ratio(total[name], total["responses"])
+
+    variance = per_response("mean_entropy_squared") - per_response("mean_entropy") ** 2
+    metrics = {
+        "entropy": mean("entropy"),
+        "clip_ratio/low_mean": mean("clipped_low"),
+        "clip_ratio/low_min": lowest if total["responses"] else float("nan"),
+        "clip_ratio/high_mean": mean("clipped_high"),
+        "clip_ratio/high_max": highest if total["responses"] else float("nan"),
+        "clip_ratio/region_mean": mean("clipped_low") + mean("clipped_high"),
+        "archer/reasoning_fraction": _ratio(total["tokens/reasoning"], total["tokens"]),
+        "archer/entropy_threshold": per_response("threshold"),
+        "archer/entropy_spread": max(variance, 0.0) ** 0.5 if total["responses"] else float("nan"),
+    }
+    for role in ("reasoning", "knowledge"):
+        metrics[f"entropy/{role}"] = mean("entropy", f"/{role}")
+        metrics[f"clip_ratio/{role}/low_mean"] = mean("clipped_low", f"/{role}")
+        metrics[f"clip_ratio/{role}/high_mean"] = mean("clipped_high", f"/{role}")
+    if with_kl:
+        metrics["kl"] = mean("kl")
+        metrics.update({f"kl/{role}": mean("kl", f"/{role}") for role in ("reasoning", "knowledge")})
+    if with_aux_loss:
+        metrics["aux_loss"] = _ratio(total["aux_loss"], total["micro_batches"])
+    return metrics
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else float("nan")
+
+
+def repeated_ngram_share(token_ids: Sequence[Sequence[int]], n: int = 20) -> Tensor:
+    """
+    Share of each response's n-grams that occurred in it before, the paper's sign of collapse.
+
+    Args:
+        token_ids (`Sequence` of `Sequence[int]`): Token ids of `B` responses.
+        n (`int`, *optional*, defaults to `20`): Length of the n-grams in tokens.
+
+    Returns:
+        `Tensor` of shape `(B,)`: 1 - distinct / all n-grams, in [0, 1); 0 for a response of fewer than `n` tokens.
+
+    Example:
+
+    ```python
+    >>> repeated_ngram_share([[1, 2, 1, 2, 1, 2], [1, 2, 3, 4, 5, 6]], n=2)
+    tensor([0.6000, 0.0000])
+
+    ```
+    """
+    return torch.tensor([_repeated_share(torch.tensor(ids, dtype=torch.int64), n) for ids in token_ids])
+
+
+def _repeated_share(ids: Tensor, n: int) -> float:
+    count = len(ids) - n + 1
+    if count < 1:
+        return 0.0
+    # One 64-bit polynomial hash per window; integers wrap around, as they should
+    window = torch.zeros(count, dtype=torch.int64)
+    for offset in range(n):
+        window = window * 6364136223846793005 + ids[offset : offset + count]
+    return 1 - len(window.unique()) / count

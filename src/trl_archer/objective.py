@@ -1,0 +1,345 @@
+"""The Archer objective: the paper's equations as pure functions of tensors.
+
+Wang et al. 2025, "Stabilizing Knowledge, Promoting Reasoning: Dual-Token Constraints for RLVR" (arXiv 2507.15778).
+Every function works on per-token tensors of shape `(B, T)`: `B` responses, padded to `T` token slots, of which
+`mask` marks the `|o_i|` real ones. The order below is the paper's:
+
+- Eq. (2): [`entropy_threshold`] and [`reasoning_gate`], which tokens are reasoning (`w = 1`) and which knowledge;
+- Eq. (3) and (4): [`interpolate`], each token's clip range and KL weight;
+- Eq. (5): [`clipped_surrogate`], [`k3_kl`] and [`archer_token_loss`], which puts them together.
+
+GRPO is the case of equal ranges and weights for both kinds; there is no branch for it. How token losses are summed
+over a batch is the caller's choice (TRL's `loss_type`).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ArcherTokenLoss(NamedTuple):
+    """
+    The pieces of the Archer loss, one value per token slot. Slots outside the mask hold 0 (or `False`).
+
+    Attributes:
+        loss (`Tensor` of shape `(B, T)`):
+            What to minimise: the negated summand of Wang et al. 2025, Eq. (5).
+        kl (`Tensor` of shape `(B, T)`):
+            KL estimate in nats, before its weight. Zeros without a reference.
+        ratio (`Tensor` of shape `(B, T)`):
+            Probability ratio of the current to the old policy.
+        gate (`Tensor` of shape `(B, T)`):
+            Weight `w` in [0, 1] of the reasoning role, without gradient.
+        entropy_threshold (`Tensor` of shape `(B,)`):
+            Threshold `tau_i` of each response in nats; 0 for a response without tokens.
+        clipped_low (`Tensor` of shape `(B, T)`, bool):
+            Whether the lower end of the clip range stopped the token's gradient.
+        clipped_high (`Tensor` of shape `(B, T)`, bool):
+            Whether the upper end did.
+    """
+
+    loss: Tensor
+    kl: Tensor
+    ratio: Tensor
+    gate: Tensor
+    entropy_threshold: Tensor
+    clipped_low: Tensor
+    clipped_high: Tensor
+
+
+def _gate_and_threshold(
+    entropies: Tensor, mask: Tensor, entropy_quantile: float, gate_width: float
+) -> tuple[Tensor, Tensor]:
+    """Gate `(B, T)` and threshold `(B,)`, from one sort of each response's entropies."""
+    mask = mask.bool()
+    entropies = entropies.detach().to(torch.promote_types(entropies.dtype, torch.float32))
+    entropies = torch.where(mask, entropies, torch.inf)  # sorts behind every token
+    ordered = entropies.sort(dim=1).values
+    last_rank = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)
+
+    # Where the quantile falls among the ranks 0..n-1. A decimal quantile is inexact in binary: without the rounding,
+    # 0.7 * 90 would fall below rank 63. (MPS has no double.)
+    dtype = torch.float32 if mask.device.type == "mps" else torch.float64
+    position = (last_rank.to(dtype) * entropy_quantile).round(decimals=6)
+    lower = position.floor().long()
+    below = ordered.gather(1, lower)
+    above = ordered.gather(1, torch.minimum(lower + 1, last_rank))
+    tau = torch.lerp(below, above, (position - lower).to(ordered.dtype))
+
+    if gate_width == 0:
+        gate = (entropies > tau).to(entropies.dtype)
+    else:
+        rank = torch.searchsorted(ordered, entropies)  # number of tokens of strictly lower entropy
+        offset = (rank - (lower + 0.5)) / last_rank.clamp(min=1)
+        gate = (offset / gate_width + 0.5).clamp(0, 1).to(entropies.dtype)
+    return torch.where(mask, gate, 0.0), torch.where(mask.any(dim=1), tau.squeeze(1), 0.0)
+
+
+def entropy_threshold(entropies: Tensor, mask: Tensor, entropy_quantile: float = 0.8) -> Tensor:
+    r"""
+    Entropy above which a token of a response counts as reasoning (Wang et al. 2025, Eq. 2).
+
+    $$ \tau_i = \mathrm{Quantile}(\{e_{i,t} : t = 1..|o_i|\}, \rho) $$
+
+    Args:
+        entropies (`Tensor` of shape `(B, T)`): Token entropies in nats. Slots outside the mask may hold anything.
+        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token of the response.
+        entropy_quantile (`float`): The paper's rho, a quantile of the response's own tokens.
+
+    Returns:
+        `Tensor` of shape `(B,)`: Thresholds in nats, float32 or wider, without gradient; 0 for a response without
+        tokens.
+
+    Example:
+
+    ```python
+    >>> entropy_threshold(torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0, 9.0]]), torch.tensor([[1, 1, 1, 1, 1, 0]]), 0.5)
+    tensor([2.])
+
+    ```
+    """
+    return _gate_and_threshold(entropies, mask, entropy_quantile, gate_width=0.0)[1]
+
+
+def reasoning_gate(entropies: Tensor, mask: Tensor, entropy_quantile: float = 0.8, gate_width: float = 0.0) -> Tensor:
+    r"""
+    Splits each response into reasoning (1) and knowledge (0) tokens by its own entropies (Wang et al. 2025, Eq. 2).
+
+    With `gate_width == 0` the split is the paper's step, $w_{i,t} = 1[e_{i,t} > \tau_i]$. The inequality is strict:
+    when the quantile itself is 0, as in a confident response, every token stays knowledge.
+
+    With `gate_width > 0` the step becomes a linear ramp over the response's entropy ranks $k_t / (n - 1)$, as wide
+    as `gate_width` in quantile units and centred on the boundary of the hard split, so that the mean weight stays
+    near $1 - \rho$. Equal entropies have equal ranks. From a width of one rank, $1 / (n - 1)$, downwards the ramp is
+    the step.
+
+    Args:
+        entropies (`Tensor` of shape `(B, T)`): Token entropies in nats. Slots outside the mask may hold anything.
+        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token of the response.
+        entropy_quantile (`float`, *optional*, defaults to `0.8`): The paper's rho.
+        gate_width (`float`, *optional*, defaults to `0.0`): Width of the ramp, from 0 (step) to 1 (all ranks).
+
+    Returns:
+        `Tensor` of shape `(B, T)`: Weight of the reasoning role in [0, 1], float32 or wider, without gradient; 0
+        outside the mask.
+
+    Example:
+
+    ```python
+    >>> entropies = torch.tensor([[0.1, 2.0, 0.3, 0.2, 0.4, 7.0]])
+    >>> mask = torch.tensor([[1, 1, 1, 1, 1, 0]])
+    >>> reasoning_gate(entropies, mask)
+    tensor([[0., 1., 0., 0., 0., 0.]])
+    >>> reasoning_gate(entropies, mask, gate_width=0.5)
+    tensor([[0.0000, 0.7500, 0.0000, 0.0000, 0.2500, 0.0000]])
+
+    ```
+    """
+    return _gate_and_threshold(entropies, mask, entropy_quantile, gate_width)[0]
+
+
+def interpolate(gate: Tensor, knowledge: float, reasoning: float) -> Tensor:
+    r"""
+    Gives each token the clip range or KL weight of its role (Wang et al. 2025, Eq. 3 and 4).
+
+    $$ x_{i,t} = w_{i,t} x_r + (1 - w_{i,t}) x_k $$
+
+    Args:
+        gate (`Tensor` of shape `(B, T)`): Weight of the reasoning role.
+        knowledge (`float`): Value at `w = 0`.
+        reasoning (`float`): Value at `w = 1`.
+
+    Returns:
+        `Tensor` of shape `(B, T)`: The value of each token, in the unit of the two.
+
+    Example:
+
+    ```python
+    >>> interpolate(torch.tensor([0.0, 0.5, 1.0]), knowledge=0.25, reasoning=0.5)
+    tensor([0.2500, 0.3750, 0.5000])
+
+    ```
+    """
+    return knowledge + gate * (reasoning - knowledge)
+
+
+def clipped_surrogate(
+    ratio: Tensor,
+    advantages: Tensor,
+    epsilon_low: Tensor | float,
+    epsilon_high: Tensor | float,
+    delta: float | None = None,
+) -> Tensor:
+    r"""
+    PPO's clipped surrogate with a clip range per token (first term of Wang et al. 2025, Eq. 5).
+
+    $$ \min(\min(r, \delta) A,\ \mathrm{clip}(r, 1 - \epsilon^{low}, 1 + \epsilon^{high}) A) $$
+
+    Args:
+        ratio (`Tensor` of shape `(B, T)`): Probability ratio of the current to the old policy.
+        advantages (`Tensor` of shape `(B, T)` or `(B, 1)`): Advantages.
+        epsilon_low (`Tensor` of shape `(B, T)` or `float`): Distance of the lower bound from ratio 1.
+        epsilon_high (`Tensor` of shape `(B, T)` or `float`): Distance of the upper bound from ratio 1.
+        delta (`float`, *optional*): Cap on the ratio that bounds the loss of negative advantages (dual clip).
+
+    Returns:
+        `Tensor` of shape `(B, T)`: The surrogate, to be maximised.
+
+    Example:
+
+    ```python
+    >>> clipped_surrogate(torch.tensor([[0.5, 1.4]]), torch.tensor([[1.0]]), 0.2, torch.tensor([[0.2, 0.5]]))
+    tensor([[0.5000, 1.4000]])
+
+    ```
+    """
+    lower, upper = (torch.as_tensor(bound).to(ratio) for bound in (1 - epsilon_low, 1 + epsilon_high))
+    clipped = torch.clamp(ratio, lower, upper)
+    capped = ratio if delta is None else ratio.clamp(max=delta)
+    return torch.min(capped * advantages, clipped * advantages)
+
+
+def k3_kl(per_token_logps: Tensor, ref_per_token_logps: Tensor) -> Tensor:
+    r"""
+    Non-negative low-variance estimate of the KL divergence from the reference (second term of Wang et al. 2025, Eq. 5).
+
+    $$ \mathrm{KL}_{i,t} = e^d - d - 1, \quad d = \log \pi_{ref} - \log \pi_\theta $$
+
+    Args:
+        per_token_logps (`Tensor` of shape `(B, T)`): Log-probabilities of the policy, in nats.
+        ref_per_token_logps (`Tensor` of shape `(B, T)`): Log-probabilities of the reference, in nats.
+
+    Returns:
+        `Tensor` of shape `(B, T)`: The estimate in nats, at least 0.
+
+    Example:
+
+    ```python
+    >>> k3_kl(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -2.0]))
+    tensor([0.0000, 0.3679])
+
+    ```
+    """
+    difference = ref_per_token_logps - per_token_logps
+    return torch.exp(difference) - difference - 1
+
+
+def archer_token_loss(
+    per_token_logps: Tensor,
+    old_per_token_logps: Tensor | None,
+    advantages: Tensor,
+    entropies: Tensor,
+    mask: Tensor,
+    *,
+    ref_per_token_logps: Tensor | None = None,
+    surrogate_weight: Tensor | None = None,
+    entropy_quantile: float = 0.8,
+    gate_width: float = 0.0,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    epsilon_reasoning: float = 0.5,
+    epsilon_reasoning_high: float | None = None,
+    beta: float = 0.001,
+    beta_reasoning: float = 0.0,
+    delta: float | None = None,
+    use_bias_correction_kl: bool = False,
+) -> ArcherTokenLoss:
+    r"""
+    Loss of every token under the dual-token constraints (Wang et al. 2025, the summand of Eq. 5, negated).
+
+    $$ \ell_{i,t} = -\min(r A, \mathrm{clip}(r, 1 - \epsilon_{i,t}, 1 + \epsilon_{i,t}) A)
+        + \beta_{i,t} \mathrm{KL}_{i,t} $$
+
+    Slots outside the mask may hold anything, NaN included; they change neither loss nor gradient.
+
+    Args:
+        per_token_logps (`Tensor` of shape `(B, T)`):
+            Log-probabilities of the policy being trained, in nats.
+        old_per_token_logps (`Tensor` of shape `(B, T)` or `None`):
+            Log-probabilities of the policy that the responses were sampled from. `None` means it is the present one:
+            the ratio is 1 and has a gradient.
+        advantages (`Tensor` of shape `(B,)` or `(B, T)`):
+            Advantages.
+        entropies (`Tensor` of shape `(B, T)`):
+            Token entropies of the policy at the sampling temperature, in nats. No gradient flows back through them.
+        mask (`Tensor` of shape `(B, T)`):
+            Nonzero where a slot holds a token that the policy generated.
+        ref_per_token_logps (`Tensor` of shape `(B, T)`, *optional*):
+            Log-probabilities of the reference policy. Needed unless both betas are 0.
+        surrogate_weight (`Tensor` of shape `(B, T)` or `(B, 1)`, *optional*):
+            Factor of the surrogate term, not of the KL term, such as an importance weight or a 0/1 selection.
+        entropy_quantile (`float`, *optional*, defaults to `0.8`):
+            The paper's rho, a quantile of each response's own entropies.
+        gate_width (`float`, *optional*, defaults to `0.0`):
+            Width of the ramp between the roles in quantile units; 0 is the paper's step.
+        epsilon (`float`, *optional*, defaults to `0.2`):
+            Lower clip distance of knowledge tokens, in ratio units.
+        epsilon_high (`float`, *optional*):
+            Upper clip distance of knowledge tokens; `None` means `epsilon`.
+        epsilon_reasoning (`float`, *optional*, defaults to `0.5`):
+            Lower clip distance of reasoning tokens.
+        epsilon_reasoning_high (`float`, *optional*):
+            Upper clip distance of reasoning tokens; `None` means `epsilon_reasoning`.
+        beta (`float`, *optional*, defaults to `0.001`):
+            KL weight of knowledge tokens.
+        beta_reasoning (`float`, *optional*, defaults to `0.0`):
+            KL weight of reasoning tokens.
+        delta (`float`, *optional*):
+            Cap on the ratio for negative advantages (dual clip).
+        use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
+            Whether to multiply the KL estimate by the ratio, which makes its gradient that of the reverse KL.
+
+    Returns:
+        [`ArcherTokenLoss`]: the loss and its pieces.
+
+    Raises:
+        ValueError: If a beta is nonzero and `ref_per_token_logps` is missing.
+    """
+    if ref_per_token_logps is None and (beta != 0 or beta_reasoning != 0):
+        raise ValueError(
+            f"beta={beta} and beta_reasoning={beta_reasoning} need `ref_per_token_logps`; pass them or set both to 0."
+        )
+    mask = mask.bool()
+    if advantages.dim() == 1:
+        advantages = advantages.unsqueeze(1)
+    advantages = torch.where(mask, advantages, 0.0)
+
+    # (2) which role
+    gate, tau = _gate_and_threshold(entropies, mask, entropy_quantile, gate_width)
+
+    # (3) and (4) its clip range and KL weight
+    epsilon_low_t = interpolate(gate, epsilon, epsilon_reasoning)
+    epsilon_high_t = interpolate(
+        gate,
+        epsilon if epsilon_high is None else epsilon_high,
+        epsilon_reasoning if epsilon_reasoning_high is None else epsilon_reasoning_high,
+    )
+    beta_t = interpolate(gate, beta, beta_reasoning)
+
+    # (5) surrogate and KL. Padding is neutralised before `exp`, so that no NaN can reach a gradient: its ratio is
+    # 1, its advantage and KL are 0, and so is its loss.
+    logps = torch.where(mask, per_token_logps, 0.0)
+    logps = logps.to(torch.promote_types(logps.dtype, torch.float32))
+    old_logps = logps.detach() if old_per_token_logps is None else torch.where(mask, old_per_token_logps, 0.0)
+    ratio = torch.exp(logps - old_logps)
+    loss = -clipped_surrogate(ratio, advantages, epsilon_low_t, epsilon_high_t, delta)
+    if surrogate_weight is not None:
+        loss = loss * torch.where(mask, surrogate_weight, 0.0)
+    if ref_per_token_logps is None:
+        kl = torch.zeros_like(loss)
+    else:
+        kl = k3_kl(logps, torch.where(mask, ref_per_token_logps, 0.0))
+        if use_bias_correction_kl:
+            kl = kl * ratio
+        loss = loss + beta_t * kl
+
+    return ArcherTokenLoss(
+        loss=loss,
+        kl=kl.detach(),
+        ratio=torch.where(mask, ratio.detach(), 0.0),
+        gate=gate,
+        entropy_threshold=tau,
+        clipped_low=(ratio < 1 - epsilon_low_t) & (advantages < 0),
+        clipped_high=(ratio > 1 + epsilon_high_t) & (advantages > 0),
+    )

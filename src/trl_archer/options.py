@@ -1,0 +1,99 @@
+"""What becomes of every option that `ArcherGRPOConfig` inherits: honoured, rejected or irrelevant.
+
+A test holds this table against the installed TRL: a field of `GRPOConfig` that stands in no list, or in two, fails it.
+"""
+
+LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
+
+# Read by the Archer loss itself, with TRL's meaning unless noted.
+HONOURED_BY_LOSS = {
+    "beta": "KL weight of knowledge tokens; nonzero loads the reference model",
+    "delta": "cap on the ratio for negative advantages, of both roles; must lie above every clip range",
+    "epsilon": "lower clip distance of knowledge tokens",
+    "epsilon_high": "upper clip distance of knowledge tokens",
+    "loss_type": "one of " + ", ".join(LOSS_TYPES),
+    "mask_truncated_completions": "truncated completions carry no token",
+    "max_completion_length": "normaliser of dr_grpo",
+    "num_iterations": "passes over a generation batch; ratios leave 1 from the second update on",
+    "off_policy_mask_threshold": "multiplies the surrogate of both roles, not the KL",
+    "router_aux_loss_coef": "added to the loss of mixture-of-experts models",
+    "steps_per_generation": "micro-batches per generation batch; enters the normaliser",
+    "temperature": "of log-probabilities and of the entropies that the gate sees",
+    "use_bias_correction_kl": "multiplies the KL of both roles by the ratio; False here, as in the paper",
+    "vllm_importance_sampling_clip_max": "bound of the importance ratio",
+    "vllm_importance_sampling_clip_min": "bound of the importance ratio",
+    "vllm_importance_sampling_correction": "multiplies the surrogate of both roles, not the KL",
+    "vllm_importance_sampling_mode": "granularity and constraint of the importance ratio",
+}
+
+# Read by TRL's generation, rewards, logging and model set-up, which Archer leaves as they are.
+HONOURED_BY_TRL = frozenset(
+    """
+    cache_implementation cast_lm_head_to_fp32 chat_template_kwargs disable_dropout ds3_gather_for_generation
+    generation_batch_size generation_kwargs log_completions log_completions_hub_repo log_multimodal log_unique_prompts
+    max_tool_calling_iterations min_p model_init_kwargs multi_objective_aggregation num_completions_to_print
+    num_generations num_generations_eval pad_to_multiple_of ref_model_mixup_alpha ref_model_sync_steps
+    repetition_penalty reward_weights scale_rewards shuffle_dataset sync_ref_model top_k top_p
+    transformers_continuous_batching_config trust_remote_code use_transformers_continuous_batching
+    use_transformers_paged use_vllm vllm_enable_sleep_mode vllm_gpu_memory_utilization vllm_group_port
+    vllm_importance_sampling_cap vllm_max_model_length vllm_mode vllm_model_impl vllm_server_base_url
+    vllm_server_host vllm_server_port vllm_server_timeout vllm_structured_outputs_regex vllm_tensor_parallel_size
+    """.split()
+)
+
+# Read by the Trainer of transformers, which Archer leaves as it is.
+HONOURED_BY_TRAINER = frozenset(
+    """
+    accelerator_config activation_checkpointing activation_checkpointing_kwargs adam_beta1 adam_beta2 adam_epsilon
+    bf16 bf16_full_eval data_seed dataloader_drop_last dataloader_in_order dataloader_multiprocessing_context
+    dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend
+    ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug deepspeed
+    disable_tqdm do_eval do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay eval_on_start
+    eval_steps eval_strategy fp16 fp16_full_eval fsdp fsdp_config full_determinism gradient_accumulation_steps
+    gradient_checkpointing gradient_checkpointing_kwargs greater_is_better hub_always_push hub_model_id
+    hub_private_repo hub_revision hub_strategy hub_token ignore_data_skip learning_rate liger_kernel_config
+    load_best_model_at_end local_rank log_level log_level_replica log_on_each_node logging_first_step
+    logging_nan_inf_filter logging_steps logging_strategy lr_scheduler_kwargs lr_scheduler_type max_grad_norm
+    max_steps metric_for_best_model neftune_noise_alpha num_train_epochs optim optim_args optim_target_modules
+    output_dir parallelism_config per_device_eval_batch_size per_device_train_batch_size project push_to_hub
+    remove_unused_columns report_to restore_callback_states_from_checkpoint resume_from_checkpoint run_name
+    save_on_each_node save_only_model save_steps save_strategy save_total_limit seed skip_memory_metrics tf32
+    torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps trackio_bucket_id trackio_space_id
+    trackio_static_space_id use_cpu use_liger_kernel warmup_steps weight_decay
+    """.split()
+)
+
+# May only keep their default; the text says why, and the way out.
+REJECTED = {
+    "auto_find_batch_size": "Groups would be cut when the batch shrinks. Lower per_device_train_batch_size instead.",
+    "entropy_coef": "Archer has no entropy bonus; raise `epsilon_reasoning` to let decisions move further.",
+    "importance_sampling_level": "Archer's clip ranges belong to single tokens, a ratio per sequence has no role.",
+    "label_smoothing_factor": "There are no labels to smooth in reinforcement learning.",
+    "sapo_temperature_neg": "It is read by loss_type='sapo' only, which Archer does not support.",
+    "sapo_temperature_pos": "It is read by loss_type='sapo' only, which Archer does not support.",
+    "top_entropy_quantile": "Archer trains all tokens and splits them by `entropy_quantile`, which replaces it.",
+    "use_adaptive_entropy": "Archer has no entropy bonus; watch `entropy/reasoning` instead.",
+    "vespo_k_neg": "It is read by loss_type='vespo' only, which Archer does not support.",
+    "vespo_k_pos": "It is read by loss_type='vespo' only, which Archer does not support.",
+    "vespo_lambda_neg": "It is read by loss_type='vespo' only, which Archer does not support.",
+    "vespo_lambda_pos": "It is read by loss_type='vespo' only, which Archer does not support.",
+}
+
+# Never read on the way of a GRPO-style step.
+IRRELEVANT = {
+    "average_tokens_across_devices": "the loss brings its own normaliser",
+    "batch_eval_metrics": "there is no compute_metrics",
+    "entropy_coef_delta": "parameter of the rejected use_adaptive_entropy",
+    "entropy_coef_max": "parameter of the rejected use_adaptive_entropy",
+    "entropy_coef_min": "parameter of the rejected use_adaptive_entropy",
+    "entropy_target": "parameter of the rejected use_adaptive_entropy",
+    "eval_do_concat_batches": "there is no compute_metrics",
+    "eval_use_gather_object": "evaluation returns no predictions",
+    "include_for_metrics": "there is no compute_metrics",
+    "include_num_input_tokens_seen": "TRL counts tokens itself, as num_tokens",
+    "label_names": "there are no labels",
+    "length_column_name": "lengths are known after generation only",
+    "prediction_loss_only": "evaluation returns no predictions",
+    "train_sampling_strategy": "TRL repeats prompts by a sampler of its own",
+    "use_cache": "the update phase never caches, generation always does",
+}

@@ -1,0 +1,102 @@
+"""The playground's word-level tokenizer and its small Llama policy."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from .countdown import MAX_VALUE
+
+
+POLICY_DIR = Path(__file__).parent / "warm_start_policy"
+
+PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
+SYMBOLS = ("+", "-", "=", ":", ";", ">")
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """
+    One token per whitespace-separated word: 0..99, the six symbols, pad, eos and unk (109 words).
+
+    Pads on the left. Decoding gives the words back with single spaces, so countdown text makes the round trip
+    unchanged; any other word becomes `<unk>`.
+
+    Returns:
+        [`~transformers.PreTrainedTokenizerFast`]: the tokenizer, built in memory.
+    """
+    words = [PAD, EOS, UNK, *SYMBOLS, *map(str, range(MAX_VALUE + 1))]
+    backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
+    backend.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNK,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def build_model(seed: int) -> PreTrainedModel:
+    """
+    An untrained policy: Llama, hidden size 128, 3 layers, about 0.67M parameters in float32.
+
+    Args:
+        seed (`int`):
+            Seed of the initial weights; the global random state is left as it was.
+
+    Returns:
+        [`~transformers.LlamaForCausalLM`]: the model, on the CPU, in training mode.
+    """
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config).train()
+
+
+def load_policy() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """
+    Loads the shipped warm-start policy from the package, without network.
+
+    `model.config._name_or_path` is the package directory, from which TRL loads the reference model.
+
+    Returns:
+        `tuple`: the model (float32, CPU, evaluation mode) and its tokenizer.
+
+    Raises:
+        `FileNotFoundError`: if the installed package lacks the weights.
+    """
+    if not (POLICY_DIR / "model.safetensors").is_file():
+        raise FileNotFoundError(
+            f"no weights in {POLICY_DIR}; make them with "
+            f"`python -m trl_archer.playground.warm_start --output {POLICY_DIR}`"
+        )
+    model = AutoModelForCausalLM.from_pretrained(str(POLICY_DIR), dtype=torch.float32, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(str(POLICY_DIR), local_files_only=True)
+    return model, tokenizer

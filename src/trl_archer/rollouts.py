@@ -1,0 +1,112 @@
+"""What is settled about a generation batch before its update phase: sound rewards, and groups without a signal."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import get_callable_name, is_async_callable
+
+
+def checked_reward(reward_func: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Wraps a reward function so that what it returns is checked before it is used.
+
+    Args:
+        reward_func (`Callable`): Reward function of TRL, synchronous or asynchronous.
+
+    Returns:
+        `Callable`: The same function, which raises `ValueError` unless it returns one finite number or `None` (not
+        scorable) per completion. What it raises itself passes through, with a note that names it.
+    """
+    name = get_callable_name(reward_func)
+
+    if is_async_callable(reward_func):
+
+        @wraps(reward_func)
+        async def checked(*args: Any, completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
+            with _named(name):
+                rewards = await reward_func(*args, completions=completions, **kwargs)
+                return _check_rewards(name, rewards, len(completions))
+
+    else:
+
+        @wraps(reward_func)
+        def checked(*args: Any, completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
+            with _named(name):
+                rewards = reward_func(*args, completions=completions, **kwargs)
+                return _check_rewards(name, rewards, len(completions))
+
+    return checked
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"Raised in the reward function '{name}'.")
+        raise
+
+
+def _check_rewards(name: str, rewards: Any, count: int) -> list[float | None]:
+    if not hasattr(rewards, "__len__") or isinstance(rewards, str | dict):
+        raise ValueError(
+            f"The reward function '{name}' returned {type(rewards).__name__}; it must return a list of {count} "
+            "rewards, one per completion."
+        )
+    if len(rewards) != count:
+        raise ValueError(
+            f"The reward function '{name}' returned {len(rewards)} rewards for {count} completions; it must return "
+            "exactly one per completion, None for one that it cannot score."
+        )
+    return [_check_reward(name, index, reward) for index, reward in enumerate(rewards)]
+
+
+def _check_reward(name: str, index: int, reward: Any) -> float | None:
+    if reward is None:
+        return None
+    try:
+        value = float(reward)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"The reward function '{name}' returned {reward!r} for completion {index}; a reward is a finite number, or "
+            "None for a completion that it cannot score."
+        )
+    return value
+
+
+def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_generations: int, by_func: bool) -> Tensor:
+    """
+    Finds the groups whose rewards are all equal, which carry no advantage.
+
+    Args:
+        rewards_per_func (`Tensor` of shape `(N * G, F)`): Rewards by completion and function; NaN is not scorable.
+        reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
+        num_generations (`int`): Completions per prompt, G.
+        by_func (`bool`): Whether each function is normalised by itself (`multi_objective_aggregation=
+            "normalize_then_sum"`), so that every one of them must be constant, not only their sum.
+
+    Returns:
+        `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward. A
+        group that nothing could score has no signal either; a group of one completion has nothing to compare with
+        and is never marked.
+    """
+    if num_generations == 1:
+        return torch.zeros(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
+    if by_func:
+        scores = rewards_per_func
+    else:
+        unscorable = rewards_per_func.isnan().all(dim=1, keepdim=True)
+        scores = (rewards_per_func * reward_weights.to(rewards_per_func)).nansum(dim=1, keepdim=True)
+        scores = scores.masked_fill(unscorable, torch.nan)
+    scores = scores.view(-1, num_generations, scores.size(1))
+    highest = scores.nan_to_num(nan=-torch.inf).amax(dim=1)
+    lowest = scores.nan_to_num(nan=torch.inf).amin(dim=1)
+    varies = (highest > lowest) & ~torch.isclose(highest, lowest, rtol=1e-6)  # rounding of weighted sums
+    return ~varies.any(dim=1)

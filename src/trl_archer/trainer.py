@@ -1,0 +1,306 @@
+"""The Archer trainer: TRL's GRPO trainer with the loss of Wang et al. 2025."""
+
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.logging import get_logger
+from torch import Tensor, nn
+from trl import GRPOTrainer
+from trl.trainer.utils import get_config_model_id
+
+from .checks import check_dataset, check_trainable, refuse_unsloth
+from .config import ArcherGRPOConfig
+from .metrics import repeated_ngram_share, summarise, token_statistics
+from .objective import ArcherTokenLoss, archer_token_loss
+from .rollouts import checked_reward, zero_std_groups
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+    from peft import PeftConfig, PeftModel
+    from transformers import (
+        BitsAndBytesConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+        TrainerCallback,
+    )
+    from trl.trainer.grpo_trainer import EnvironmentFactory, RewardFunc, RolloutFunc
+
+logger = get_logger(__name__)
+
+# What TRL's log-prob helper takes for models with images
+_IMAGE_INPUTS = (
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
+)
+
+
+class ArcherGRPOTrainer(GRPOTrainer):
+    """
+    Trainer for Archer, Group Relative Policy Optimization with dual-token constraints.
+
+    Splits the tokens of every response at a quantile of the response's own entropies and gives the two kinds, reasoning
+    and knowledge, each its clip range and KL weight. Takes what [`~trl.GRPOTrainer`] takes; generation, rewards,
+    logging, PEFT and distributed training are TRL's.
+
+    Example:
+
+    ```python
+    from datasets import load_dataset
+    from trl.rewards import accuracy_reward
+    from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+
+    trainer = ArcherGRPOTrainer(
+        model="Qwen/Qwen2.5-0.5B-Instruct",
+        reward_funcs=accuracy_reward,
+        args=ArcherGRPOConfig(output_dir="archer", num_iterations=3),
+        train_dataset=load_dataset("trl-lib/DeepMath-103K", split="train"),
+    )
+    trainer.train()
+    ```
+
+    Args:
+        args ([`ArcherGRPOConfig`], *optional*):
+            Configuration. If `None`, the paper's defaults with the output directory `{model name}-Archer`.
+
+        The others are those of [`~trl.GRPOTrainer`].
+
+    Raises:
+        TypeError: If `args` is not an [`ArcherGRPOConfig`].
+        ValueError: If a data set has no `prompt` column or nothing in the model can be trained.
+        RuntimeError: If Unsloth has replaced TRL's trainer.
+    """
+
+    _tag_names = ["trl", "grpo", "archer"]
+    _name = "Archer"
+    _paper = {
+        "title": "Stabilizing Knowledge, Promoting Reasoning: Dual-Token Constraints for RLVR",
+        "id": "2507.15778",
+        # docstyle-ignore
+        "citation": textwrap.dedent("""\
+            @article{wang2025stabilizing,
+                title        = {{Stabilizing Knowledge, Promoting Reasoning: Dual-Token Constraints for RLVR}},
+                author       = {Jiakang Wang and Runze Liu and Fuzheng Zhang and Xiu Li and Guorui Zhou},
+                year         = 2025,
+                eprint       = {arXiv:2507.15778},
+            }"""),
+    }
+
+    args: ArcherGRPOConfig
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | PeftModel",
+        reward_funcs: "RewardFunc | list[RewardFunc] | None" = None,
+        args: ArcherGRPOConfig | None = None,
+        train_dataset: "Dataset | IterableDataset | None" = None,
+        eval_dataset: "Dataset | IterableDataset | DatasetDict | IterableDatasetDict | dict[str, Dataset | IterableDataset] | None" = None,  # noqa: E501
+        processing_class: "PreTrainedTokenizerBase | ProcessorMixin | None" = None,
+        reward_processing_classes: "PreTrainedTokenizerBase | list[PreTrainedTokenizerBase] | None" = None,
+        callbacks: "list[TrainerCallback] | None" = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+        tools: list[Callable] | None = None,
+        rollout_func: "RolloutFunc | None" = None,
+        environment_factory: "EnvironmentFactory | dict[str, EnvironmentFactory] | None" = None,
+    ):
+        refuse_unsloth(type(self))
+        if args is None:
+            model_id = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = ArcherGRPOConfig(f"{model_id.split('/')[-1]}-Archer")
+        elif not isinstance(args, ArcherGRPOConfig):
+            raise TypeError(
+                f"args is a {type(args).__name__}; ArcherGRPOTrainer needs an ArcherGRPOConfig, which takes the same "
+                "fields and adds those of the reasoning tokens."
+            )
+        if environment_factory is None:  # an environment may bring the prompts
+            check_dataset("train_dataset", train_dataset)
+            check_dataset("eval_dataset", eval_dataset)
+
+        super().__init__(
+            model=model,
+            reward_funcs=reward_funcs,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            tools=tools,
+            rollout_func=rollout_func,
+            environment_factory=environment_factory,
+        )
+        check_trainable(self.model)
+        self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
+        self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
+        if args.strictly_on_policy:
+            logger.warning(
+                "The configuration is strictly on-policy: every ratio is exactly 1, so no clip range can act and only "
+                "the KL weights tell reasoning from knowledge tokens. Set `num_iterations` above 1 (the paper uses "
+                "3), or `steps_per_generation` above `gradient_accumulation_steps`."
+            )
+
+    # Rollouts
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        mode = "train" if self.model.training else "eval"
+        num_generations = self.num_generations if mode == "train" else self.num_generations_eval
+        dropped = zero_std_groups(
+            rewards_per_func,
+            self.reward_weights,
+            num_generations,
+            by_func=self.multi_objective_aggregation == "normalize_then_sum",
+        )
+        if not self.args.mask_zero_std_groups:
+            dropped = torch.zeros_like(dropped)
+        self._metrics[mode]["archer/dropped_groups"].append(dropped.sum().item())
+        first_row = self.accelerator.process_index * len(prompts)
+        self._kept_rows = ~dropped.repeat_interleave(num_generations)[first_row : first_row + len(prompts)]
+        self._repetition = repeated_ngram_share(completion_ids_list).to(rewards_per_func.device)
+        return rewards_per_func
+
+    def _generate_and_score_completions(self, inputs):
+        """Adds to TRL's rollouts: completions of dropped groups lose their tokens, and the normalisers follow."""
+        output = super()._generate_and_score_completions(inputs)
+        output["completion_mask"] = output["completion_mask"] * self._kept_rows.unsqueeze(1)
+
+        tokens = _loss_mask(output)
+        rows = torch.ones_like(self._kept_rows)
+        totals = torch.stack([x.sum().float() for x in (tokens, self._kept_rows, self._repetition, rows)])
+        totals = self.accelerator.reduce(totals, reduction="sum")
+        output["num_items_in_batch"], output["num_sequences_in_batch"] = totals[0], totals[1]
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode]["completions/repetition"].append((totals[2] / totals[3]).item())
+        return output
+
+    # Loss
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if return_outputs:
+            raise ValueError("ArcherGRPOTrainer does not support returning outputs; call it with return_outputs=False.")
+        mask = _loss_mask(inputs)
+        per_token_logps, entropies, aux_loss = self._policy_forward(model, inputs)
+        pieces = self._token_loss(inputs, per_token_logps, entropies, mask)
+        loss = self._reduce(pieces.loss, mask, inputs)
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * aux_loss / self._micro_batches_per_update
+
+        mode = "train" if self.model.training else "eval"
+        statistics = token_statistics(pieces, entropies, mask, aux_loss)
+        self._statistics[mode].append(self.accelerator.gather(statistics))
+        return loss
+
+    def _policy_forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities and entropies `(B, T)` and load-balancing loss of the policy, in one forward pass."""
+        return self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+            logits_to_keep=inputs["completion_ids"].size(1),
+            compute_entropy=True,
+            compute_aux_loss=self.aux_loss_enabled,
+            **{name: inputs.get(name) for name in _IMAGE_INPUTS},
+        )
+
+    def _token_loss(
+        self, inputs: dict[str, Any], per_token_logps: Tensor, entropies: Tensor, mask: Tensor
+    ) -> ArcherTokenLoss:
+        """Calls the objective with this trainer's settings (Wang et al. 2025, Eq. 5)."""
+        args = self.args
+        old_per_token_logps = inputs.get("old_per_token_logps")  # absent when on-policy
+        surrogate_weight = None
+        if self.use_vllm and self.vllm_importance_sampling_correction:
+            surrogate_weight = inputs["importance_sampling_ratio"]
+        if args.off_policy_mask_threshold is not None:
+            keep = self._off_policy_mask(inputs, per_token_logps, old_per_token_logps, mask)
+            surrogate_weight = keep if surrogate_weight is None else keep * surrogate_weight
+        return archer_token_loss(
+            per_token_logps,
+            old_per_token_logps,
+            inputs["advantages"],
+            entropies,
+            mask,
+            ref_per_token_logps=inputs["ref_per_token_logps"] if args.beta != 0 else None,
+            surrogate_weight=surrogate_weight,
+            entropy_quantile=args.entropy_quantile,
+            gate_width=args.gate_width,
+            epsilon=args.epsilon,
+            epsilon_high=args.epsilon_high,
+            epsilon_reasoning=args.epsilon_reasoning,
+            epsilon_reasoning_high=args.epsilon_reasoning_high,
+            beta=args.beta,
+            beta_reasoning=args.beta_reasoning,
+            delta=args.delta,
+            use_bias_correction_kl=args.use_bias_correction_kl,
+        )
+
+    def _off_policy_mask(
+        self, inputs: dict[str, Any], per_token_logps: Tensor, old_per_token_logps: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        """TRL's off-policy sequence mask `(B, 1)`, from the sampler's log-probabilities where they are known."""
+        sampling_per_token_logps = inputs.get("sampling_per_token_logps", old_per_token_logps)
+        advantages = inputs["advantages"]
+        return self.get_off_policy_mask(
+            advantages=advantages.unsqueeze(1) if advantages.dim() == 1 else advantages,
+            per_token_logps=per_token_logps,
+            sampling_per_token_logps=per_token_logps if sampling_per_token_logps is None else sampling_per_token_logps,
+            mask=mask,
+            off_policy_threshold=self.args.off_policy_mask_threshold,
+        )
+
+    def _reduce(self, token_loss: Tensor, mask: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """
+        Sums the token losses of a micro-batch with the normaliser of `loss_type`, as TRL does.
+
+        Totals in `inputs` span the generation batch over all ranks; an update takes `window` of it, and gradients are
+        averaged over ranks. Only `bnpo` divides by what the micro-batch itself holds.
+        """
+        window = self._micro_batches_per_update / (self.args.steps_per_generation if self.model.training else 1)
+        share = window / self.accelerator.num_processes
+        match self.loss_type:
+            case "dapo":
+                return token_loss.sum() / (inputs["num_items_in_batch"].clamp(min=1) * share)
+            case "grpo":
+                per_sequence = token_loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+                return per_sequence.sum() / (inputs["num_sequences_in_batch"].clamp(min=1) * share)
+            case "dr_grpo":
+                slots = inputs["num_sequences_in_batch"].clamp(min=1) * self.max_completion_length
+                return token_loss.sum() / (slots * share)
+            case "bnpo":
+                return token_loss.sum() / mask.sum().clamp(min=1) / self._micro_batches_per_update
+        raise ValueError(f"loss_type={self.loss_type!r} has no clip range per token.")
+
+    @property
+    def _micro_batches_per_update(self) -> int:
+        return self.current_gradient_accumulation_steps if self.model.training else 1
+
+    # Logging
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        if self._statistics[mode]:
+            metrics = summarise(self._statistics[mode], with_kl=self.beta != 0, with_aux_loss=self.aux_loss_enabled)
+            self._metrics[mode].update({name: [value] for name, value in metrics.items()})
+            self._statistics[mode].clear()
+        super().log(logs, start_time)
+
+
+def _loss_mask(inputs: dict[str, Any]) -> Tensor:
+    """Slots `(B, T)` that hold a token which the policy generated and which counts."""
+    mask = inputs["completion_mask"]
+    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
