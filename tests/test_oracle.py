@@ -15,7 +15,7 @@ from .oracle import Batch, Settings
 from .tolerances import FLOAT64
 
 NAN = math.nan
-APPROX: dict[str, float] = {"rel": FLOAT64["rtol"], "abs": FLOAT64["atol"]}
+APPROX: dict[str, Any] = {"rel": FLOAT64["rtol"], "abs": FLOAT64["atol"]}
 NO_KL: dict[str, Any] = {"beta": 0.0, "beta_reasoning": 0.0}
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from .tiny import loss_and_gradients, make_inputs, make_trainer, relative_difference
-from .tolerances import SAME_AS_TRL
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
+
+from .tiny import loss_and_gradients, make_inputs, make_trainer, relative_difference
+from .tolerances import SAME_AS_TRL
 
 LOSS_TYPES = ["dapo", "grpo", "bnpo", "dr_grpo"]
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from . import oracle
 import pytest
 import torch
+
+from . import oracle
 from .tiny import loss_and_gradients, make_inputs, make_trainer
 from .tolerances import TRAINER_LOSS
 

@@ -32,3 +32,5 @@ K3_FLOOR: dict[torch.dtype, float] = {torch.float64: -(2.0**-51), torch.float32:
 TRAINER_LOSS = Tolerance(rtol=1e-5, atol=1e-7)
 # Relative, of loss and gradient: the same float32 operations in another order.
 SAME_AS_TRL = 1e-6
+# Relative, of loss and gradient: other padding, hence other sums inside attention and its backward pass.
+OTHER_LAYOUT = 5e-6

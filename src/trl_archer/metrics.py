@@ -15,7 +15,7 @@ from .objective import ArcherTokenLoss
 _TOKEN_SUMS = ("tokens", "entropy", "kl", "clipped_low", "clipped_high")
 _SUMS = (
     *(f"{name}/{role}" for role in ("reasoning", "knowledge") for name in _TOKEN_SUMS),
-    *("responses", "threshold", "mean_entropy", "mean_entropy_squared", "aux_loss", "micro_batches"),
+    *("responses", "threshold", "mean_entropy", "squared_deviation", "aux_loss", "micro_batches"),
 )
 
 
@@ -46,8 +46,9 @@ def token_statistics(
     present = lengths > 0
     per_response = lengths.clamp(min=1)
     mean_entropy = entropies.sum(dim=1) / per_response
+    deviation = torch.where(present, mean_entropy - mean_entropy.sum() / present.sum().clamp(min=1), 0.0)
     zero = torch.zeros((), device=mask.device)
-    by_response = [present.sum(), pieces.entropy_threshold.sum(), mean_entropy.sum(), mean_entropy.square().sum()]
+    by_response = [present.sum(), pieces.entropy_threshold.sum(), mean_entropy.sum(), deviation.square().sum()]
     low_share = torch.where(present, low.sum(dim=1) / per_response, torch.inf)
     high_share = torch.where(present, high.sum(dim=1) / per_response, -torch.inf)
     aux = zero if aux_loss is None else aux_loss.detach()
@@ -79,7 +80,6 @@ def summarise(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) 
     def per_response(name: str) -> float:
         return _ratio(total[name], total["responses"])
 
-    variance = per_response("mean_entropy_squared") - per_response("mean_entropy") ** 2
     metrics = {
         "entropy": mean("entropy"),
         "clip_ratio/low_mean": mean("clipped_low"),
@@ -89,7 +89,7 @@ def summarise(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) 
         "clip_ratio/region_mean": mean("clipped_low") + mean("clipped_high"),
         "archer/reasoning_fraction": _ratio(total["tokens/reasoning"], total["tokens"]),
         "archer/entropy_threshold": per_response("threshold"),
-        "archer/entropy_spread": max(variance, 0.0) ** 0.5 if total["responses"] else float("nan"),
+        "archer/entropy_spread": _spread(table),
     }
     for role in ("reasoning", "knowledge"):
         metrics[f"entropy/{role}"] = mean("entropy", f"/{role}")
@@ -101,6 +101,15 @@ def summarise(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) 
     if with_aux_loss:
         metrics["aux_loss"] = _ratio(total["aux_loss"], total["micro_batches"])
     return metrics
+
+
+def _spread(table: Tensor) -> float:
+    """Standard deviation over all responses, from each micro-batch's own mean and squared deviations."""
+    count, total, within = (table[:, _SUMS.index(name)] for name in ("responses", "mean_entropy", "squared_deviation"))
+    if not count.sum() > 0:
+        return float("nan")
+    between = count * (total / count.clamp(min=1) - total.sum() / count.sum()).square()
+    return ((within + between).sum() / count.sum()).sqrt().item()
 
 
 def _ratio(numerator: float, denominator: float) -> float:

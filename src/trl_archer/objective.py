@@ -58,21 +58,21 @@ def _gate_and_threshold(
     ordered = entropies.sort(dim=1).values
     last_rank = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)
 
-    # Where the quantile falls among the ranks 0..n-1. A decimal quantile is inexact in binary: without the rounding,
+    # Where the quantile falls among the ranks 0..n-1. A decimal quantile is inexact in binary: without the tolerance,
     # 0.7 * 90 would fall below rank 63. (MPS has no double.)
-    dtype = torch.float32 if mask.device.type == "mps" else torch.float64
-    position = (last_rank.to(dtype) * entropy_quantile).round(decimals=6)
-    lower = position.floor().long()
+    position = last_rank.to(torch.float32 if mask.device.type == "mps" else torch.float64) * entropy_quantile
+    lower = (position + 1e-6).floor().long()
+    fraction = (position - lower).clamp(min=0).to(ordered.dtype)
     below = ordered.gather(1, lower)
     above = ordered.gather(1, torch.minimum(lower + 1, last_rank))
-    tau = torch.lerp(below, above, (position - lower).to(ordered.dtype))
+    tau = torch.lerp(below, above, fraction)
 
     if gate_width == 0:
-        gate = (entropies > tau).to(entropies.dtype)
+        gate = (entropies > below).to(entropies.dtype)  # the same as > tau, which may round up to `above`
     else:
         rank = torch.searchsorted(ordered, entropies)  # number of tokens of strictly lower entropy
-        offset = (rank - (lower + 0.5)) / last_rank.clamp(min=1)
-        gate = (offset / gate_width + 0.5).clamp(0, 1).to(entropies.dtype)
+        offset = ((rank - lower).to(entropies.dtype) - 0.5) / last_rank.clamp(min=1)
+        gate = (offset / gate_width + 0.5).clamp(0, 1)
     return torch.where(mask, gate, 0.0), torch.where(mask.any(dim=1), tau.squeeze(1), 0.0)
 
 
@@ -211,7 +211,7 @@ def k3_kl(per_token_logps: Tensor, ref_per_token_logps: Tensor) -> Tensor:
         ref_per_token_logps (`Tensor` of shape `(B, T)`): Log-probabilities of the reference, in nats.
 
     Returns:
-        `Tensor` of shape `(B, T)`: The estimate in nats, at least 0.
+        `Tensor` of shape `(B, T)`: The estimate in nats, at least 0 up to rounding.
 
     Example:
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 
@@ -37,7 +38,7 @@ def _counts(correct: Any, k: int) -> tuple[int, list[int]]:
                 )
             if value not in (0, 1):
                 raise ValueError(f"correct[{i}][{j}] must be 0 or 1, got {value!r}")
-    if isinstance(k, bool) or k != int(k) or not 1 <= k <= n:
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= n:
         raise ValueError(f"k must be an integer in 1..{n}, the samples per problem, got {k!r}")
     return n, [int(sum(map(int, row))) for row in rows]
 

@@ -6,7 +6,6 @@ Names are imported on first use, so that importing this package does not import 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from .countdown import (
         Problem,

@@ -10,10 +10,9 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import combinations, combinations_with_replacement
 from typing import TYPE_CHECKING, Any, NamedTuple
-
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -256,10 +255,10 @@ def _text(message: Any) -> Any:
     return message
 
 
-@lru_cache(maxsize=None)
+@cache
 def legal_moves(numbers: Numbers) -> tuple[Move, ...]:
     """All distinct legal moves, smaller operand first for `+` and larger first for `-`, `rest` sorted."""
-    moves = {}
+    moves: dict[Move, None] = {}
     for i, j in combinations(range(len(numbers)), 2):
         low, high = sorted((numbers[i], numbers[j]))
         others = [number for at, number in enumerate(numbers) if at not in (i, j)]
@@ -271,7 +270,7 @@ def legal_moves(numbers: Numbers) -> tuple[Move, ...]:
     return tuple(moves)
 
 
-@lru_cache(maxsize=None)
+@cache
 def reachable(numbers: Numbers) -> frozenset[int]:
     """All values that legal moves can make out of all of `numbers` (sorted)."""
     if len(numbers) == 1:
@@ -330,7 +329,7 @@ def split_of(problem: Problem) -> str:
     raise AssertionError("the shares of SPLITS add up to 100")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pools() -> dict[str, list[Problem]]:
     pools: dict[str, list[Problem]] = {split: [] for split in SPLITS}
     for numbers in combinations_with_replacement(range(1, MAX_NUMBER + 1), COUNT):

@@ -13,7 +13,6 @@ from trl_archer.objective import reasoning_gate
 
 from .countdown import Problem, decision_mask, verify
 
-
 ENTROPY_QUANTILE = 0.8
 
 
@@ -48,9 +47,9 @@ def _generate(
     *,
     max_new_tokens: int,
     temperature: float,
-    seed: int,
     batch_size: int,
 ) -> Iterator[Batch]:
+    """Generates one batch at a time; to be used inside `_evaluating`."""
     options: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         options = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -60,19 +59,18 @@ def _generate(
         eos_token_id=tokenizer.eos_token_id,
         **options,
     )
-    with _evaluating(model, seed):
-        for start in range(0, len(prompts), batch_size):
-            inputs = tokenizer(
-                list(prompts[start : start + batch_size]),
-                return_tensors="pt",
-                padding=True,
-                padding_side="left",
-            ).to(model.device)
-            ids, mask = inputs["input_ids"], inputs["attention_mask"]
-            output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-            completion = output[:, ids.shape[1] :]
-            is_eos = (completion == tokenizer.eos_token_id).long()
-            yield Batch(ids, mask, completion, (is_eos.cumsum(1) - is_eos == 0).long())
+    for start in range(0, len(prompts), batch_size):
+        inputs = tokenizer(
+            list(prompts[start : start + batch_size]),
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+        ).to(model.device)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        completion = output[:, ids.shape[1] :]
+        is_eos = (completion == tokenizer.eos_token_id).long()
+        yield Batch(ids, mask, completion, (is_eos.cumsum(1) - is_eos == 0).long())
 
 
 def sample(
@@ -116,10 +114,12 @@ def sample(
     """
     _check(k, temperature, batch_size)
     repeated = [prompt for prompt in prompts for _ in range(k)]
-    options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     texts: list[str] = []
-    for batch in _generate(model, tokenizer, repeated, batch_size=batch_size, **options):
-        texts += tokenizer.batch_decode(batch.completion_ids, skip_special_tokens=True)
+    with _evaluating(model, seed):
+        for batch in _generate(
+            model, tokenizer, repeated, max_new_tokens=max_new_tokens, temperature=temperature, batch_size=batch_size
+        ):
+            texts += tokenizer.batch_decode(batch.completion_ids, skip_special_tokens=True)
     return [texts[i : i + k] for i in range(0, len(texts), k)]
 
 
@@ -194,7 +194,7 @@ def evaluate_policy(
         - `avg_at_k`, `pass_at_k`: see [`trl_archer.evaluation`]; in [0, 1].
         - `greedy`: share of problems solved by greedy decoding.
         - `entropy_reasoning`, `entropy_knowledge`: mean entropy in nats of the sampled tokens in the top 20 % of their
-          response, and of the others.
+          response, and of the others; nan if there are none.
         - `decision_share`: share of operands and operators among the tokens in the top 20 %.
 
     Raises:
@@ -208,15 +208,16 @@ def evaluate_policy(
     texts: list[str] = []
     entropies, gates, decisions = [], [], []
     limits: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    for batch in _generate(model, tokenizer, repeated, temperature=1.0, seed=seed, **limits):
-        texts += tokenizer.batch_decode(batch.completion_ids, skip_special_tokens=True)
-        real = batch.completion_mask.bool()
-        entropy = token_entropies(model, batch)
-        words = map(tokenizer.convert_ids_to_tokens, batch.completion_ids.tolist())
-        decision = torch.tensor([decision_mask(row) for row in words], device=real.device)
-        entropies.append(entropy[real])
-        gates.append(_gate(entropy, batch.completion_mask)[real])
-        decisions.append(decision[real])
+    with _evaluating(model, seed):
+        for batch in _generate(model, tokenizer, repeated, temperature=1.0, **limits):
+            texts += tokenizer.batch_decode(batch.completion_ids, skip_special_tokens=True)
+            real = batch.completion_mask.bool()
+            entropy = token_entropies(model, batch)
+            words = map(tokenizer.convert_ids_to_tokens, batch.completion_ids.tolist())
+            decision = torch.tensor([decision_mask(row) for row in words], device=real.device)
+            entropies.append(entropy[real])
+            gates.append(_gate(entropy, batch.completion_mask)[real])
+            decisions.append(decision[real])
     correct = [[verify(problem, text) for text in texts[i * k : (i + 1) * k]] for i, problem in enumerate(problems)]
     greedy = sample(model, tokenizer, prompts, 1, temperature=0.0, seed=seed, **limits)
     entropy, gate, decision = torch.cat(entropies), torch.cat(gates), torch.cat(decisions)

@@ -17,7 +17,6 @@ from transformers import (
 
 from .countdown import MAX_VALUE
 
-
 POLICY_DIR = Path(__file__).parent / "warm_start_policy"
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
@@ -66,8 +65,8 @@ def build_model(seed: int) -> PreTrainedModel:
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=8,
+        num_key_value_heads=8,
         max_position_embeddings=64,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,

@@ -24,7 +24,6 @@ from .countdown import Problem, all_problems, demonstrate, sample_problems
 from .evaluate import evaluate_policy
 from .policy import build_model, build_tokenizer
 
-
 STEPS = 2400
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
@@ -101,8 +100,8 @@ pipeline_tag: text-generation
 # Countdown warm start
 
 A Llama with {metrics["parameters"]:,} parameters (float32) and a vocabulary of {metrics["vocabulary"]} words that
-plays countdown with a scratchpad. It has learnt the format and the arithmetic, not the search: a start for
-reinforcement learning with verifiable rewards that runs on a CPU.
+plays countdown with a scratchpad. It has learnt the format and most of the arithmetic, little of the search:
+a start for reinforcement learning with verifiable rewards that runs on a CPU.
 
     prompt      3 5 6 8 = 10 >
     completion  5 + 8 = 13 : 3 6 13 ; 3 + 13 = 16 : 6 16 ; 16 - 6 = 10 : 10 ;
