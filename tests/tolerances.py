@@ -34,3 +34,5 @@ TRAINER_LOSS = Tolerance(rtol=1e-5, atol=1e-7)
 SAME_AS_TRL = 1e-6
 # Relative, of loss and gradient: other padding, hence other sums inside attention and its backward pass.
 OTHER_LAYOUT = 5e-6
+# Relative, of weights after three SGD steps: two ranks average what one process sums.
+RANK_SPLIT = 5e-6

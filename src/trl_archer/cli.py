@@ -40,7 +40,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         "and after. Needs no network and no GPU.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("--steps", type=_positive, default=120, help="optimizer steps")
+    demo.add_argument("--steps", type=_positive, default=150, help="optimizer steps")
     demo.add_argument("--method", choices=("archer", "grpo"), default="archer", help="trainer; grpo is TRL's own")
     demo.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
     demo.add_argument("--seed", type=int, default=0, help="seed of data order and sampling")

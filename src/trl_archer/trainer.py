@@ -90,7 +90,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         "citation": textwrap.dedent("""\
             @article{wang2025stabilizing,
                 title        = {{Stabilizing Knowledge, Promoting Reasoning: Dual-Token Constraints for RLVR}},
-                author       = {Jiakang Wang and Runze Liu and Fuzheng Zhang and Xiu Li and Guorui Zhou},
+                author       = {Jiakang Wang and Runze Liu and Fuzheng Zhang and Xiu Li and Guorui Zhou and Ling Pan},
                 year         = 2025,
                 eprint       = {arXiv:2507.15778},
             }"""),

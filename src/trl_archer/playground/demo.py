@@ -115,7 +115,7 @@ def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str
 
 def train_and_measure(
     method: str = "archer",
-    steps: int = 120,
+    steps: int = 150,
     seed: int = 0,
     problems: int = 256,
     lora: bool = False,

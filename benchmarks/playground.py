@@ -1,0 +1,42 @@
+"""Archer beside TRL's GRPO on the playground: the demo's run, several seeds each.
+
+python -m benchmarks.playground [--seeds 3]
+"""
+
+import argparse
+import multiprocessing
+from typing import Any
+
+from .environment import save
+
+METHODS = ("archer", "grpo")
+
+
+def run(job: tuple[str, int]) -> dict[str, Any]:
+    """One run of the demo in a process of its own, on one thread."""
+    import torch
+    import transformers
+
+    from trl_archer.playground.demo import train_and_measure
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    method, seed = job
+    result, _ = train_and_measure(method, seed=seed, output_dir=f"runs/benchmark-{method}-{seed}")
+    print(f"{method:7} seed {seed}: avg@8 {result['before']['avg_at_k']:.3f} -> {result['after']['avg_at_k']:.3f}")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    jobs = [(method, seed) for seed in range(args.seeds) for method in METHODS]
+    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+        runs = pool.map(run, jobs, chunksize=1)
+    print(f"wrote {save('playground', {'command': 'python -m benchmarks.playground', 'runs': runs})}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Fills the marked places of README and docs from committed results and tested files.
+
+python -m benchmarks.render            writes
+python -m benchmarks.render --check    fails if a file would change
+"""
+
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .environment import load
+
+ROOT = Path(__file__).parent.parent
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def source(result: dict[str, Any], name: str) -> str:
+    where = result["environment"]
+    return (
+        f"`{result['command']}`, commit {where['commit']}, {where['machine']}, torch {where['torch']}, "
+        f"TRL {where['trl']}; numbers in [{name}.json](benchmarks/results/{name}.json)."
+    )
+
+
+def quickstart() -> str:
+    return f"```python\n{(ROOT / 'examples' / 'quickstart.py').read_text()}```"
+
+
+def playground() -> str:
+    result = load("playground")
+    runs = result["runs"]
+    titles = {"archer": "Archer, the paper's defaults", "grpo": "TRL's GRPO, its defaults"}
+
+    def values(method: str, key: str, when: str = "after") -> list[float]:
+        return [run[when][key] for run in runs if run["method"] == method]
+
+    def cell(numbers: list[float]) -> str:
+        return f"{statistics.mean(numbers):.3f} ({min(numbers):.3f} to {max(numbers):.3f})"
+
+    rows = [
+        [title, str(len(values(method, "avg_at_k"))), *(cell(values(method, k)) for k in ("avg_at_k", "pass_at_k"))]
+        for method, title in titles.items()
+    ]
+    before = runs[0]["before"]
+    rows.insert(0, ["warm start", "", f"{before['avg_at_k']:.3f}", f"{before['pass_at_k']:.3f}"])
+    return (
+        f"Countdown, {runs[0]['problems']} held-out problems, {runs[0]['steps']} steps, "
+        "mean over seeds (lowest to highest):\n\n"
+        f"{table(['', 'seeds', 'avg@8', 'pass@8'], rows)}\n\n{source(result, 'playground')}"
+    )
+
+
+def compute_loss() -> str:
+    result = load("compute_loss")
+    rows = []
+    for name, shape in result["shapes"].items():
+        geometry = shape["shape"]
+        low, high = shape["time_ratio_quartiles"]
+        rows.append(
+            [
+                name,
+                f"{geometry['rows']} x {geometry['completion']}",
+                f"{geometry['vocabulary']:,}",
+                f"{shape['time_ratio']:.3f} ({low:.3f} to {high:.3f})",
+                f"{shape['memory_ratio']:.4f}",
+            ]
+        )
+    header = ["shape", "completions x tokens", "vocabulary", "time ratio, median (quartiles)", "peak memory ratio"]
+    return f"{table(header, rows)}\n\n{source(result, 'compute_loss')}"
+
+
+PLACES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"quickstart": quickstart, "playground": playground, "compute_loss": compute_loss},
+}
+
+
+def filled(text: str, places: dict[str, Callable[[], str]]) -> str:
+    """The text with what stands between each pair of markers replaced."""
+    for name, make in places.items():
+        begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
+        head, rest = text.split(begin)
+        text = head + begin + make() + "\n" + end + rest.split(end)[1]
+    return text
+
+
+def main() -> None:
+    check = "--check" in sys.argv[1:]
+    for file, places in PLACES.items():
+        text = (ROOT / file).read_text()
+        new = filled(text, places)
+        if check and new != text:
+            raise SystemExit(f"{file} differs from the results; run `python -m benchmarks.render`.")
+        (ROOT / file).write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Archer on a verifiable toy task: offline, on a CPU, in about a minute."""
+
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.playground import countdown_reward, load_dataset, load_policy
+
+model, tokenizer = load_policy()
+trainer = ArcherGRPOTrainer(
+    model=model,
+    reward_funcs=countdown_reward,
+    args=ArcherGRPOConfig(
+        output_dir="runs/quickstart",
+        epsilon_reasoning=0.5,  # clip range of high-entropy tokens; `epsilon` (0.2) is that of the others
+        steps_per_generation=4,  # four updates per rollout, so that the clip ranges act
+        learning_rate=2e-4,
+        per_device_train_batch_size=64,
+        max_completion_length=32,
+        max_steps=40,
+        use_cpu=True,
+        bf16=False,
+    ),
+    train_dataset=load_dataset("rl", n=2048, seed=0),
+    processing_class=tokenizer,
+)
+trainer.train()

@@ -1,0 +1,140 @@
+"""Breaks the package on purpose, one line at a time; the tests must notice every time (`make mutate`).
+
+Each mutant is a copy of the package with one piece of text replaced. A mutant that survives is a hole in the tests.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+TESTS = [
+    *("test_gate", "test_objective", "test_trainer_oracle", "test_trainer_grpo", "test_trainer_invariance"),
+    *("test_metrics", "test_rollouts"),
+]
+
+
+class Mutant(NamedTuple):
+    """A named change: `old` occurs exactly once in `file` and becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = [
+    Mutant("flipped sign", "objective.py", "loss = -clipped_surrogate(", "loss = clipped_surrogate("),
+    Mutant(
+        "swapped ranges", "objective.py", "(gate, epsilon, epsilon_reasoning)", "(gate, epsilon_reasoning, epsilon)"
+    ),
+    Mutant("swapped KL weights", "objective.py", "(gate, beta, beta_reasoning)", "(gate, beta_reasoning, beta)"),
+    Mutant(
+        "dropped mask",
+        "trainer.py",
+        "pieces = self._token_loss(inputs, per_token_logps, entropies, mask)",
+        "pieces = self._token_loss(inputs, per_token_logps, entropies, torch.ones_like(mask))",
+    ),
+    Mutant("dropped tool mask", "trainer.py", 'return mask * inputs["tool_mask"] if', "return mask if"),
+    Mutant(
+        "batch-wide quantile",
+        "objective.py",
+        "below = ordered.gather(1, lower)",
+        "below = ordered.gather(1, lower).mean().expand(len(ordered), 1)",
+    ),
+    Mutant("padding in the quantile", "objective.py", "torch.where(mask, entropies, torch.inf)", "entropies.clone()"),
+    Mutant("entropy with gradient", "objective.py", "entropies = entropies.detach().to(", "entropies = entropies.to("),
+    Mutant(">= for >", "objective.py", "(entropies > below)", "(entropies >= below)"),
+    Mutant("no dual clip", "objective.py", "ratio if delta is None else ratio.clamp(max=delta)", "ratio"),
+    Mutant("KL of the wrong sign", "objective.py", "loss = loss + beta_t * kl", "loss = loss - beta_t * kl"),
+    Mutant(
+        "KL weighed by the surrogate",
+        "objective.py",
+        "        loss = loss * torch.where(mask, surrogate_weight, 0.0)",
+        "        loss = loss * torch.where(mask, surrogate_weight, 0.0)\n        beta_t = beta_t * surrogate_weight",
+    ),
+    Mutant(
+        "forgotten importance ratio",
+        "trainer.py",
+        'surrogate_weight = inputs["importance_sampling_ratio"]',
+        "surrogate_weight = None",
+    ),
+    Mutant(
+        "old log-probs ignored",
+        "trainer.py",
+        'old_per_token_logps = inputs.get("old_per_token_logps")',
+        "old_per_token_logps = None",
+    ),
+    Mutant(
+        "normaliser of a micro-batch",
+        "trainer.py",
+        'inputs["num_items_in_batch"].clamp(min=1) * share',
+        "mask.sum().clamp(min=1)",
+    ),
+    Mutant("window forgotten", "trainer.py", "share = window / self.accelerator", "share = 1 / self.accelerator"),
+    Mutant(
+        "dropped groups stay in the normaliser",
+        "trainer.py",
+        'output["num_items_in_batch"], output["num_sequences_in_batch"] = totals[0], totals[1]',
+        'output["num_sequences_in_batch"] = totals[3]',
+    ),
+    Mutant("dropped groups stay in the loss", "trainer.py", "* self._kept_rows.unsqueeze(1)", "* 1"),
+    Mutant(
+        "metrics by the wrong role", "metrics.py", "(reasoning, tokens - reasoning)", "(tokens - reasoning, reasoning)"
+    ),
+    Mutant(
+        "mean of means",
+        "metrics.py",
+        'return _ratio(total[name + role], total["tokens" + role])',
+        'return sum(_ratio(a, b) for a, b in zip(table[:, _SUMS.index(name + (role or "/reasoning"))].tolist(), '
+        'table[:, _SUMS.index("tokens" + (role or "/reasoning"))].tolist())) / len(table)',
+    ),
+    Mutant("NaN reward passes", "rollouts.py", "if not math.isfinite(value):", "if math.isinf(value):"),
+]
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether all tests pass on a copy of the project with the mutant in it."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "src" / "trl_archer", copy / "src" / "trl_archer")
+        shutil.copytree(ROOT / "tests", copy / "tests")
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        file = copy / "src" / "trl_archer" / mutant.file
+        text = file.read_text()
+        if text.count(mutant.old) != 1:
+            raise SystemExit(f"mutant '{mutant.name}': its text occurs {text.count(mutant.old)} times in {mutant.file}")
+        file.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        result = subprocess.run(
+            [*command, *(f"tests/{name}.py" for name in TESTS)],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if result.returncode not in (0, 1):  # 1: tests ran and failed; anything else is no verdict
+        raise SystemExit(f"mutant '{mutant.name}': pytest ended with {result.returncode}\n{result.stdout[-3000:]}")
+    failed = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
+    verdict = "SURVIVED" if result.returncode == 0 else "killed by " + failed[0].split()[1].split("::", 1)[1]
+    print(f"{mutant.name:40} {verdict}", flush=True)
+    return result.returncode == 0
+
+
+def main() -> None:
+    wanted = sys.argv[1:]
+    mutants = [mutant for mutant in MUTANTS if not wanted or mutant.name in wanted]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        survivors = sum(pool.map(survives, mutants))
+    print(f"{len(mutants) - survivors} passed, {survivors} failed")
+    raise SystemExit(survivors > 0)
+
+
+if __name__ == "__main__":
+    main()

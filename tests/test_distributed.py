@@ -1,0 +1,77 @@
+"""Two processes are one process on the same global batch, with unequal lengths and a rank without any token."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .tolerances import RANK_SPLIT
+
+pytestmark = pytest.mark.distributed
+ROOT = Path(__file__).parent.parent
+TIME_LIMIT = 240  # seconds; a hang is a failure
+DDP = """\
+distributed_type: MULTI_GPU
+gpu_ids: all
+num_machines: 1
+num_processes: 2
+mixed_precision: 'no'
+"""
+
+
+def run(command: list[str], model_path: str, output: Path) -> list[dict[str, Any]]:
+    output.mkdir()
+    worker = [str(ROOT / "tests" / "distributed_worker.py"), model_path, str(output)]
+    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [*command, *worker], env=env, capture_output=True, text=True, check=False, timeout=TIME_LIMIT
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return [json.loads(path.read_text()) for path in sorted(output.glob("rank*.json"))]
+
+
+@pytest.fixture(scope="module")
+def runs(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Results of one process, and of two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "ddp.yaml").write_text(DDP)
+    (single,) = run([sys.executable], model_path, folder / "one")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "ddp.yaml")]
+    return single, run(launch, model_path, folder / "two")
+
+
+def test_there_really_are_two(runs: Any) -> None:
+    single, ranks = runs
+    assert single["world"]["num_processes"] == 1
+    assert [rank["world"] for rank in ranks] == [{"num_processes": 2, "type": "DistributedType.MULTI_CPU"}] * 2
+
+
+@pytest.mark.parametrize("drop", ["", " drop"])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+def test_same_weights_and_metrics_as_one_process(runs: Any, loss_type: str, drop: str) -> None:
+    single, ranks = runs
+    name = loss_type + drop
+    expected = torch.tensor(single[name]["weights"])
+    for rank in ranks:
+        difference = (torch.tensor(rank[name]["weights"]) - expected).abs().max() / expected.abs().max()
+        assert difference <= RANK_SPLIT
+        assert rank[name]["metrics"].keys() == single[name]["metrics"].keys()
+        for metric, value in single[name]["metrics"].items():
+            assert rank[name]["metrics"][metric] == pytest.approx(value, rel=1e-4, abs=1e-6), metric
+    assert ranks[0][name]["metrics"] == ranks[1][name]["metrics"]
+
+
+def test_whole_run_with_groups_dropped_on_some_ranks(runs: Any) -> None:
+    _, ranks = runs
+    assert ranks[0]["run"]["weights"] == ranks[1]["run"]["weights"]
+    ours = ("archer/", "entropy", "kl", "clip_ratio", "completions/", "reward")
+    for one, two in zip(ranks[0]["run"]["metrics"], ranks[1]["run"]["metrics"], strict=True):
+        assert {k: v for k, v in one.items() if k.startswith(ours)} == {
+            k: v for k, v in two.items() if k.startswith(ours)
+        }
+    assert any(entry.get("archer/dropped_groups", 0) > 0 for entry in ranks[0]["run"]["metrics"])

@@ -1,0 +1,86 @@
+"""What README and docs claim exists, runs, and comes from committed results."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.environment import RESULTS, load
+from benchmarks.render import PLACES, filled
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("file", PLACES)
+def test_rendered_places_are_up_to_date(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert filled(text, PLACES[file]) == text, "run `python -m benchmarks.render`"
+
+
+def test_paper_map_names_what_exists() -> None:
+    text = (ROOT / "docs" / "paper_map.md").read_text()
+    rows = re.findall(r"\| ((?:`[\w.]+`(?:, )?)+) \| `(src/[\w/.]+)` \| `(tests/[\w/.]+)` \|", text)
+    assert len(rows) == 14
+    for names, file, test in rows:
+        source = (ROOT / file).read_text()
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert re.search(rf"\b{name.split('.')[-1]}\b", source), f"{name} is not in {file}"
+            assert (ROOT / test).exists(), test
+
+
+def test_metrics_reference_lists_what_is_logged() -> None:
+    from trl_archer.metrics import summarise, token_statistics  # noqa: F401
+
+    documented = set()
+    for cell in re.findall(r"^\| (`.+?`) \|", (ROOT / "docs" / "metrics.md").read_text(), re.M):
+        for name in re.findall(r"`([^`]+)`", cell):
+            names = [name]
+            for choice in re.findall(r"\{([^}]+)\}", name):
+                names = [n.replace("{" + choice + "}", c, 1) for n in names for c in choice.split(",")]
+            documented |= set(names)
+    ours = {
+        "completions/repetition",
+        *(f"archer/{x}" for x in ("reasoning_fraction", "entropy_threshold", "entropy_spread", "dropped_groups")),
+        *(f"{x}/{role}" for x in ("entropy", "kl") for role in ("reasoning", "knowledge")),
+        *(f"clip_ratio/{r}/{side}_mean" for r in ("reasoning", "knowledge") for side in ("low", "high")),
+    }
+    assert documented == ours
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_make_targets_that_are_mentioned_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for document in [*DOCUMENTS, ROOT / ".ci" / "run", ROOT / ".github" / "workflows" / "ci.yml"]:
+        mentioned = set(re.findall(r"(?:`|run: |^)make ([a-z-]+)", document.read_text(), re.M))
+        assert mentioned <= targets, document.name
+
+
+def test_quickstart_is_short_and_runs(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "quickstart.py"
+    assert len(script.read_text().splitlines()) < 40
+    result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    rewards = [float(value) for value in re.findall(r"'reward': '([\d.]+)'", result.stdout)]
+    assert len(rewards) == 4
+    assert max(rewards[1:]) > rewards[0]
+
+
+def test_results_say_where_they_come_from() -> None:
+    for path in RESULTS.glob("*.json"):
+        result = load(path.stem)
+        assert result["command"].startswith("python -m benchmarks.")
+        assert {"commit", "machine", "torch", "trl"} <= result["environment"].keys()
+
+
+def test_cost_is_within_what_we_promise() -> None:
+    for name, shape in load("compute_loss")["shapes"].items():
+        assert shape["time_ratio"] <= 1.03, name
+        assert shape["memory_ratio"] <= 1.02, name
