@@ -10,7 +10,7 @@ from trl_archer.playground.demo import train_and_measure
 
 STEPS = 40
 PROBLEMS = 128
-# Gain in held-out avg@8 within 40 steps. Over 3 seeds the trainer gained 0.08 to 0.15, broken objectives lost.
+# Gain in held-out avg@8 within 40 steps: 0.11 to 0.15 on three seeds; -0.33 with the sign flipped, 0 untrained.
 MARGIN = 0.05
 
 

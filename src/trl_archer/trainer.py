@@ -8,6 +8,7 @@ import torch
 from accelerate.logging import get_logger
 from torch import Tensor, nn
 from trl import GRPOTrainer
+from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
 from .checks import check_dataset, check_trainable, refuse_unsloth
@@ -190,6 +191,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     # Loss
 
+    @profiling_decorator
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if return_outputs:
             raise ValueError("ArcherGRPOTrainer does not support returning outputs; call it with return_outputs=False.")
