@@ -27,6 +27,7 @@ def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert "usage: trl-archer" in capsys.readouterr().err
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("flags", [[], ["--lora"], ["--method", "grpo"]])
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     argv = ["demo", "--steps", "10", "--problems", "16", "--output-dir", str(tmp_path), *flags]

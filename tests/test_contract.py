@@ -28,7 +28,7 @@ SOURCES = {
 }
 
 # Fields that exist in only one of the supported versions of TRL and transformers
-NOT_EVERYWHERE: frozenset[str] = frozenset()
+NOT_EVERYWHERE = frozenset({"activation_checkpointing", "activation_checkpointing_kwargs"})
 
 TABLES = {
     "HONOURED_BY_LOSS": set(options.HONOURED_BY_LOSS),

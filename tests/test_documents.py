@@ -63,6 +63,7 @@ def test_make_targets_that_are_mentioned_exist() -> None:
         assert mentioned <= targets, document.name
 
 
+@pytest.mark.training
 def test_quickstart_is_short_and_runs(tmp_path: Path) -> None:
     script = ROOT / "examples" / "quickstart.py"
     assert len(script.read_text().splitlines()) < 40
