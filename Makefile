@@ -56,8 +56,11 @@ format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure compute_loss beside TRL's, write benchmarks/results/ and the tables made from it
+bench: setup ## Measure beside TRL, about half an hour; write benchmarks/results/ and the tables made from it
 	@$(BIN)/python -m benchmarks.compute_loss
+	@$(BIN)/python -m benchmarks.update_phase
+	@$(BIN)/python -m benchmarks.playground
+	@$(BIN)/python -m benchmarks.render
 
 mutate: setup ## Break the objective on purpose; every mutant must be killed by the tests
 	@$(BIN)/python -m tests.mutate

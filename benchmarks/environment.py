@@ -8,15 +8,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 RESULTS = Path(__file__).parent / "results"
 
 
 def environment() -> dict[str, Any]:
     """Commit, machine and versions that a measurement was made with."""
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
         "commit": git.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} x {platform.machine()} cores, no GPU",
+        "machine": f"{os.cpu_count()} x {platform.machine()} cores, {gpu}",
         "python": platform.python_version(),
         **{name: version(name) for name in ("trl-archer", "trl", "transformers", "torch")},
     }

@@ -65,6 +65,27 @@ def whole_run(model_path: str, output: Path) -> dict[str, Any]:
     return {"metrics": history, "weights": weights.tolist()}
 
 
+def rollout(model_path: str, output: Path) -> dict[str, Any]:
+    """What one rank makes of a rollout in which only rank 0 has groups with a signal."""
+    from accelerate import PartialState
+
+    rank = PartialState().process_index
+
+    def differs_on_rank_0(completions: list[str], **kwargs: Any) -> list[float]:
+        return [float(index % 2) if rank == 0 else 1.0 for index in range(len(completions))]
+
+    trainer = make_trainer(model_path, output, reward_funcs=differs_on_rank_0, num_iterations=2, seed=rank)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    return {
+        "kept": batch["completion_mask"].any(dim=1).tolist(),
+        "tokens": batch["completion_mask"].sum().item(),
+        "num_items_in_batch": batch["num_items_in_batch"].item(),
+        "num_sequences_in_batch": batch["num_sequences_in_batch"].item(),
+        "dropped_groups": trainer._metrics["train"]["archer/dropped_groups"],
+    }
+
+
 def main() -> None:
     model_path, output = sys.argv[1], Path(sys.argv[2])
     from accelerate import PartialState
@@ -74,6 +95,7 @@ def main() -> None:
         for drop in (False, True):
             results[f"{loss_type}{' drop' if drop else ''}"] = fixed_batches(model_path, output, loss_type, drop)
     results["run"] = whole_run(model_path, output)
+    results["rollout"] = rollout(model_path, output)
     state = PartialState()
     results["world"] = {"num_processes": state.num_processes, "type": str(state.distributed_type)}
     (output / f"rank{state.process_index}.json").write_text(json.dumps(results))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 TESTS = [
     *("test_gate", "test_objective", "test_trainer_oracle", "test_trainer_grpo", "test_trainer_invariance"),
-    *("test_metrics", "test_rollouts"),
+    *("test_metrics", "test_rollouts", "test_layout", "test_distributed"),
 ]
 
 
@@ -93,6 +93,30 @@ MUTANTS = [
         'return _ratio(total[name + role], total["tokens" + role])',
         'return sum(_ratio(a, b) for a, b in zip(table[:, _SUMS.index(name + (role or "/reasoning"))].tolist(), '
         'table[:, _SUMS.index("tokens" + (role or "/reasoning"))].tolist())) / len(table)',
+    ),
+    Mutant(
+        "evaluation by the window of training",
+        "trainer.py",
+        "(self.args.steps_per_generation if self.model.training else 1)",
+        "self.args.steps_per_generation",
+    ),
+    Mutant("load balancing not accumulated", "trainer.py", "aux_loss / self._micro_batches_per_update", "aux_loss"),
+    Mutant("load balancing counted by row", "metrics.py", "aux, zero + 1,", "aux, zero + len(mask),"),
+    Mutant(
+        "only the sum of rewards", "trainer.py", 'self.multi_objective_aggregation == "normalize_then_sum"', "False"
+    ),
+    Mutant("rank 0's groups everywhere", "trainer.py", "self.accelerator.process_index * len(prompts)", "0"),
+    Mutant(
+        "totals of one rank",
+        "trainer.py",
+        'totals = self.accelerator.reduce(totals, reduction="sum")',
+        "totals = totals * self.accelerator.num_processes",
+    ),
+    Mutant("trimmed too far", "layout.py", "width = int(columns[-1]) + 1 if", "width = int(columns[-1]) if"),
+    Mutant("rows back in the wrong order", "layout.py", "back = order.argsort()", "back = order"),
+    Mutant("grouped over optimizer steps", "trainer.py", "per_update=aligned", "per_update=len(micro_batches)"),
+    Mutant(
+        "dropped rows are forwarded", "layout.py", "mask.any(dim=1).nonzero().squeeze(1)", "torch.arange(len(mask))"
     ),
     Mutant("NaN reward passes", "rollouts.py", "if not math.isfinite(value):", "if math.isinf(value):"),
 ]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import HfArgumentParser
 
@@ -41,6 +42,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     [
         *(("entropy_quantile", value, "0.8") for value in (0.0, 1.0, -0.1, 80)),
         *(("gate_width", value, "0.0 for the paper's step") for value in (-0.1, 1.5)),
+        ("epsilon", "0.1", "The default is 0.2"),
         *((name, value, "finite") for name in ("entropy_quantile", "gate_width") for value in (NAN, INF, "0.8", True)),
         *((name, -0.1, "negative") for name in ("epsilon", "epsilon_reasoning", "beta", "beta_reasoning")),
         *((name, -0.1, "negative") for name in ("epsilon_high", "epsilon_reasoning_high", "delta")),
@@ -90,6 +92,7 @@ def test_reasoning_weight_without_a_reference_model_is_refused(tmp_path: Path) -
         {"gate_width": 1.0},
         {"epsilon_reasoning": 0.1},
         {"beta": 1, "gate_width": 0},
+        {"epsilon": np.float32(0.1)},
     ],
 )
 def test_unusual_but_sound_settings_are_taken(tmp_path: Path, kwargs: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, options
-from trl_archer.trainer import _IMAGE_INPUTS
+from trl_archer.layout import IMAGE_INPUTS
 
 from .tiny import make_inputs, make_trainer
 
@@ -52,10 +52,10 @@ def test_constructor_takes_what_trl_takes() -> None:
 
 def test_log_prob_helper(model_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
-    names = inspect.signature(trainer._get_per_token_logps_and_entropies).parameters
-    assert set(_IMAGE_INPUTS) <= set(names)
+    names = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
+    assert set(IMAGE_INPUTS) <= set(names)
     text_only = {"model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"}
-    assert set(names) == {*_IMAGE_INPUTS, *text_only, "compute_entropy", "compute_aux_loss"}
+    assert set(names) == {"self", *IMAGE_INPUTS, *text_only, "compute_entropy", "compute_aux_loss"}
     inputs = make_inputs(trainer)
     outputs = trainer._policy_forward(trainer.model, inputs)
     assert len(outputs) == 3
@@ -92,7 +92,7 @@ def test_our_fields_are_documented_and_have_a_help_text() -> None:
     }
     assert changed == {
         *("entropy_quantile", "gate_width", "epsilon_reasoning", "epsilon_reasoning_high", "beta", "beta_reasoning"),
-        *("use_bias_correction_kl", "mask_zero_std_groups"),
+        *("use_bias_correction_kl", "mask_zero_std_groups", "remove_padding"),
     }
     for name in changed:
         assert ours[name].metadata["help"]

@@ -66,6 +66,16 @@ def test_same_weights_and_metrics_as_one_process(runs: Any, loss_type: str, drop
     assert ranks[0][name]["metrics"] == ranks[1][name]["metrics"]
 
 
+def test_each_rank_drops_its_own_groups_and_totals_span_both(runs: Any) -> None:
+    _, ranks = runs
+    rollouts = [rank["rollout"] for rank in ranks]
+    assert [rollout["kept"] for rollout in rollouts] == [[True] * 8, [False] * 8]
+    for rollout in rollouts:
+        assert rollout["num_items_in_batch"] == rollouts[0]["tokens"] + rollouts[1]["tokens"] > 0
+        assert rollout["num_sequences_in_batch"] == 8
+        assert rollout["dropped_groups"] == [2]
+
+
 def test_whole_run_with_groups_dropped_on_some_ranks(runs: Any) -> None:
     _, ranks = runs
     assert ranks[0]["run"]["weights"] == ranks[1]["run"]["weights"]

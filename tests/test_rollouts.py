@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from trl_archer.rollouts import checked_reward, zero_std_groups
+from trl_archer.rollouts import check_reward_models, checked_reward, zero_std_groups
 
 from .tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of
 from .tolerances import OTHER_LAYOUT
@@ -27,15 +27,12 @@ NAN = float("nan")
         ([[1, 0], [0, 1], [1, 5], [1, 0]], [2.0, 0.0], False, [False, True]),
         ([[0.1, 0.2], [0.3, 0.0], [1, 1], [1, 1.00001]], [1.0, 1.0], False, [True, False]),  # rounding is no signal
         ([[1, NAN], [1, NAN], [1, NAN], [1, 2]], [1.0, 1.0], False, [True, False]),
+        ([[1, 0], [1, 5], [1, 0], [2, 0]], [1.0, 0.0], True, [True, False]),  # a function of weight 0 is no signal
     ],
 )
 def test_zero_std_groups(rewards: Any, weights: Any, by_func: bool, expected: list[bool]) -> None:
     got = zero_std_groups(torch.tensor(rewards, dtype=torch.float32), torch.tensor(weights), 2, by_func)
     assert got.tolist() == expected
-
-
-def test_groups_of_one_are_never_marked() -> None:
-    assert not zero_std_groups(torch.ones(3, 1), torch.ones(1), 1, by_func=False).any()
 
 
 def even_prompts_differ(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
@@ -89,7 +86,7 @@ def test_switched_off(model_path: str, tmp_path: Path) -> None:
     inputs = rollout(trainer)
     assert inputs["completion_mask"].any(dim=1).all()
     assert inputs["num_sequences_in_batch"] == len(inputs["completion_mask"])
-    assert trainer._metrics["train"]["archer/dropped_groups"] == [0]
+    assert "archer/dropped_groups" not in trainer._metrics["train"]
 
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "bnpo", "dr_grpo"])
@@ -104,25 +101,49 @@ def test_all_dropped_is_a_finite_zero(model_path: str, tmp_path: Path, loss_type
         steps_per_generation=2,
         max_steps=2,
         beta=0.1,
-        eval_strategy="steps",
-        eval_steps=2,
     )
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
-    losses = [entry[key] for entry in trainer.state.log_history for key in ("loss", "eval_loss") if key in entry]
-    assert losses == [0.0, 0.0, 0.0]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses == [0.0, 0.0]
     assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
     assert trainer.state.log_history[0]["archer/dropped_groups"] == 4
     assert trainer.state.log_history[0]["entropy"] is None
 
 
-def test_evaluation_with_one_completion_per_prompt_keeps_its_metrics(model_path: str, tmp_path: Path) -> None:
-    trainer = make_trainer(model_path, tmp_path, reward_funcs=all_equal, num_generations_eval=1)
+@pytest.mark.parametrize("num_generations_eval", [1, 4])
+def test_evaluation_drops_nothing(model_path: str, tmp_path: Path, num_generations_eval: int) -> None:
+    trainer = make_trainer(
+        model_path, tmp_path, reward_funcs=all_equal, num_generations_eval=num_generations_eval, beta=0.1
+    )
     metrics = trainer.evaluate()
     assert metrics["eval_loss"] == 0.0
     logged = trainer.state.log_history[-1]
     assert logged["eval_entropy"] > 0
-    assert logged["eval_archer/dropped_groups"] == 0
+    assert "eval_archer/dropped_groups" not in logged
+
+
+def test_functions_normalised_by_themselves(model_path: str, tmp_path: Path) -> None:
+    """Two rewards whose sum is constant have an advantage each; only their sum has none."""
+
+    def up(completions: list[str], **kwargs: Any) -> list[float]:
+        return [float(index % 2) for index in range(len(completions))]
+
+    def down(completions: list[str], **kwargs: Any) -> list[float]:
+        return [float(1 - index % 2) for index in range(len(completions))]
+
+    for aggregation, kept in (("sum_then_normalize", 0), ("normalize_then_sum", 16)):
+        trainer = make_trainer(
+            model_path, tmp_path, reward_funcs=[up, down], multi_objective_aggregation=aggregation, **GEOMETRY
+        )
+        assert rollout(trainer)["num_sequences_in_batch"] == kept
+
+
+def test_reward_model_that_breaks_is_refused() -> None:
+    models, rewards = [torch.nn.Linear(1, 1), all_equal], torch.tensor([[1.0, NAN], [0.5, 1.0]])
+    check_reward_models(models, ["judge", "all_equal"], rewards)  # None of a function is NaN by now
+    with pytest.raises(ValueError, match="The reward model 'judge' returned 1 of 2 rewards that are not finite"):
+        check_reward_models(models, ["judge", "all_equal"], rewards.flip(1))
 
 
 def test_truncated_completions_leave_too(model_path: str, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import torch
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from .tiny import loss_and_gradients, make_inputs, make_trainer, relative_difference
+from .tiny import loss_and_gradients, make_inputs, make_trainer, relative_difference, rows_of
 from .tolerances import SAME_AS_TRL
 
 LOSS_TYPES = ["dapo", "grpo", "bnpo", "dr_grpo"]
 
 
-def pair(path: str, tmp_path: Path, **config: Any) -> tuple[Any, Any]:
+def pair(path: str, tmp_path: Path, only_archer: dict[str, Any] | None = None, /, **config: Any) -> tuple[Any, Any]:
     """Archer with one constraint for all tokens, and TRL's trainer with the same."""
     config = {"beta": 0.05, "use_bias_correction_kl": False, **config}
     equal = {
@@ -22,14 +22,14 @@ def pair(path: str, tmp_path: Path, **config: Any) -> tuple[Any, Any]:
         "epsilon_reasoning_high": config.get("epsilon_high"),
         "beta_reasoning": config["beta"],
     }
-    archer = make_trainer(path, tmp_path, **config, **equal)
+    archer = make_trainer(path, tmp_path, **config, **equal, **(only_archer or {}))
     grpo = make_trainer(path, tmp_path, trainer_class=GRPOTrainer, config_class=GRPOConfig, **config)
     return archer, grpo
 
 
-def assert_same(archer: Any, grpo: Any, inputs: dict[str, Any]) -> None:
-    loss, gradients = loss_and_gradients(archer, inputs)
-    expected_loss, expected = loss_and_gradients(grpo, inputs)
+def assert_same(archer: Any, grpo: Any, *micro_batches: dict[str, Any]) -> None:
+    loss, gradients = loss_and_gradients(archer, *micro_batches)
+    expected_loss, expected = loss_and_gradients(grpo, *micro_batches)
     assert abs(loss - expected_loss) <= SAME_AS_TRL * abs(expected_loss)
     assert relative_difference(gradients, expected) <= SAME_AS_TRL
 
@@ -59,9 +59,9 @@ def test_loss_and_gradient(
     ids=lambda config: ",".join(config),
 )
 def test_settings(model_path: str, tmp_path: Path, loss_type: str, config: dict[str, Any]) -> None:
-    only_archer = {"gate_width": config.pop("gate_width", 0.0)}
-    archer, grpo = pair(model_path, tmp_path, loss_type=loss_type, **config)
-    archer.args.gate_width = only_archer["gate_width"]
+    only_archer = {name: config[name] for name in ("gate_width",) if name in config}
+    shared = {name: value for name, value in config.items() if name not in only_archer}
+    archer, grpo = pair(model_path, tmp_path, only_archer, loss_type=loss_type, **shared)
     assert_same(archer, grpo, make_inputs(archer))
 
 
@@ -87,14 +87,22 @@ def test_importance_ratio_and_off_policy_mask(model_path: str, tmp_path: Path, l
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_mixture_of_experts(moe_path: str, tmp_path: Path, loss_type: str) -> None:
-    archer, grpo = pair(moe_path, tmp_path, loss_type=loss_type, router_aux_loss_coef=0.1)
-    assert_same(archer, grpo, make_inputs(archer))
+    archer, grpo = pair(moe_path, tmp_path, loss_type=loss_type, router_aux_loss_coef=0.1, steps_per_generation=2)
+    inputs = make_inputs(archer)
+    inputs["num_sequences_in_batch"] = torch.tensor(4)
+    assert_same(archer, grpo, rows_of(inputs, [0, 2]), rows_of(inputs, [3, 1]))
+    logs: list[dict[str, float]] = [{}, {}]
+    archer.log(logs[0])
+    grpo.log(logs[1])
+    assert logs[0]["aux_loss"] == pytest.approx(logs[1]["aux_loss"], rel=SAME_AS_TRL)
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_evaluation(model_path: str, tmp_path: Path, loss_type: str) -> None:
-    archer, grpo = pair(model_path, tmp_path, loss_type=loss_type)
+    # In evaluation a batch is a generation batch of its own, whatever the windows of training are
+    archer, grpo = pair(model_path, tmp_path, loss_type=loss_type, steps_per_generation=4)
     inputs = make_inputs(archer)
+    inputs["num_sequences_in_batch"] = torch.tensor(len(inputs["completion_ids"]))
     losses = []
     for trainer in (archer, grpo):
         trainer.model.eval()
@@ -118,7 +126,11 @@ def test_metrics_of_trl_keep_their_values(model_path: str, tmp_path: Path) -> No
     assert logs[1]["clip_ratio/region_mean"] > 0.1
 
 
-def test_a_whole_run_gives_the_same_weights(model_path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("remove_padding", [True, False])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_a_whole_run_gives_the_same_weights(
+    model_path: str, tmp_path: Path, remove_padding: bool, loss_type: str
+) -> None:
     """Generation, shuffling, accumulation and the optimizer included."""
     config = {
         "steps_per_generation": 4,
@@ -127,10 +139,11 @@ def test_a_whole_run_gives_the_same_weights(model_path: str, tmp_path: Path) -> 
         "per_device_train_batch_size": 4,
         "max_steps": 4,
         "optim": "sgd",  # Adam would blow rounding up where a gradient is nearly 0
-        "learning_rate": 1e-2,
+        "learning_rate": 0.1,
+        "loss_type": loss_type,
     }
-    archer, grpo = pair(model_path, tmp_path, **config)
-    archer.args.mask_zero_std_groups = False  # TRL keeps them
+    only_archer = {"mask_zero_std_groups": False, "remove_padding": remove_padding}  # TRL drops nothing
+    archer, grpo = pair(model_path, tmp_path, only_archer, **config)
     weights = []
     for trainer in (archer, grpo):
         set_seed(0)

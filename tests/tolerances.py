@@ -36,3 +36,5 @@ SAME_AS_TRL = 1e-6
 OTHER_LAYOUT = 5e-6
 # Relative, of weights after three SGD steps: two ranks average what one process sums.
 RANK_SPLIT = 5e-6
+# Relative, of loss and gradient: trimmed and regrouped micro-batches.
+REMOVE_PADDING = 1e-5

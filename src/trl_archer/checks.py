@@ -1,9 +1,12 @@
 """Checks made before the first GPU minute; each error names what is wrong, its value and the way out."""
 
+from functools import partial
 from typing import Any
 
+import torch
 import trl
 from torch import nn
+from torch.nn.functional import pad
 
 
 def refuse_unsloth(trainer_class: type) -> None:
@@ -44,8 +47,8 @@ def check_dataset(name: str, dataset: Any) -> None:
         columns = list(next(iter(dataset), {"prompt": None}))
     if columns is not None and "prompt" not in columns:
         raise ValueError(
-            f"{name} has no column 'prompt', only {', '.join(map(repr, columns)) or 'none'}. Rename one with "
-            f"`rename_column(..., 'prompt')`."
+            f"{name} has no column 'prompt', only {', '.join(map(repr, columns)) or 'none'}. Rename the "
+            f"one that holds the prompts, as in `dataset.rename_column({next(iter(columns), 'question')!r}, 'prompt')`."
         )
 
 
@@ -64,4 +67,44 @@ def check_trainable(model: nn.Module) -> None:
         raise ValueError(
             f"None of the model's {count:,} parameters requires a gradient, so training would change nothing. Pass a "
             "`peft_config`, load the adapter with `is_trainable=True`, or call `requires_grad_(True)`."
+        )
+
+
+# Mean difference of log-probabilities, in nats, that rounding alone can make when a sequence is shifted
+_ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3}
+_ROUNDING_OF_HALF_PRECISION = 5e-2
+
+
+@torch.no_grad()
+def check_left_padding(trainer: Any, inputs: dict[str, Any], shift: int = 8, longest: int = 64) -> None:
+    """
+    Checks on one row that padding on the left leaves the model's log-probabilities alone, as relative positions do.
+
+    Args:
+        trainer ([`ArcherGRPOTrainer`]): Trainer with the model. Every rank runs the same two forward passes.
+        inputs (`dict`): A micro-batch, of which the first row is used.
+        shift (`int`, *optional*, defaults to `8`): Padding to try, in tokens.
+        longest (`int`, *optional*, defaults to `64`): Tokens of prompt and of completion to use at most.
+
+    Raises:
+        ValueError: If they change by more than rounding.
+    """
+    prompt = inputs["prompt_ids"][0][inputs["prompt_mask"][0].bool()][-longest:]
+    ids = torch.cat([prompt, inputs["completion_ids"][0, :longest]]).unsqueeze(0)
+    mask = torch.ones_like(ids)
+    width = ids.size(1) - len(prompt)
+    score = partial(trl.GRPOTrainer._get_per_token_logps_and_entropies, trainer)  # TRL's own, which trims nothing
+    training = trainer.model.training
+    trainer.model.eval()  # no dropout between the two
+    plain, _, _ = score(trainer.model, ids, mask, width)
+    shifted, _, _ = score(trainer.model, pad(ids, (shift, 0)), pad(mask, (shift, 0)), width)
+    trainer.model.train(training)
+    difference = (plain - shifted).abs().mean().item()
+    half = trainer.args.bf16 or trainer.args.fp16
+    limit = _ROUNDING_OF_HALF_PRECISION if half else _ROUNDING.get(trainer.model.dtype, _ROUNDING_OF_HALF_PRECISION)
+    if not difference <= limit:
+        raise ValueError(
+            f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
+            f"{difference:.3g} nats on average, more than rounding ({limit} nats): its positions are absolute. "
+            "Set remove_padding=False to train in TRL's layout."
         )

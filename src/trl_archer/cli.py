@@ -1,8 +1,11 @@
 """Command line: `trl-archer demo`."""
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
+from . import __doc__ as description
 from . import __version__
 
 
@@ -14,14 +17,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv (`Sequence[str]`, *optional*): Arguments; those of the process if `None`.
 
     Returns:
-        `int`: 0 on success; argparse itself exits with 2 on wrong usage.
+        `int`: 0 on success, 130 when interrupted; argparse itself exits with 2 on wrong usage.
     """
-    parser = argparse.ArgumentParser(prog="trl-archer", description=__import__("trl_archer").__doc__)
+    parser = argparse.ArgumentParser(prog="trl-archer", description=description)
     parser.add_argument("--version", action="version", version=f"trl-archer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
     args = parser.parse_args(argv)
-    return args.run(args)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _positive(text: str) -> int:
@@ -50,6 +57,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_demo(args: argparse.Namespace) -> int:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are imported
     from .playground.demo import run_demo
 
     run_demo(

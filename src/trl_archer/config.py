@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
+from numbers import Real
 
 from trl import GRPOConfig
 
@@ -28,7 +29,9 @@ class ArcherGRPOConfig(GRPOConfig):
             rho (Eq. 2), 0.8; its ablation has 0.7 close behind and 0.9 behind that.
         gate_width (`float`, *optional*, defaults to `0.0`):
             Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper's split is the step,
-            0.0; it names a continuous gate as future work.
+            0.0; it names a continuous gate as future work. Up to `2 * min(entropy_quantile, 1 - entropy_quantile)`,
+            0.4 at the default quantile, the ramp fits in and the mean weight stays; beyond it even the token of
+            highest entropy is not wholly reasoning.
 
         > Parameters that control the constraints
 
@@ -51,8 +54,12 @@ class ArcherGRPOConfig(GRPOConfig):
 
         mask_zero_std_groups (`bool`, *optional*, defaults to `True`):
             Whether completions of a group whose rewards are all equal leave the loss, its normaliser and the token
-            metrics, as in the paper's reference code. Groups of a single completion, which only evaluation can have,
-            stay.
+            metrics, as in the paper's reference code. In training only; evaluation updates nothing and keeps all.
+        remove_padding (`bool`, *optional*, defaults to `True`):
+            Whether the update phase computes on real tokens only: micro-batches of an optimizer step hold completions
+            of similar length, trimmed of padding and of completions that carry no loss. Same loss and gradient.
+            Batches with images keep TRL's layout; `loss_type="bnpo"` and mixture-of-experts losses, which depend on
+            the split, keep the micro-batches and are only trimmed.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
@@ -115,6 +122,10 @@ class ArcherGRPOConfig(GRPOConfig):
             "the token metrics, as in the paper's reference code."
         },
     )
+    remove_padding: bool = field(
+        default=True,
+        metadata={"help": "Whether the update phase computes on real tokens only. Same loss and gradient."},
+    )
 
     def __post_init__(self):
         self._check_ranges()
@@ -136,8 +147,8 @@ class ArcherGRPOConfig(GRPOConfig):
         _check_number("gate_width", self.gate_width)
         if not 0 <= self.gate_width <= 1:
             raise ValueError(
-                f"gate_width={self.gate_width} is outside [0, 1]. Use 0.0 for the paper's step, up to 1.0 for a ramp "
-                "over all ranks."
+                f"gate_width={self.gate_width} is outside [0, 1]. Use 0.0 for the paper's step, or a small width "
+                "such as 0.2 for a ramp."
             )
         for name in ("beta", "beta_reasoning", "epsilon", "epsilon_reasoning"):
             _check_not_negative(name, getattr(self, name))
@@ -181,8 +192,9 @@ class ArcherGRPOConfig(GRPOConfig):
 
 
 def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r} is not a finite number.")
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        default = ArcherGRPOConfig.__dataclass_fields__[name].default
+        raise ValueError(f"{name}={value!r} is not a finite number. The default is {default}.")
 
 
 def _check_not_negative(name: str, value: object) -> None:

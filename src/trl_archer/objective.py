@@ -26,7 +26,8 @@ class ArcherTokenLoss(NamedTuple):
         loss (`Tensor` of shape `(B, T)`):
             What to minimise: the negated summand of Wang et al. 2025, Eq. (5).
         kl (`Tensor` of shape `(B, T)`):
-            KL estimate in nats, before its weight. Zeros without a reference.
+            KL estimate in nats, before its weight but with the ratio of `use_bias_correction_kl`. Zeros without a
+            reference.
         ratio (`Tensor` of shape `(B, T)`):
             Probability ratio of the current to the old policy.
         gate (`Tensor` of shape `(B, T)`):
@@ -110,15 +111,15 @@ def reasoning_gate(entropies: Tensor, mask: Tensor, entropy_quantile: float = 0.
     when the quantile itself is 0, as in a confident response, every token stays knowledge.
 
     With `gate_width > 0` the step becomes a linear ramp over the response's entropy ranks $k_t / (n - 1)$, as wide
-    as `gate_width` in quantile units and centred on the boundary of the hard split, so that the mean weight stays
-    near $1 - \rho$. Equal entropies have equal ranks. From a width of one rank, $1 / (n - 1)$, downwards the ramp is
-    the step.
+    as `gate_width` in quantile units and centred on the boundary of the hard split. Equal entropies have equal ranks.
+    The mean weight stays near $1 - \rho$ while the ramp fits in, up to a width of $2 \min(\rho, 1 - \rho)$. From a
+    width of one rank, $1 / (n - 1)$, downwards the ramp is the step.
 
     Args:
         entropies (`Tensor` of shape `(B, T)`): Token entropies in nats. Slots outside the mask may hold anything.
         mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token of the response.
         entropy_quantile (`float`, *optional*, defaults to `0.8`): The paper's rho.
-        gate_width (`float`, *optional*, defaults to `0.0`): Width of the ramp, from 0 (step) to 1 (all ranks).
+        gate_width (`float`, *optional*, defaults to `0.0`): Width of the ramp, from 0 (step) to 1.
 
     Returns:
         `Tensor` of shape `(B, T)`: Weight of the reasoning role in [0, 1], float32 or wider, without gradient; 0

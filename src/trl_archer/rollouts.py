@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
 
 
@@ -81,6 +81,27 @@ def _check_reward(name: str, index: int, reward: Any) -> float | None:
     return value
 
 
+def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewards_per_func: Tensor) -> None:
+    """
+    Checks what reward models returned, on all ranks alike; functions are checked by [`checked_reward`].
+
+    Args:
+        reward_funcs (`Sequence`): Reward functions and models.
+        names (`Sequence[str]`): Their names.
+        rewards_per_func (`Tensor` of shape `(N, F)`): Gathered rewards.
+
+    Raises:
+        ValueError: If a model gave a reward that is not finite.
+    """
+    for index, (reward_func, name) in enumerate(zip(reward_funcs, names, strict=True)):
+        if isinstance(reward_func, nn.Module) and not rewards_per_func[:, index].isfinite().all():
+            count = (~rewards_per_func[:, index].isfinite()).sum().item()
+            raise ValueError(
+                f"The reward model '{name}' returned {count} of {len(rewards_per_func)} rewards that are not finite. "
+                "Check its weights and precision, and that its tokenizer fits."
+            )
+
+
 def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_generations: int, by_func: bool) -> Tensor:
     """
     Finds the groups whose rewards are all equal, which carry no advantage.
@@ -93,17 +114,15 @@ def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_genera
             "normalize_then_sum"`), so that every one of them must be constant, not only their sum.
 
     Returns:
-        `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward. A
-        group that nothing could score has no signal either; a group of one completion has nothing to compare with
-        and is never marked.
+        `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward, up
+        to float32 rounding of its size. A group that nothing could score has no signal either.
     """
-    if num_generations == 1:
-        return torch.zeros(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
+    reward_weights = reward_weights.to(rewards_per_func)
     if by_func:
-        scores = rewards_per_func
+        scores = rewards_per_func[:, reward_weights != 0]
     else:
         unscorable = rewards_per_func.isnan().all(dim=1, keepdim=True)
-        scores = (rewards_per_func * reward_weights.to(rewards_per_func)).nansum(dim=1, keepdim=True)
+        scores = (rewards_per_func * reward_weights).nansum(dim=1, keepdim=True)
         scores = scores.masked_fill(unscorable, torch.nan)
     scores = scores.view(-1, num_generations, scores.size(1))
     highest = scores.nan_to_num(nan=-torch.inf).amax(dim=1)

@@ -1,5 +1,6 @@
 """The Archer trainer: TRL's GRPO trainer with the loss of Wang et al. 2025."""
 
+import math
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
-from .checks import check_dataset, check_trainable, refuse_unsloth
+from .checks import check_dataset, check_left_padding, check_trainable, refuse_unsloth
 from .config import ArcherGRPOConfig
+from .layout import IMAGE_INPUTS, group_by_length, has_images, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
-from .rollouts import checked_reward, zero_std_groups
+from .rollouts import check_reward_models, checked_reward, zero_std_groups
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -30,20 +32,6 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_trainer import EnvironmentFactory, RewardFunc, RolloutFunc
 
 logger = get_logger(__name__)
-
-# What TRL's log-prob helper takes for models with images
-_IMAGE_INPUTS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "num_tiles",
-    "image_sizes",
-    "token_type_ids",
-    "mm_token_type_ids",
-    "image_position_ids",
-)
 
 
 class ArcherGRPOTrainer(GRPOTrainer):
@@ -98,6 +86,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
     }
 
     args: ArcherGRPOConfig
+    _buffered_inputs: Any
 
     def __init__(
         self,
@@ -148,6 +137,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         check_trainable(self.model)
         self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
+        self._padding_is_checked = False
         if args.strictly_on_policy:
             logger.warning(
                 "The configuration is strictly on-policy: every ratio is exactly 1, so no clip range can act and only "
@@ -159,19 +149,15 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        mode = "train" if self.model.training else "eval"
-        num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        dropped = zero_std_groups(
-            rewards_per_func,
-            self.reward_weights,
-            num_generations,
-            by_func=self.multi_objective_aggregation == "normalize_then_sum",
-        )
-        if not self.args.mask_zero_std_groups:
-            dropped = torch.zeros_like(dropped)
-        self._metrics[mode]["archer/dropped_groups"].append(dropped.sum().item())
+        check_reward_models(self.reward_funcs, self.reward_func_names, rewards_per_func)
+        kept = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
+        if self.model.training and self.args.mask_zero_std_groups:  # evaluation updates nothing: all stay
+            by_func = self.multi_objective_aggregation == "normalize_then_sum"
+            dropped = zero_std_groups(rewards_per_func, self.reward_weights, self.num_generations, by_func)
+            self._metrics["train"]["archer/dropped_groups"].append(dropped.sum().item())
+            kept = ~dropped.repeat_interleave(self.num_generations)
         first_row = self.accelerator.process_index * len(prompts)
-        self._kept_rows = ~dropped.repeat_interleave(num_generations)[first_row : first_row + len(prompts)]
+        self._kept_rows = kept[first_row : first_row + len(prompts)]
         self._repetition = repeated_ngram_share(completion_ids_list).to(rewards_per_func.device)
         return rewards_per_func
 
@@ -180,7 +166,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         output["completion_mask"] = output["completion_mask"] * self._kept_rows.unsqueeze(1)
 
-        tokens = _loss_mask(output)
+        tokens = loss_mask(output)
         rows = torch.ones_like(self._kept_rows)
         totals = torch.stack([x.sum().float() for x in (tokens, self._kept_rows, self._repetition, rows)])
         totals = self.accelerator.reduce(totals, reduction="sum")
@@ -189,13 +175,62 @@ class ArcherGRPOTrainer(GRPOTrainer):
         self._metrics[mode]["completions/repetition"].append((totals[2] / totals[3]).item())
         return output
 
+    # Layout
+
+    def _prepare_inputs(self, generation_batch):
+        """TRL's micro-batches, without what is not real in them: once per generation batch, or evaluation batch."""
+        buffered = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.args.remove_padding or has_images(inputs):
+            return inputs
+        if not self._padding_is_checked:
+            check_left_padding(self, inputs)
+            self._padding_is_checked = True
+        if not self.model.training:
+            return self._real_tokens(inputs)
+        if self._buffered_inputs is not buffered:
+            micro_batches = self._buffered_inputs
+            if self.loss_type != "bnpo" and not self.aux_loss_enabled:  # both depend on how the rows are split
+                aligned = math.gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+                micro_batches = group_by_length(micro_batches, per_update=aligned)
+            self._buffered_inputs = [self._real_tokens(batch) for batch in micro_batches]
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _real_tokens(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return real_tokens(batch, keep_rows=self.aux_loss_enabled, multiple=self.pad_to_multiple_of)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        compute_aux_loss=False,
+        **images,
+    ):
+        """The passes of the old and the reference policy go through the rows by length; the policy's are trimmed."""
+        score = super()._get_per_token_logps_and_entropies
+        options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
+        if not self.args.remove_padding or torch.is_grad_enabled() or compute_aux_loss or has_images(images):
+            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options, **images)
+        return score_in_length_order(
+            lambda ids, mask, width: score(model, ids, mask, width, **options),
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            batch_size=batch_size or len(input_ids),
+            multiple=self.pad_to_multiple_of,
+        )
+
     # Loss
 
     @profiling_decorator
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if return_outputs:
             raise ValueError("ArcherGRPOTrainer does not support returning outputs; call it with return_outputs=False.")
-        mask = _loss_mask(inputs)
+        mask = loss_mask(inputs)
         per_token_logps, entropies, aux_loss = self._policy_forward(model, inputs)
         pieces = self._token_loss(inputs, per_token_logps, entropies, mask)
         loss = self._reduce(pieces.loss, mask, inputs)
@@ -216,7 +251,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
             logits_to_keep=inputs["completion_ids"].size(1),
             compute_entropy=True,
             compute_aux_loss=self.aux_loss_enabled,
-            **{name: inputs.get(name) for name in _IMAGE_INPUTS},
+            **{name: inputs.get(name) for name in IMAGE_INPUTS},
         )
 
     def _token_loss(
@@ -300,9 +335,3 @@ class ArcherGRPOTrainer(GRPOTrainer):
             self._metrics[mode].update({name: [value] for name, value in metrics.items()})
             self._statistics[mode].clear()
         super().log(logs, start_time)
-
-
-def _loss_mask(inputs: dict[str, Any]) -> Tensor:
-    """Slots `(B, T)` that hold a token which the policy generated and which counts."""
-    mask = inputs["completion_mask"]
-    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask

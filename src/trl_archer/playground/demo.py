@@ -1,7 +1,6 @@
 """The demo: trains the shipped policy on countdown with Archer and shows what changed."""
 
 import json
-import os
 import time
 import warnings
 from pathlib import Path
@@ -55,9 +54,6 @@ class ProgressTable(TrainerCallback):
         shown = {"reward": "reward", "entropy": "entropy", "entropy/reasoning": "reasoning", "kl": "KL"}
         values = [f"{name} {logs[key]:.3f}" for key, name in shown.items() if logs.get(key) is not None]
         self.progress.console.print(f"  step {state.global_step:4d}   " + "   ".join(values))
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.progress.stop()
 
 
 def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str, **config: Any) -> GRPOTrainer:
@@ -134,11 +130,15 @@ def train_and_measure(
     held_out = sample_problems("eval", problems, seed=0)
     trainer = make_trainer(method, steps, seed, lora, output_dir, **config)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ProgressTable(console))
+    table = ProgressTable(console)
+    trainer.add_callback(table)
     with console.status(f"evaluating on {problems} held-out problems ..."):
         before = evaluate_policy(trainer.model, trainer.processing_class, held_out)
     start = time.perf_counter()
-    trainer.train()
+    try:
+        trainer.train()
+    finally:
+        table.progress.stop()
     seconds = time.perf_counter() - start
     with console.status(f"evaluating on {problems} held-out problems ..."):
         after = evaluate_policy(trainer.model, trainer.processing_class, held_out)
@@ -150,7 +150,6 @@ def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, outp
     """Trains with visible progress, prints the comparison and a few completions, saves the policy and its numbers."""
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)  # as fast as more for a model this small, and safe on a busy machine
 
     console = Console()

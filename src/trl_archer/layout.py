@@ -1,0 +1,155 @@
+"""Real tokens only: the update phase computes neither on padding nor on completions that carry no loss.
+
+TRL pads every micro-batch to the longest prompt and completion of the whole generation batch. Here a micro-batch holds
+completions of similar length, trimmed to what is real in it; completions without a token in the loss are left out. None
+of it changes a loss or a gradient, since padding carries neither and the members of each optimizer step stay.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+# What a batch holds for a model with images. Such batches keep TRL's layout.
+IMAGE_INPUTS = (
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
+)
+_PROMPT = ("prompt_ids", "prompt_mask")
+
+Batch = dict[str, Any]
+
+
+def has_images(batch: Batch) -> bool:
+    """Whether the batch comes from a model with images."""
+    return any(batch.get(name) is not None for name in IMAGE_INPUTS)
+
+
+def loss_mask(batch: Batch) -> Tensor:
+    """Slots `(B, T)` that hold a token which the policy generated and which counts."""
+    mask = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
+def _lengths(batch: Batch) -> Tensor:
+    """Tokens `(B,)` of each prompt and completion together; 0 for a completion without a token in the loss."""
+    lengths = batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1)
+    return lengths * loss_mask(batch).any(dim=1)
+
+
+def _select(batch: Batch, rows: Tensor) -> Batch:
+    return {name: value[rows] if value.ndim else value for name, value in batch.items()}
+
+
+def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
+    """
+    Deals the completions of each optimizer step out anew, so that micro-batches hold similar lengths.
+
+    Args:
+        micro_batches (`Sequence` of `dict`): Micro-batches of one generation batch, all of the same shape.
+        per_update (`int`): How many consecutive ones surely belong to one optimizer step.
+
+    Returns:
+        `list[dict]`: As many micro-batches of the same shape, the longest first in each optimizer step, completions
+        without a token in the loss last.
+    """
+    grouped: list[Batch] = []
+    for start in range(0, len(micro_batches), per_update):
+        window = micro_batches[start : start + per_update]
+        merged = {
+            name: torch.cat([batch[name] for batch in window]) if value.ndim else value
+            for name, value in window[0].items()
+        }
+        order = _lengths(merged).argsort(descending=True, stable=True)
+        grouped += [_select(merged, rows) for rows in order.chunk(len(window))]
+    return grouped
+
+
+def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = None) -> Batch:
+    """
+    Trims a micro-batch to the completions that count and to the columns that are real in them.
+
+    Args:
+        batch (`dict`): Micro-batch, prompts padded on the left and completions on the right.
+        keep_rows (`bool`, *optional*, defaults to `False`): Whether completions without a token in the loss stay.
+        multiple (`int`, *optional*): Widths to round up to, as `pad_to_multiple_of`.
+
+    Returns:
+        `dict`: The same losses in less space. Where nothing counts, one row of two tokens stands in, so that every
+        rank still runs its forward and backward pass.
+    """
+    mask = loss_mask(batch).bool()
+    rows = torch.arange(len(mask), device=mask.device) if keep_rows else mask.any(dim=1).nonzero().squeeze(1)
+    if len(rows) == 0:
+        rows, prompt, completion = torch.zeros(1, dtype=torch.long, device=mask.device), 1, 1
+    else:
+        prompt = _width(batch["prompt_mask"][rows].flip(1), multiple)
+        completion = _width(batch["completion_mask"][rows], multiple)
+    width = mask.size(1)
+    trimmed = _select(batch, rows)
+    for name, value in trimmed.items():
+        if name in _PROMPT:
+            trimmed[name] = value[:, -prompt:]
+        elif value.ndim > 1 and value.size(1) == width:
+            trimmed[name] = value[:, :completion]
+    return trimmed
+
+
+def _width(mask: Tensor, multiple: int | None = None) -> int:
+    """Columns up to the last one that is not masked, at least one."""
+    columns = mask.any(dim=0).nonzero()
+    width = int(columns[-1]) + 1 if len(columns) else 1
+    return min(-(-width // multiple) * multiple, mask.size(1)) if multiple else width
+
+
+Scores = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+def score_in_length_order(
+    score: Callable[[Tensor, Tensor, int], Scores],
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    logits_to_keep: int,
+    batch_size: int,
+    multiple: int | None = None,
+) -> Scores:
+    """
+    Scores completions in chunks of similar length, each trimmed to its real columns.
+
+    Args:
+        score (`Callable`): Takes token ids, attention mask and the number of completion columns of a chunk.
+        input_ids (`Tensor` of shape `(B, P + T)`): Prompts padded on the left, completions on the right.
+        attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
+        logits_to_keep (`int`): Completion columns, `T`.
+        batch_size (`int`): Rows in a chunk. The number of chunks depends on it and `B` only: equal on all ranks.
+        multiple (`int`, *optional*): Widths to round up to.
+
+    Returns:
+        `tuple`: Per-token results of shape `(B, T)`, 0 outside the mask, in the order of the input.
+    """
+    prompt_columns = input_ids.size(1) - logits_to_keep
+    order = attention_mask.sum(dim=1).argsort(descending=True, stable=True)
+    chunks: list[Scores] = []
+    for rows in order.split(batch_size):
+        mask = attention_mask[rows]
+        prompt = _width(mask[:, :prompt_columns].flip(1), multiple)
+        completion = _width(mask[:, prompt_columns:], multiple)
+        real = slice(prompt_columns - prompt, prompt_columns + completion)
+        logps, entropies, aux_loss = score(input_ids[rows, real], mask[:, real], completion)
+        missing = (0, logits_to_keep - completion)
+        chunks.append((pad(logps, missing), None if entropies is None else pad(entropies, missing), aux_loss))
+    back = order.argsort()
+    logps = torch.cat([chunk[0] for chunk in chunks])[back]
+    if chunks[0][1] is None:
+        return logps, None, None
+    return logps, torch.cat([chunk[1] for chunk in chunks if chunk[1] is not None])[back], None
