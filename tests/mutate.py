@@ -40,7 +40,7 @@ MUTANTS = [
         "pieces = self._token_loss(inputs, per_token_logps, entropies, mask)",
         "pieces = self._token_loss(inputs, per_token_logps, entropies, torch.ones_like(mask))",
     ),
-    Mutant("dropped tool mask", "trainer.py", 'return mask * inputs["tool_mask"] if', "return mask if"),
+    Mutant("dropped tool mask", "layout.py", 'return mask * batch["tool_mask"] if', "return mask if"),
     Mutant(
         "batch-wide quantile",
         "objective.py",
