@@ -20,11 +20,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def source(result: dict[str, Any], name: str) -> str:
+def source(result: dict[str, Any], name: str, root: str = "") -> str:
     where = result["environment"]
     return (
         f"`{result['command']}`, commit {where['commit']}, {where['machine']}, torch {where['torch']}, "
-        f"TRL {where['trl']}; numbers in [{name}.json](benchmarks/results/{name}.json)."
+        f"TRL {where['trl']}; numbers in [{name}.json]({root}benchmarks/results/{name}.json)."
     )
 
 
@@ -75,8 +75,28 @@ def compute_loss() -> str:
     return f"{table(header, rows)}\n\n{source(result, 'compute_loss')}"
 
 
+def update_phase() -> str:
+    result = load("update_phase")
+    rows = [
+        [
+            name,
+            f"{case['mean_length_of_longest']:.0%}",
+            f"{case['time_ratio']:.2f} ({case['time_ratio_range'][0]:.2f} to {case['time_ratio_range'][1]:.2f})",
+            f"{case['memory_ratio']:.3f}",
+            f"{case['gradient_difference']:.0e}",
+        ]
+        for name, case in result["cases"].items()
+    ]
+    header = [
+        *("lengths of the completions", "mean of the longest", "time ratio, median (range)", "peak memory ratio"),
+        "largest relative gradient difference",
+    ]
+    return f"{table(header, rows)}\n\n{source(result, 'update_phase', '../')}"
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"quickstart": quickstart, "playground": playground, "compute_loss": compute_loss},
+    "docs/performance.md": {"update_phase": update_phase},
 }
 
 

@@ -55,6 +55,22 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+def save_model(folder: str) -> None:
+    """Writes the randomly initialised model of the benchmark, from which both trainers load policy and reference."""
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=SHAPE["vocabulary"],
+        hidden_size=SHAPE["hidden"],
+        intermediate_size=3 * SHAPE["hidden"],
+        num_hidden_layers=SHAPE["layers"],
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=1024,
+        dtype="float32",
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
 def make_trainer(method: str, folder: str, lengths: list[int], dropped: int) -> GRPOTrainer:
     """A trainer whose rollouts are fixed: random tokens of given lengths, the last `dropped` groups without signal."""
     trainer_class, config_class, own = {
@@ -142,18 +158,7 @@ def timed(trainer: GRPOTrainer) -> float:
 def measure(case: dict[str, Any], rounds: int) -> dict[str, Any]:
     lengths = draw_lengths(case["lengths"])
     with tempfile.TemporaryDirectory() as folder:
-        set_seed(0)
-        config = LlamaConfig(
-            vocab_size=SHAPE["vocabulary"],
-            hidden_size=SHAPE["hidden"],
-            intermediate_size=3 * SHAPE["hidden"],
-            num_hidden_layers=SHAPE["layers"],
-            num_attention_heads=6,
-            num_key_value_heads=6,
-            max_position_embeddings=1024,
-            dtype="float32",
-        )
-        LlamaForCausalLM(config).save_pretrained(folder)
+        save_model(folder)
         trainers = {name: make_trainer(name, folder, lengths, case["dropped"]) for name in ("archer", "grpo")}
         # Dropping changes the objective, on purpose; the gradients are compared with the same rows in both
         exact = make_trainer("archer", folder, lengths, case["dropped"])

@@ -21,8 +21,11 @@ def local_batch(inputs: dict[str, Any], rank: int, world: int) -> dict[str, Any]
     return {k: v[rank * share : (rank + 1) * share] if v.ndim else v for k, v in inputs.items()}
 
 
-def fixed_batches(model_path: str, output: Path, loss_type: str, drop: bool) -> dict[str, Any]:
-    """Three SGD steps on a fixed global batch; `drop` takes every completion of the last half away, a rank's share."""
+def fixed_batches(model_path: str, output: Path, loss_type: str, drop: bool, trim: bool) -> dict[str, Any]:
+    """
+    Three SGD steps on a fixed global batch. `drop` takes every completion of the last half away, a rank's share; `trim`
+    removes what is not real from each rank's rows, as `remove_padding` does.
+    """
     trainer = make_trainer(
         model_path, output, per_device_train_batch_size=4, loss_type=loss_type, beta=0.1, beta_reasoning=0.02
     )
@@ -34,6 +37,8 @@ def fixed_batches(model_path: str, output: Path, loss_type: str, drop: bool) -> 
         inputs["num_items_in_batch"] = inputs["completion_mask"].sum()
         inputs["num_sequences_in_batch"] = torch.tensor(ROWS // 2)
     batch = local_batch(inputs, accelerator.process_index, accelerator.num_processes)
+    if trim:
+        batch = trainer._real_tokens(batch)
     model = accelerator.prepare_model(trainer.model)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -93,7 +98,9 @@ def main() -> None:
     results: dict[str, Any] = {}
     for loss_type in ("dapo", "grpo", "dr_grpo"):
         for drop in (False, True):
-            results[f"{loss_type}{' drop' if drop else ''}"] = fixed_batches(model_path, output, loss_type, drop)
+            for trim in (False, True):
+                name = f"{loss_type}{' drop' if drop else ''}{' trim' if trim else ''}"
+                results[name] = fixed_batches(model_path, output, loss_type, drop, trim)
     results["run"] = whole_run(model_path, output)
     results["rollout"] = rollout(model_path, output)
     state = PartialState()

@@ -51,17 +51,19 @@ def test_there_really_are_two(runs: Any) -> None:
     assert [rank["world"] for rank in ranks] == [{"num_processes": 2, "type": "DistributedType.MULTI_CPU"}] * 2
 
 
+@pytest.mark.parametrize("trim", ["", " trim"])
 @pytest.mark.parametrize("drop", ["", " drop"])
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
-def test_same_weights_and_metrics_as_one_process(runs: Any, loss_type: str, drop: str) -> None:
+def test_same_weights_and_metrics_as_one_process(runs: Any, loss_type: str, drop: str, trim: str) -> None:
+    """One process in TRL's layout is the measure, also of ranks that left padding and rows out."""
     single, ranks = runs
-    name = loss_type + drop
-    expected = torch.tensor(single[name]["weights"])
+    plain, name = loss_type + drop, loss_type + drop + trim
+    expected = torch.tensor(single[plain]["weights"])
     for rank in ranks:
         difference = (torch.tensor(rank[name]["weights"]) - expected).abs().max() / expected.abs().max()
         assert difference <= RANK_SPLIT
-        assert rank[name]["metrics"].keys() == single[name]["metrics"].keys()
-        for metric, value in single[name]["metrics"].items():
+        assert rank[name]["metrics"].keys() == single[plain]["metrics"].keys()
+        for metric, value in single[plain]["metrics"].items():
             assert rank[name]["metrics"][metric] == pytest.approx(value, rel=1e-4, abs=1e-6), metric
     assert ranks[0][name]["metrics"] == ranks[1][name]["metrics"]
 

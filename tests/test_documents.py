@@ -87,6 +87,16 @@ def test_results_say_where_they_come_from() -> None:
         assert {"commit", "machine", "torch", "trl"} <= result["environment"].keys()
 
 
+def test_update_phase_is_as_fast_as_we_promise() -> None:
+    cases = load("update_phase")["cases"]
+    limits = {"constant": 1.03, "log-normal": 0.35, "log-normal, 2 of 8 groups dropped": 0.30}
+    for name, limit in {**limits, "log-normal, 4 of 8 groups dropped": 0.27}.items():
+        assert cases[name]["time_ratio"] <= limit, name
+    for name, case in cases.items():
+        assert case["memory_ratio"] <= 1.001, name
+        assert case["gradient_difference"] <= 1e-5, name
+
+
 def test_cost_is_within_what_we_promise() -> None:
     for name, shape in load("compute_loss")["shapes"].items():
         assert shape["time_ratio"] <= 1.03, name
