@@ -59,6 +59,7 @@ format: setup ## Format and fix what can be fixed
 bench: setup ## Measure beside TRL, about half an hour; write benchmarks/results/ and the tables made from it
 	@$(BIN)/python -m benchmarks.compute_loss
 	@$(BIN)/python -m benchmarks.update_phase
+	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.render
 

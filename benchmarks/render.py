@@ -94,9 +94,25 @@ def update_phase() -> str:
     return f"{table(header, rows)}\n\n{source(result, 'update_phase', '../')}"
 
 
+def breakdown() -> str:
+    result = load("step_breakdown")
+    rows = [[piece, f"{share:.1%}"] for piece, share in result["shares"].items()]
+    return f"{table(['piece', 'share of the time'], rows)}\n\n{source(result, 'step_breakdown', '../')}"
+
+
+def floor() -> str:
+    least = load("step_breakdown")["update_phase"]
+    return (
+        f"On log-normal lengths the update phase takes {least['seconds']:.1f} s for {least['real_tokens']:,} real tokens. The "
+        f"matrix products alone, at the {least['gflops_per_second']:.0f} GFLOP/s that the machine reaches on these shapes, need "
+        f"{least['floor_seconds']:.1f} s: we are at {least['times_the_floor']:.1f} times the floor. The floor leaves out "
+        "attention, norms, activations, the entropies and the padding that is left."
+    )
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"quickstart": quickstart, "playground": playground, "compute_loss": compute_loss},
-    "docs/performance.md": {"update_phase": update_phase},
+    "docs/performance.md": {"update_phase": update_phase, "breakdown": breakdown, "floor": floor},
 }
 
 
