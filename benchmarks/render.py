@@ -103,10 +103,10 @@ def breakdown() -> str:
 def floor() -> str:
     least = load("step_breakdown")["update_phase"]
     return (
-        f"On log-normal lengths the update phase takes {least['seconds']:.1f} s for {least['real_tokens']:,} real tokens. The "
-        f"matrix products alone, at the {least['gflops_per_second']:.0f} GFLOP/s that the machine reaches on these shapes, need "
-        f"{least['floor_seconds']:.1f} s: we are at {least['times_the_floor']:.1f} times the floor. The floor leaves out "
-        "attention, norms, activations, the entropies and the padding that is left."
+        f"On log-normal lengths the update phase takes {least['seconds']:.1f} s for {least['real_tokens']:,} real "
+        f"tokens. The matrix products alone, at the {least['gflops_per_second']:.0f} GFLOP/s that the machine reaches "
+        f"on these shapes, need {least['floor_seconds']:.1f} s: we are at {least['times_the_floor']:.1f} times the "
+        "floor. The floor leaves out attention, norms, activations, the entropies and the padding that is left."
     )
 
 
