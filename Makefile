@@ -42,7 +42,12 @@ test: setup ## Run the tests, offline, on the installed TRL
 test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
 	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not training" $(ARGS)
 
-test-distributed: setup ## Run the tests that start several processes
+$(VENV)/.installed-deepspeed: $(VENV)/.installed-dev
+	@echo "Installing DeepSpeed ..."
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[deepspeed]' ninja
+	@touch $@
+
+test-distributed: $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)
 
 test-all: check test test-lowest test-distributed mutate ## Run everything that has to pass
