@@ -10,7 +10,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, options
-from trl_archer.layout import IMAGE_INPUTS
+from trl_archer.trainer import IMAGE_INPUTS
 
 from .tiny import make_inputs, make_trainer
 

@@ -58,7 +58,7 @@ class ArcherGRPOConfig(GRPOConfig):
         remove_padding (`bool`, *optional*, defaults to `True`):
             Whether the update phase computes on real tokens only: micro-batches of an optimizer step hold completions
             of similar length, trimmed of padding and of completions that carry no loss. Same loss and gradient.
-            Batches with images keep TRL's layout; `loss_type="bnpo"` and mixture-of-experts losses, which depend on
+            Models with images keep TRL's layout; `loss_type="bnpo"` and mixture-of-experts losses, which depend on
             the split, keep the micro-batches and are only trimmed.
 
     > [!NOTE]

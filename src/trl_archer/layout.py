@@ -12,27 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# What a batch holds for a model with images. Such batches keep TRL's layout.
-IMAGE_INPUTS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "num_tiles",
-    "image_sizes",
-    "token_type_ids",
-    "mm_token_type_ids",
-    "image_position_ids",
-)
 _PROMPT = ("prompt_ids", "prompt_mask")
 
 Batch = dict[str, Any]
-
-
-def has_images(batch: Batch) -> bool:
-    """Whether the batch comes from a model with images."""
-    return any(batch.get(name) is not None for name in IMAGE_INPUTS)
 
 
 def loss_mask(batch: Batch) -> Tensor:

@@ -14,7 +14,7 @@ from trl.trainer.utils import get_config_model_id
 
 from .checks import check_dataset, check_left_padding, check_trainable, refuse_unsloth
 from .config import ArcherGRPOConfig
-from .layout import IMAGE_INPUTS, group_by_length, has_images, loss_mask, real_tokens, score_in_length_order
+from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
 from .rollouts import check_reward_models, checked_reward, zero_std_groups
@@ -32,6 +32,20 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_trainer import EnvironmentFactory, RewardFunc, RolloutFunc
 
 logger = get_logger(__name__)
+
+# What TRL's log-prob helper takes for models with images
+IMAGE_INPUTS = (
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
+)
 
 
 class ArcherGRPOTrainer(GRPOTrainer):
@@ -181,7 +195,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         """TRL's micro-batches, without what is not real in them: once per generation batch, or evaluation batch."""
         buffered = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self.args.remove_padding or has_images(inputs):
+        if not self._removes_padding:
             return inputs
         if not self._padding_is_checked:
             check_left_padding(self, inputs)
@@ -195,6 +209,11 @@ class ArcherGRPOTrainer(GRPOTrainer):
                 micro_batches = group_by_length(micro_batches, per_update=aligned)
             self._buffered_inputs = [self._real_tokens(batch) for batch in micro_batches]
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    @property
+    def _removes_padding(self) -> bool:
+        # By the model, not by the batch: with images on some ranks only, the number of passes would differ
+        return self.args.remove_padding and not self._is_vlm
 
     def _real_tokens(self, batch: dict[str, Any]) -> dict[str, Any]:
         return real_tokens(batch, keep_rows=self.aux_loss_enabled, multiple=self.pad_to_multiple_of)
@@ -213,7 +232,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         """The passes of the old and the reference policy go through the rows by length; the policy's are trimmed."""
         score = super()._get_per_token_logps_and_entropies
         options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
-        if not self.args.remove_padding or torch.is_grad_enabled() or compute_aux_loss or has_images(images):
+        if not self._removes_padding or torch.is_grad_enabled() or compute_aux_loss:
             return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options, **images)
         return score_in_length_order(
             lambda ids, mask, width: score(model, ids, mask, width, **options),
