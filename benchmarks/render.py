@@ -35,7 +35,7 @@ def quickstart() -> str:
 def playground() -> str:
     result = load("playground")
     runs = result["runs"]
-    titles = {"archer": "Archer, the paper's defaults", "grpo": "TRL's GRPO, its defaults"}
+    titles = {"archer": "Archer, its default loss", "grpo": "TRL's GRPO, its default loss"}
 
     def values(method: str, key: str, when: str = "after") -> list[float]:
         return [run[when][key] for run in runs if run["method"] == method]
@@ -71,7 +71,13 @@ def compute_loss() -> str:
                 f"{shape['memory_ratio']:.4f}",
             ]
         )
-    header = ["shape", "completions x tokens", "vocabulary", "time ratio, median (quartiles)", "peak memory ratio"]
+    header = [
+        "shape",
+        "completions x tokens",
+        "vocabulary",
+        "time, Archer / TRL, median (quartiles)",
+        "peak memory, Archer / TRL",
+    ]
     return f"{table(header, rows)}\n\n{source(result, 'compute_loss')}"
 
 
@@ -88,7 +94,8 @@ def update_phase() -> str:
         for name, case in result["cases"].items()
     ]
     header = [
-        *("lengths of the completions", "mean of the longest", "time ratio, median (range)", "peak memory ratio"),
+        *("lengths of the completions", "mean length, of the longest", "time, Archer / TRL, median (range)"),
+        "peak memory, Archer / TRL",
         "largest relative gradient difference",
     ]
     return f"{table(header, rows)}\n\n{source(result, 'update_phase', '../')}"

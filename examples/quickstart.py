@@ -11,11 +11,11 @@ trainer = ArcherGRPOTrainer(
         output_dir="runs/quickstart",
         epsilon_reasoning=0.5,  # clip range of high-entropy tokens; `epsilon` (0.2) is that of the others
         steps_per_generation=4,  # four updates per rollout, so that the clip ranges act
-        learning_rate=2e-4,
-        per_device_train_batch_size=64,
+        learning_rate=2e-4,  # for 0.7M parameters; 1e-6 is TRL's default and the paper's value
+        per_device_train_batch_size=64,  # completions: 8 prompts with 8 each
         max_completion_length=32,
         max_steps=40,
-        use_cpu=True,
+        use_cpu=True,  # leave this and the next out on a GPU
         bf16=False,
     ),
     train_dataset=load_dataset("rl", n=2048, seed=0),

@@ -99,12 +99,13 @@ def check_left_padding(trainer: Any, inputs: dict[str, Any], shift: int = 8, lon
     plain, _, _ = score(trainer.model, ids, mask, width)
     shifted, _, _ = score(trainer.model, pad(ids, (shift, 0)), pad(mask, (shift, 0)), width)
     trainer.model.train(training)
-    difference = (plain - shifted).abs().mean().item()
-    half = trainer.args.bf16 or trainer.args.fp16
+    # The largest over the ranks, so that all of them go on or none does
+    difference = trainer.accelerator.gather((plain - shifted).abs().mean()).max().item()
+    half = trainer.args.bf16 or trainer.args.fp16 or trainer.args.tf32
     limit = _ROUNDING_OF_HALF_PRECISION if half else _ROUNDING.get(trainer.model.dtype, _ROUNDING_OF_HALF_PRECISION)
     if not difference <= limit:
         raise ValueError(
             f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
-            f"{difference:.3g} nats on average, more than rounding ({limit} nats): its positions are absolute. "
-            "Set remove_padding=False to train in TRL's layout."
+            f"{difference:.3g} nats on average, more than rounding ({limit} nats): its positions are absolute, or its "
+            "arithmetic is coarse. Set remove_padding=False to train in TRL's layout."
         )

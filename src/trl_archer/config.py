@@ -15,11 +15,13 @@ class ArcherGRPOConfig(GRPOConfig):
     Configuration class for the [`ArcherGRPOTrainer`].
 
     It has every parameter of [`~trl.GRPOConfig`]. The inherited clip range and KL weight act on *knowledge* tokens
-    (low entropy); the fields below add those of *reasoning* tokens (high entropy) and the split between the two. All
-    defaults are those of Wang et al. 2025 (arXiv 2507.15778).
+    (low entropy); the fields below add those of *reasoning* tokens (high entropy) and the split between the two. Split,
+    clip ranges, KL weights and the handling of equal rewards default to Wang et al. 2025 (arXiv 2507.15778); batch,
+    optimizer and number of passes keep TRL's defaults.
 
-    On-policy, every ratio is exactly 1 and no clip range can act. The paper updates three times per rollout: set
-    `num_iterations > 1`, or `steps_per_generation` above `gradient_accumulation_steps`.
+    On-policy, as TRL's defaults are, every ratio is exactly 1 and no clip range can act. The paper passes three times
+    over each rollout, `num_iterations=3`; `steps_per_generation` above `gradient_accumulation_steps` has ratios leave
+    1 too.
 
     Parameters:
         > Parameters that control the split
@@ -44,7 +46,8 @@ class ArcherGRPOConfig(GRPOConfig):
         epsilon_reasoning_high (`float`, *optional*):
             Upper clip distance of reasoning tokens. `None` means `epsilon_reasoning`, as in the paper.
         beta (`float`, *optional*, defaults to `0.001`):
-            KL weight of knowledge tokens. The paper's beta_k (Eq. 4), 0.001. Nonzero loads the reference model.
+            KL weight of knowledge tokens. The paper's beta_k (Eq. 4), 0.001. Nonzero needs a
+            reference: a second copy of the model or, with PEFT, the base model without its adapter.
         beta_reasoning (`float`, *optional*, defaults to `0.0`):
             KL weight of reasoning tokens. The paper's beta_r (Eq. 4), 0.0.
         use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
@@ -56,8 +59,8 @@ class ArcherGRPOConfig(GRPOConfig):
             Whether completions of a group whose rewards are all equal leave the loss, its normaliser and the token
             metrics, as in the paper's reference code. In training only; evaluation updates nothing and keeps all.
         remove_padding (`bool`, *optional*, defaults to `True`):
-            Whether the update phase computes on real tokens only: micro-batches of an optimizer step hold completions
-            of similar length, trimmed of padding and of completions that carry no loss. Same loss and gradient.
+            Whether the micro-batches of an optimizer step hold completions of similar length, trimmed of padding and of
+            completions that carry no loss. Same loss and gradient.
             Models with images keep TRL's layout; `loss_type="bnpo"` and mixture-of-experts losses, which depend on
             the split, keep the micro-batches and are only trimmed.
 
@@ -104,7 +107,7 @@ class ArcherGRPOConfig(GRPOConfig):
     beta: float = field(
         default=0.001,
         metadata={
-            "help": "KL weight of knowledge tokens. The paper's beta_k, 0.001. Nonzero loads the reference model."
+            "help": "KL weight of knowledge tokens. The paper's beta_k, 0.001. Nonzero needs the reference model."
         },
     )
     beta_reasoning: float = field(
@@ -124,7 +127,7 @@ class ArcherGRPOConfig(GRPOConfig):
     )
     remove_padding: bool = field(
         default=True,
-        metadata={"help": "Whether the update phase computes on real tokens only. Same loss and gradient."},
+        metadata={"help": "Whether micro-batches go by length, trimmed of padding. Same loss and gradient."},
     )
 
     def __post_init__(self):

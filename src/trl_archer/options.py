@@ -7,8 +7,8 @@ LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
 
 # Read by the Archer loss itself, with TRL's meaning unless noted.
 HONOURED_BY_LOSS = {
-    "beta": "KL weight of knowledge tokens; nonzero loads the reference model",
-    "delta": "cap on the ratio for negative advantages, of both roles; must lie above every clip range",
+    "beta": "KL weight of knowledge tokens; nonzero needs the reference",
+    "delta": "cap on the ratio, which acts on negative advantages only, as it must lie above every clip range",
     "epsilon": "lower clip distance of knowledge tokens",
     "epsilon_high": "upper clip distance of knowledge tokens",
     "loss_type": "one of " + ", ".join(LOSS_TYPES),
