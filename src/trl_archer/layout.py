@@ -94,22 +94,19 @@ def _width(mask: Tensor, multiple: int | None = None) -> int:
     return min(-(-width // multiple) * multiple, mask.size(1)) if multiple else width
 
 
-Scores = tuple[Tensor, Tensor | None, Tensor | None]
-
-
 def score_in_length_order(
-    score: Callable[[Tensor, Tensor, int], Scores],
+    score: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor | None, Any]],
     input_ids: Tensor,
     attention_mask: Tensor,
     logits_to_keep: int,
     batch_size: int,
     multiple: int | None = None,
-) -> Scores:
+) -> tuple[Tensor, Tensor | None]:
     """
     Scores completions in chunks of similar length, each trimmed to its real columns.
 
     Args:
-        score (`Callable`): Takes token ids, attention mask and the number of completion columns of a chunk.
+        score (`Callable`): TRL's log-prob helper, of token ids, attention mask and number of completion columns.
         input_ids (`Tensor` of shape `(B, P + T)`): Prompts padded on the left, completions on the right.
         attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
         logits_to_keep (`int`): Completion columns, `T`.
@@ -117,21 +114,21 @@ def score_in_length_order(
         multiple (`int`, *optional*): Widths to round up to.
 
     Returns:
-        `tuple`: Per-token results of shape `(B, T)`, 0 outside the mask, in the order of the input.
+        `tuple`: Log-probabilities and, if asked for, entropies of shape `(B, T)`, in nats, 0 outside the mask, in the
+        order of the input.
     """
     prompt_columns = input_ids.size(1) - logits_to_keep
     order = attention_mask.sum(dim=1).argsort(descending=True, stable=True)
-    chunks: list[Scores] = []
+    all_logps, all_entropies = [], []
     for rows in order.split(batch_size):
         mask = attention_mask[rows]
         prompt = _width(mask[:, :prompt_columns].flip(1), multiple)
         completion = _width(mask[:, prompt_columns:], multiple)
         real = slice(prompt_columns - prompt, prompt_columns + completion)
-        logps, entropies, aux_loss = score(input_ids[rows, real], mask[:, real], completion)
+        logps, entropies, _ = score(input_ids[rows, real], mask[:, real], completion)
         missing = (0, logits_to_keep - completion)
-        chunks.append((pad(logps, missing), None if entropies is None else pad(entropies, missing), aux_loss))
+        all_logps.append(pad(logps, missing))
+        if entropies is not None:
+            all_entropies.append(pad(entropies, missing))
     back = order.argsort()
-    logps = torch.cat([chunk[0] for chunk in chunks])[back]
-    if chunks[0][1] is None:
-        return logps, None, None
-    return logps, torch.cat([chunk[1] for chunk in chunks if chunk[1] is not None])[back], None
+    return torch.cat(all_logps)[back], torch.cat(all_entropies)[back] if all_entropies else None

@@ -234,7 +234,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
         if not self._removes_padding or torch.is_grad_enabled() or compute_aux_loss:
             return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options, **images)
-        return score_in_length_order(
+        logps, entropies = score_in_length_order(
             lambda ids, mask, width: score(model, ids, mask, width, **options),
             input_ids,
             attention_mask,
@@ -242,6 +242,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
             batch_size=batch_size or len(input_ids),
             multiple=self.pad_to_multiple_of,
         )
+        return logps, entropies, None
 
     # Loss
 
