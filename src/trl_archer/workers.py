@@ -1,0 +1,338 @@
+"""A pool of worker processes, each of which can be killed at any moment without harm to the others."""
+
+import contextlib
+import json
+import os
+import queue
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import IO, Any, Literal, NamedTuple
+
+# multiprocessing and what builds on it run the user's script again in every worker unless it is guarded by
+# `if __name__ == "__main__"`, which training scripts often are not. These workers import one function and no more.
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trl_archer.workers import serve; serve()"
+_START_SECONDS = 120.0  # importing sympy from a cold network disk takes its time
+_GRACE_SECONDS = 2.0  # the pool comes first
+_KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
+_HEADER = struct.Struct("!Q")
+_MAX_REPLY = 64 * 2**20  # bytes
+
+
+class Outcome(NamedTuple):
+    """
+    What became of one item.
+
+    Args:
+        value (`Any`): What the function returned; `None` when there is trouble.
+        trouble (`str`, *optional*): `"time"` (killed at its time limit), `"memory"` (at its memory limit), `"died"`
+            (two workers went away over it), `"error"` (the function raised); `None` when it returned.
+        detail (`str`): The exception's text, or how the worker died.
+    """
+
+    value: Any
+    trouble: Literal["time", "memory", "died", "error"] | None = None
+    detail: str = ""
+
+
+def workers_per_rank() -> int:
+    """The cores that this process may use, divided among the ranks of its machine; at least 1, at most 64."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return min(64, max(1, len(os.sched_getaffinity(0)) // max(1, ranks)))
+
+
+class WorkerPool:
+    """
+    Calls one function on many items, in processes that are killed at a time limit and replaced.
+
+    Items and results travel as JSON, so that nothing a worker says is executed here. Workers share no memory and no
+    descriptor with this process and see no secrets in their environment; they end when it does.
+
+    Args:
+        function (`str`): Import path `"module:name"` of the function, which takes one item.
+        workers (`int`, *optional*): Processes; [`workers_per_rank`] if `None`.
+        memory_mib (`int`, *optional*): Address space of a worker in MiB; unlimited if `None`.
+
+    Example:
+
+    ```python
+    >>> with WorkerPool("math:factorial", workers=1) as pool:
+    ...     [outcome.value or outcome.detail for outcome in pool.map([3, -1], seconds=5)]
+    [6, 'ValueError: factorial() not defined for negative values']
+
+    ```
+    """
+
+    def __init__(self, function: str, workers: int | None = None, memory_mib: int | None = None):
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers is {workers}; a pool needs at least 1.")
+        self.function = function
+        self.workers = workers or workers_per_rank()
+        self._owner = os.getpid()
+        folder = tempfile.mkdtemp(prefix="trl-archer-")
+        self._workers = [_Worker(function, memory_mib, folder) for _ in range(self.workers)]
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._finalizer = weakref.finalize(self, _shut_down, self._owner, self._workers, folder)
+
+    def __enter__(self) -> "WorkerPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kills the workers and removes their temporary files; done at the interpreter's exit in any case."""
+        self._finalizer()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool was closed, or belongs to the process from which this one was forked."""
+        return not self._finalizer.alive or os.getpid() != self._owner
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
+
+    def map(self, items: Sequence[Any], seconds: float) -> list[Outcome]:
+        """
+        Calls the function on every item.
+
+        Args:
+            items (`Sequence`): What JSON can hold.
+            seconds (`float`): Hard limit of one item's wall time. A worker that reaches it is killed, whatever it is
+                doing, and replaced.
+
+        Returns:
+            `list[Outcome]`: In the order of the items.
+
+        Raises:
+            RuntimeError: If the pool is closed, or a worker cannot be started.
+        """
+        if self.closed:
+            raise RuntimeError("The worker pool is closed; make a new one.")
+        outcomes: list[Outcome | None] = [None] * len(items)
+        todo = iter(range(len(items)))
+        take, failures = threading.Lock(), list[BaseException]()
+
+        def work() -> None:
+            worker = self._idle.get()
+            try:
+                while not failures:
+                    with take:
+                        index = next(todo, None)
+                    if index is None:
+                        break
+                    outcomes[index] = worker.call(items[index], seconds)
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                self._idle.put(worker)
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.workers, len(items)))]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as interrupt:  # nobody waits for these items any more
+            failures.append(interrupt)
+            self.close()
+            raise
+        if failures:
+            raise failures[0]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+
+def shared_pool(function: str, workers: int | None = None, memory_mib: int | None = None) -> WorkerPool:
+    """
+    The one pool of this process for a function and its settings; a new one where it was closed, or in a forked process.
+
+    Args:
+        function (`str`), workers (`int`, *optional*), memory_mib (`int`, *optional*): Those of [`WorkerPool`].
+    """
+    key = (function, workers, memory_mib)
+    with _shared_lock:
+        if key not in _shared or _shared[key].closed:
+            _shared[key] = WorkerPool(*key)
+        return _shared[key]
+
+
+_shared: dict[tuple[str, int | None, int | None], WorkerPool] = {}
+_shared_lock = threading.Lock()
+
+
+def _shut_down(owner: int, workers: "list[_Worker]", folder: str) -> None:
+    if os.getpid() == owner:
+        for worker in workers:
+            worker.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _WorkerDiedError(Exception):
+    pass
+
+
+class _Worker:
+    """One process, started when it is needed and again after it was killed."""
+
+    def __init__(self, function: str, memory_mib: int | None, folder: str):
+        self._function = function
+        self._memory_mib = memory_mib
+        self._folder = folder
+        self._process: subprocess.Popen | None = None
+        self._errors: IO[bytes] | None = None  # what the process writes to standard error
+        self._stopped = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def call(self, item: Any, seconds: float) -> Outcome:
+        request = json.dumps([item, seconds]).encode()
+        for attempt in (1, 2):  # what killed the worker may have had nothing to do with the item
+            try:
+                process = self._running()
+                _send(process.stdin.fileno(), request)  # type: ignore[union-attr]
+                value, trouble, detail = self._receive(process, seconds)
+            except TimeoutError:
+                self._kill()
+                return Outcome(None, "time", f"stopped after {seconds:g} s")
+            except (_WorkerDiedError, BrokenPipeError):
+                detail = self._kill()
+                if attempt == 2 or self._stopped:
+                    return Outcome(None, "died", detail)
+            else:
+                if trouble == "memory":  # what is left of its heap is of no use
+                    self._kill()
+                return Outcome(value, trouble, detail)
+        raise AssertionError
+
+    def stop(self) -> None:
+        """Ends the process from any thread; the one that waits for its answer sees it die."""
+        self._stopped = True
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _running(self) -> subprocess.Popen:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._kill()
+        self._errors = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (lives as long as the process)
+        path = json.dumps([os.path.abspath(entry) for entry in sys.path])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, path, self._function, str(self._memory_mib or 0)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=self._folder,
+            env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+            | {"TMPDIR": self._folder, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C is for the trainer, which ends its workers itself
+        )
+        if self._stopped:
+            self._kill()
+            raise RuntimeError("The worker pool was closed while it worked.")
+        try:
+            self._receive(self._process, _START_SECONDS)
+        except (_WorkerDiedError, TimeoutError):
+            raise RuntimeError(f"A worker for {self._function} did not start: {self._kill()}") from None
+        return self._process
+
+    def _receive(self, process: subprocess.Popen, seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
+        descriptor = process.stdout.fileno()  # type: ignore[union-attr]
+        (length,) = _HEADER.unpack(_read(descriptor, _HEADER.size, deadline))
+        if length > _MAX_REPLY:
+            raise _WorkerDiedError
+        return json.loads(_read(descriptor, length, deadline))
+
+    def _kill(self) -> str:
+        """Ends the process and says how it ended."""
+        process, self._process = self._process, None
+        errors, self._errors = self._errors, None
+        if process is None or errors is None:
+            return ""
+        process.kill()
+        status = process.wait()
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]
+        process.stdout.close()  # type: ignore[union-attr]
+        with errors:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 2000))
+            return f"exit status {status} {errors.read().decode(errors='replace')}".strip()
+
+
+def _send(descriptor: int, body: bytes) -> None:
+    view = memoryview(_HEADER.pack(len(body)) + body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read(descriptor: int, length: int, deadline: float | None = None) -> bytes:
+    poll = select.poll()  # select itself stops at descriptor 1024
+    poll.register(descriptor, select.POLLIN)
+    body = bytearray()
+    while len(body) < length:
+        if deadline is not None and not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError
+        chunk = os.read(descriptor, min(length - len(body), 2**20))
+        if not chunk:
+            raise _WorkerDiedError
+        body += chunk
+    return bytes(body)
+
+
+# The worker's side
+
+
+def serve() -> None:
+    """Answers requests until the pool goes away: the main function of a worker process."""
+    requests, replies = os.dup(0), os.dup(1)
+    with open(os.devnull) as null:
+        os.dup2(null.fileno(), 0)
+    os.dup2(2, 1)  # what the function prints is no reply
+    function, memory_mib = _load(sys.argv[2]), int(sys.argv[3])
+    if memory_mib:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")  # the trainer is the last that should go when memory is short
+    _send(replies, b"null")
+    with contextlib.suppress(_WorkerDiedError, BrokenPipeError):
+        while True:
+            (length,) = _HEADER.unpack(_read(requests, _HEADER.size))
+            item, seconds = json.loads(_read(requests, length))
+            # Should the pool be gone, the alarm still ends the item: its default action is the kernel's, and kills
+            signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
+            reply = _call(function, item)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _send(replies, reply.encode())
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> str:
+    try:
+        return json.dumps(Outcome(function(item)))
+    except MemoryError:
+        return json.dumps(Outcome(None, "memory", "at its memory limit"))
+    except Exception as error:
+        return json.dumps(Outcome(None, "error", f"{type(error).__name__}: {error}"[:2000]))
+
+
+def _load(path: str) -> Callable[[Any], Any]:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
