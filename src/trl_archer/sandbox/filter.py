@@ -1,0 +1,75 @@
+"""The system calls that a sandboxed program may make."""
+
+import errno
+import functools
+import tempfile
+from collections.abc import Iterator
+
+from .program import SandboxError
+
+# One process with threads, memory, time, the files that the other layers let it open. What is absent fails with EPERM:
+# sockets, new processes, signals to others, tracing, mounts, keys, modes and owners of files, folders, devices.
+_ALLOWED = """
+    read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 close close_range lseek
+    open openat access faccessat faccessat2 stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat
+    getcwd chdir getdents getdents64 unlink unlinkat rename renameat renameat2 ftruncate dup dup2 dup3 umask
+    pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 recvfrom
+    mmap mprotect munmap mremap madvise brk membarrier
+    futex set_robust_list get_robust_list rseq set_tid_address arch_prctl sched_yield sched_getaffinity
+    rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending sigaltstack restart_syscall exit exit_group execve
+    wait4 getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp getpgid getsid
+    getrlimit getrusage times sysinfo uname getrandom getcpu
+    time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep alarm getitimer setitimer
+""".split()
+
+_CLONE_THREAD, _CLONE_NEW_NAMESPACES = 0x00010000, 0x7E020000 | 0x00000080
+_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
+_TERMINAL_AND_DESCRIPTOR_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FION* FIO*CLEX
+_DESCRIPTOR_COMMANDS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_DUPFD_CLOEXEC
+_PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
+
+
+@functools.cache
+def system_call_filter() -> bytes:
+    """
+    The filter as a BPF program for `seccomp(2)`, for this machine's architecture.
+
+    Raises:
+        SandboxError: If libseccomp is not installed.
+    """
+    try:
+        import pyseccomp
+    except (ImportError, RuntimeError) as error:
+        raise SandboxError(
+            f"No filter for system calls ({error}): install the Python package pyseccomp and the system library "
+            "libseccomp (Debian, Ubuntu: libseccomp2)."
+        ) from error
+
+    rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
+    rules.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
+    rules.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree
+    for name, arguments in _rules(pyseccomp.Arg, pyseccomp.EQ, pyseccomp.MASKED_EQ):
+        number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+        if number >= 0:  # negative: this architecture has no such call
+            rules.add_rule(pyseccomp.ALLOW, number, *arguments)
+    # The C library then creates threads with clone, whose flags can be read
+    rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
+    with tempfile.TemporaryFile() as file:
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def _rules(argument, equal, masked_equal) -> Iterator[tuple[str, list]]:
+    for name in _ALLOWED:
+        yield name, []
+    yield "clone", [argument(0, masked_equal, _CLONE_THREAD | _CLONE_NEW_NAMESPACES, _CLONE_THREAD)]
+    yield "prlimit64", [argument(0, equal, 0)]  # its own limits
+    yield "sendto", [argument(4, equal, 0)]  # to the other end, not to an address
+    yield "socketpair", [argument(0, equal, _AF_UNIX), argument(1, masked_equal, _SOCK_TYPE_MASK, _SOCK_STREAM)]
+    for command in _DESCRIPTOR_COMMANDS:  # F_SETOWN and F_SETSIG would send signals to any process of this user
+        yield "fcntl", [argument(1, equal, command)]
+    for request in _TERMINAL_AND_DESCRIPTOR_IOCTLS:
+        yield "ioctl", [argument(1, equal, request)]
+    for option in (_PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA):
+        yield "prctl", [argument(0, equal, option)]

@@ -1,0 +1,114 @@
+"""Runs programs on a service: the HTTP interface of SandboxFusion (arXiv 2412.00535)."""
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .program import Limits, Program, Run, SandboxError, bootstrap
+
+_NETWORK_SECONDS = 30.0  # on top of the program's own time
+_RESULT_FILE = "result"
+
+
+@dataclass(frozen=True)
+class SandboxFusion:
+    """
+    Runs programs on a [SandboxFusion](https://github.com/bytedance/SandboxFusion) server.
+
+    The server isolates the programs and enforces the limits of wall time and memory; the others are its own.
+
+    Args:
+        url (`str`): Base address of the server, such as `"http://sandbox:8080"`.
+        limits ([`Limits`], *optional*): What each program may use.
+        headers (`dict[str, str]`, *optional*): Headers of each request, such as an authorisation.
+        attempts (`int`, *optional*, defaults to `3`): How often a request that fails on the way is sent.
+
+    Example:
+
+    ```python
+    from trl_archer.rewards import get_code_reward
+    from trl_archer.sandbox import SandboxFusion
+
+    reward = get_code_reward(sandbox=SandboxFusion("http://sandbox:8080"))
+    ```
+    """
+
+    url: str
+    limits: Limits = field(default_factory=Limits)
+    headers: dict[str, str] = field(default_factory=dict, hash=False)
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url is {self.url!r}; it starts with http:// or https://.")
+        if self.attempts < 1:
+            raise ValueError(f"attempts is {self.attempts}; a request is sent at least once.")
+
+    def run(self, program: Program) -> Run:
+        """
+        Runs a program to its end or a limit.
+
+        Raises:
+            SandboxError: If the server cannot be reached, or says that it failed itself.
+        """
+        answer = self._post(
+            {
+                "language": "python",
+                "code": bootstrap(
+                    started="os.open(os.devnull, os.O_WRONLY)",
+                    result=f"os.open({_RESULT_FILE!r}, os.O_WRONLY | os.O_CREAT)",
+                ),
+                "stdin": program.stdin,
+                "run_timeout": self.limits.wall_seconds,
+                "memory_limit_MB": self.limits.memory_mib,
+                "files": {name: _encode(text) for name, text in program.files().items()},
+                "fetch_files": [_RESULT_FILE],
+            }
+        )
+        try:
+            return _read(answer)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SandboxError(f"{self.url} answered what is no run: {str(answer)[:500]}") from error
+
+    def _post(self, request: dict[str, Any]) -> Any:
+        message = urllib.request.Request(
+            f"{self.url.rstrip('/')}/run_code",
+            data=json.dumps(request).encode(),
+            headers={"Content-Type": "application/json", **self.headers},
+        )
+        for attempt in range(self.attempts):
+            try:
+                with urllib.request.urlopen(message, timeout=self.limits.wall_seconds + _NETWORK_SECONDS) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:
+                if error.code < 500 and error.code != 429:  # not the server's trouble, and no use to repeat
+                    raise SandboxError(f"{self.url} refused the program: {error}") from error
+                trouble: Exception = error
+            except (OSError, ValueError) as error:
+                trouble = error
+            if attempt < self.attempts - 1:
+                time.sleep(2**attempt)
+        raise SandboxError(f"{self.url} failed {self.attempts} times, last with: {trouble}") from trouble
+
+
+def _encode(text: str) -> str:
+    return base64.b64encode(text.encode(errors="surrogatepass")).decode()
+
+
+def _read(answer: dict[str, Any]) -> Run:
+    if answer["status"] == "SandboxError":
+        raise SandboxError(f"The server failed: {str(answer.get('message'))[:500]}")
+    ended = answer["run_result"]
+    value = base64.b64decode(answer.get("files", {}).get(_RESULT_FILE, "")).decode(errors="replace")
+    status: Literal["ended", "failed", "timeout"] = "failed" if ended["return_code"] else "ended"
+    return Run(
+        status="timeout" if ended["status"] == "TimeLimitExceeded" else status,
+        stdout=ended["stdout"] or "",
+        stderr=(ended["stderr"] or "")[-2000:],
+        value=value or None,
+        seconds=ended["execution_time"] or 0.0,
+    )

@@ -1,0 +1,194 @@
+"""The kernel's walls around a program: which there are, and how a new process puts itself behind them."""
+
+import glob
+import importlib.metadata
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from . import system
+from .filter import system_call_filter
+from .program import SandboxError
+
+Isolation = Literal["landlock+namespaces", "landlock", "bubblewrap", "unsafe"]
+"""
+Ways to keep a program away from files and network. All but `"unsafe"` also filter its system calls, forbid it new
+privileges and processes, and limit its resources; `"unsafe"` has the limits alone.
+"""
+
+SAFE_ISOLATIONS: tuple[Isolation, ...] = tuple(name for name in get_args(Isolation) if name != "unsafe")  # best first
+
+FIRST_FREE_DESCRIPTOR = 5  # 0 to 2 are the usual ones, 3 takes the result, 4 the word that the interpreter has started
+
+_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime")
+_SHARED_DATA = ("/usr/share/zoneinfo",)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_LOADERS = ("/lib64/ld-*.so*", "/lib/ld-*.so*", "/lib/ld-musl-*")
+
+
+def interpreter() -> str:
+    """The base interpreter, outside of any virtual environment."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def package_paths(packages: Sequence[str]) -> list[str]:
+    """
+    Where installed packages lie.
+
+    Args:
+        packages (`Sequence[str]`): Names of distributions, such as `"numpy"`.
+
+    Returns:
+        `list[str]`: The folders and modules that they have put into site-packages.
+
+    Raises:
+        ValueError: If one is not installed.
+    """
+    paths: set[str] = set()
+    for package in packages:
+        try:
+            distribution = importlib.metadata.distribution(package)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise ValueError(f"packages holds {package!r}, which is not installed here.") from error
+        top = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+        paths.update(str(distribution.locate_file(name)) for name in top)
+    return sorted(path for path in paths if os.path.exists(path))
+
+
+def _standard_library() -> Path:
+    return Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix, "base": sys.base_prefix}))
+
+
+def _readable() -> Iterator[str]:
+    """Files and folders that an interpreter needs: its standard library without site-packages, and system libraries."""
+    for entry in _standard_library().iterdir():
+        if entry.name not in ("site-packages", "dist-packages"):
+            yield str(entry)
+    yield from glob.glob(f"{sys.base_prefix}/lib/*.so*")
+    yield from filter(os.path.exists, (*_SYSTEM_LIBRARIES, *_SHARED_DATA))
+
+
+class Landlock:
+    """
+    A Landlock domain, prepared once and entered by many processes.
+
+    Args:
+        scratch (`str`): The one folder in which files may be written; it holds no folders.
+        packages (`Sequence[str]`): Files and folders of packages that may be read as well.
+        namespaces (`bool`): Whether processes also enter an empty network and IPC namespace.
+    """
+
+    first_closed_descriptor = FIRST_FREE_DESCRIPTOR
+
+    def __init__(self, scratch: str, packages: Sequence[str], namespaces: bool):
+        try:
+            from landlockpy import AccessFS, LandlockError, Ruleset, Scope
+        except ImportError as error:
+            raise SandboxError(f"No Landlock ({error}): install the Python package landlockpy.") from error
+        try:
+            rules = Ruleset(scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL)
+        except (LandlockError, OSError) as error:
+            raise SandboxError(f"The kernel has no Landlock ({error}).") from error
+
+        read = AccessFS.READ_FILE | AccessFS.READ_DIR
+        execute = AccessFS.READ_FILE | AccessFS.EXECUTE
+        write = AccessFS.WRITE_FILE | AccessFS.REMOVE_FILE | AccessFS.MAKE_REG | AccessFS.TRUNCATE
+        for path in (*_readable(), *packages):
+            rules.allow_path(path, read if os.path.isdir(path) else AccessFS.READ_FILE)
+        for path in {str(_standard_library()), *(os.path.dirname(package) for package in packages)}:
+            rules.allow_path(path, AccessFS.READ_DIR)  # the names in it, which importing goes by
+        for path in (interpreter(), *(path for pattern in _LOADERS for path in glob.glob(pattern))):
+            rules.allow_path(path, execute)
+        for path in _DEVICES:
+            rules.allow_path(path, AccessFS.READ_FILE | AccessFS.WRITE_FILE)
+        rules.allow_path(scratch, read | write)
+        self._rules = rules
+        self._namespaces = namespaces
+        self._filter = system_call_filter()
+
+    def command(self, arguments: Sequence[str]) -> Sequence[str]:
+        return arguments
+
+    def enter(self) -> None:
+        """Confines this process and what it executes, for good."""
+        if self._namespaces:
+            system.enter_namespaces()
+        system.drop_capabilities()
+        self._rules.restrict()
+        system.install_filter(self._filter)
+
+
+class Bubblewrap:
+    """
+    Runs a program by `bwrap`, in namespaces that hold only what an interpreter needs.
+
+    Args:
+        scratch (`str`): The one folder in which files may be written.
+        packages (`Sequence[str]`): Files and folders of packages that may be read as well.
+    """
+
+    first_closed_descriptor = FIRST_FREE_DESCRIPTOR + 1
+
+    def __init__(self, scratch: str, packages: Sequence[str]):
+        executable = shutil.which("bwrap")
+        if executable is None:
+            raise SandboxError("bwrap is not installed (Debian, Ubuntu: the package bubblewrap).")
+        self._filter = os.memfd_create("filter")
+        os.write(self._filter, system_call_filter())
+        library = _standard_library()
+        hidden = [str(path) for path in library.iterdir() if path.name in ("site-packages", "dist-packages")]
+        shown = [str(library), *glob.glob(f"{sys.base_prefix}/lib/*.so*"), interpreter(), *_SHARED_DATA]
+        self._command = [
+            executable,
+            *"--unshare-user --unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try".split(),
+            *"--uid 65534 --gid 65534 --die-with-parent --new-session --cap-drop ALL".split(),
+            *(part for path in (*_SYSTEM_LIBRARIES, *shown) for part in ("--ro-bind-try", path, path)),
+            *(part for path in hidden for part in ("--tmpfs", path)),
+            *(part for path in packages for part in ("--ro-bind", path, path)),
+            *(part for path in _DEVICES for part in ("--dev-bind", path, path)),
+            *("--bind", scratch, scratch, "--remount-ro", "/", "--chdir", scratch),
+            *("--seccomp", str(FIRST_FREE_DESCRIPTOR), "--"),
+        ]
+
+    def command(self, arguments: Sequence[str]) -> Sequence[str]:
+        return [*self._command, *arguments]
+
+    def enter(self) -> None:
+        """Readies this process for `bwrap`, which does the rest."""
+        os.lseek(self._filter, 0, os.SEEK_SET)
+        os.dup2(self._filter, FIRST_FREE_DESCRIPTOR)
+        os.set_inheritable(FIRST_FREE_DESCRIPTOR, True)  # dup2 leaves that out when both are the same
+        system.forbid_new_privileges()
+
+
+class Unsafe:
+    """No walls at all."""
+
+    first_closed_descriptor = FIRST_FREE_DESCRIPTOR
+
+    def command(self, arguments: Sequence[str]) -> Sequence[str]:
+        return arguments
+
+    def enter(self) -> None:
+        system.forbid_new_privileges()
+
+
+def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Landlock | Bubblewrap | Unsafe:
+    """
+    Prepares the walls for programs that share a scratch folder, one after the other.
+
+    Raises:
+        SandboxError: If this machine lacks what they are made of.
+    """
+    match isolation:
+        case "landlock" | "landlock+namespaces":
+            return Landlock(scratch, packages, namespaces=isolation == "landlock+namespaces")
+        case "bubblewrap":
+            return Bubblewrap(scratch, packages)
+        case "unsafe":
+            return Unsafe()
+    raise ValueError(f"isolation is {isolation!r}; it is one of {', '.join(get_args(Isolation))}.")

@@ -1,0 +1,236 @@
+"""Runs one program after the other, each in a fresh interpreter behind the kernel's walls.
+
+A runner forks, so it lives in a process with one thread, a worker of [`~trl_archer.workers.WorkerPool`], and never in
+the trainer.
+"""
+
+import contextlib
+import fcntl
+import os
+import resource
+import select
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from . import system
+from .isolation import Isolation, interpreter, package_paths, prepare
+from .program import Limits, Program, Run, SandboxError, bootstrap
+
+_STARTED = "started"  # what the bootstrap says
+_START_SECONDS = 60.0
+_WATCH_SECONDS = 0.1  # how often the scratch folder is looked at
+_MAX_FILES = 1000
+_STDERR_CHARACTERS = 2000
+_STACK_MIB = 64  # of the main thread, and of each other one
+
+# Each line tries what must fail; a program that manages one of them says which
+_CHECK = """
+import os, sys
+canary, worker = sys.stdin.read().split()
+def attempt(what, action):
+    try:
+        action()
+    except (OSError, PermissionError):
+        return
+    print(what)
+attempt("read a file", lambda: open(canary).read())
+attempt("write a file", lambda: open(canary, "a"))
+attempt("start a process", lambda: os.fork() or os._exit(0))
+attempt("signal another process", lambda: os.kill(int(worker), 0))
+attempt("change a file's mode", lambda: os.chmod("program.py", 0o777))
+attempt("open a socket", lambda: __import__("socket").socket())
+"""
+
+
+class Runner:
+    """
+    Runs programs under fixed conditions.
+
+    Args:
+        isolation (`str`): One of [`Isolation`].
+        limits ([`Limits`]): What each program may use.
+        packages (`Sequence[str]`): Distributions, besides the standard library, that programs may import.
+
+    Raises:
+        SandboxError: If this machine lacks what the isolation is made of, or a check program gets through it.
+    """
+
+    def __init__(self, isolation: Isolation, limits: Limits, packages: Sequence[str] = ()):
+        self.isolation = isolation
+        self.limits = limits
+        self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
+        self._scratch = self._folder / "scratch"
+        self._scratch.mkdir()
+        paths = package_paths(packages)
+        self._walls = prepare(isolation, str(self._scratch), paths)
+        code = bootstrap(started="4", result="3")
+        self._command = [*self._walls.command([interpreter(), *"-s -S -P -B -X utf8 -c".split(), code])]
+        self._environment = {
+            "HOME": str(self._scratch),
+            "TMPDIR": str(self._scratch),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys(os.path.dirname(path) for path in paths)),
+            "PYTHONHASHSEED": "0",  # the same program prints the same set
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        if isolation != "unsafe":
+            self._check()
+
+    def close(self) -> None:
+        """Removes the scratch folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, program: Program) -> Run:
+        """
+        Runs a program to its end or a limit.
+
+        Raises:
+            SandboxError: If the interpreter could not be started; nothing that a program does raises it.
+        """
+        self._clean()
+        for name, text in program.files().items():
+            _write(self._scratch / name, text)
+        with contextlib.ExitStack() as stack:
+            stdin, stdout, stderr, result = (stack.enter_context(_memory_file()) for _ in range(4))
+            stdin.write(program.stdin.encode(errors="replace"))
+            stdin.seek(0)
+            started, tells_start = os.pipe()
+            stack.callback(os.close, started)
+            pid = self._spawn([stdin.fileno(), stdout.fileno(), stderr.fileno(), result.fileno(), tells_start])
+            os.close(tells_start)
+            try:
+                said = _until_started(started)
+                if said != _STARTED:
+                    raise SandboxError(f"The sandboxed interpreter did not start: {said} {_text(stderr)}")
+                begin = time.monotonic()
+                limit = self._await_end(pid, begin + self.limits.wall_seconds)
+                seconds = time.monotonic() - begin
+            finally:
+                os.kill(pid, signal.SIGKILL)
+                _, status, usage = os.wait4(pid, 0)
+            used_cpu = usage.ru_utime + usage.ru_stime
+            if limit is None and stdout.seek(0, os.SEEK_END) >= self.limits.file_mib * 2**20:
+                limit = "output"
+            if limit is None and status and used_cpu >= self.limits.cpu_seconds:
+                limit = "timeout"
+            return Run(
+                status=limit or ("failed" if status else "ended"),
+                stdout=_text(stdout),
+                stderr=_text(stderr)[-_STDERR_CHARACTERS:],
+                value=_text(result) or None,
+                seconds=seconds,
+            )
+
+    def _spawn(self, descriptors: Sequence[int]) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        tells_start = descriptors[-1]
+        try:
+            system.end_with(parent)
+            os.setsid()
+            os.chdir(self._scratch)
+            _write(Path("/proc/self/oom_score_adj"), "1000")  # the first to go when memory is short
+            copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 32) for descriptor in descriptors]
+            tells_start = copies[-1]
+            self._limit()
+            self._walls.enter()  # before the descriptors that it needs are covered
+            for target, copy in enumerate(copies):
+                os.dup2(copy, target)
+            os.closerange(self._walls.first_closed_descriptor, 2**16)
+            tells_start = len(copies) - 1
+            os.execve(self._command[0], self._command, self._environment)
+        except BaseException as error:
+            os.write(tells_start, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(1)
+
+    def _limit(self) -> None:
+        limits = self.limits
+        for kind, value in (
+            (resource.RLIMIT_CPU, limits.cpu_seconds),
+            (resource.RLIMIT_AS, limits.memory_mib * 2**20),
+            (resource.RLIMIT_FSIZE, limits.file_mib * 2**20),
+            (resource.RLIMIT_NOFILE, limits.open_files),
+            (resource.RLIMIT_STACK, _STACK_MIB * 2**20),
+            (resource.RLIMIT_CORE, 1),  # no core file has one byte; with 0, a core handler would still be started
+        ):
+            ceiling = resource.getrlimit(kind)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                value = min(value, ceiling)
+            resource.setrlimit(kind, (value, value))
+
+    def _await_end(self, pid: int, deadline: float) -> Literal["timeout", "output"] | None:
+        """Waits for a program, and says which limit it ran into, if one."""
+        pool = os.getppid()
+        descriptor = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            while not poll.poll(1000 * max(0.0, min(_WATCH_SECONDS, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    return "timeout"
+                if self._scratch_is_full():
+                    return "output"
+                if os.getppid() != pool:  # nobody waits for the result
+                    os.kill(pid, signal.SIGKILL)
+                    os._exit(1)
+        finally:
+            os.close(descriptor)
+        return None
+
+    def _scratch_is_full(self) -> bool:
+        blocks = 0
+        for count, entry in enumerate(os.scandir(self._scratch)):
+            with contextlib.suppress(FileNotFoundError):
+                blocks += entry.stat(follow_symlinks=False).st_blocks
+            if count > _MAX_FILES or blocks * 512 > self.limits.scratch_mib * 2**20:
+                return True
+        return False
+
+    def _clean(self) -> None:
+        for entry in os.scandir(self._scratch):  # no folders: programs cannot make them
+            os.unlink(entry)
+
+    def _check(self) -> None:
+        canary = self._folder / "canary"
+        _write(canary, "a file outside of the scratch folder")
+        run = self.run(Program(_CHECK, stdin=f"{canary}\n{os.getpid()}"))
+        if run.status != "ended" or run.stdout:
+            raise SandboxError(
+                f"The isolation {self.isolation!r} does not hold on this machine: a check program could "
+                f"{', '.join(run.stdout.splitlines()) or f'not be run ({run.status}: {run.stderr})'}."
+            )
+
+
+def _memory_file() -> BinaryIO:
+    return open(os.memfd_create("stream"), "r+b", buffering=0)
+
+
+def _text(stream: BinaryIO) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def _until_started(started: int) -> str:
+    """What is said by the new process before it lets the program in; after that the pipe is closed."""
+    said = b""
+    poll = select.poll()
+    poll.register(started, select.POLLIN)
+    while said != _STARTED.encode() and poll.poll(1000 * _START_SECONDS):
+        chunk = os.read(started, 4096)
+        if not chunk:
+            break
+        said += chunk
+    return said.decode(errors="replace")
