@@ -1,0 +1,46 @@
+"""
+Verifiable rewards for math and code, for TRL's trainers and ours.
+
+They have the interface of TRL's reward functions, and serve `GRPOTrainer` as well. A reward of `None` says that a
+completion could not be scored, and leaves it out of its group; it never stands for a wrong answer.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trl.rewards import get_repetition_penalty_reward as get_repetition_penalty_reward
+    from trl.rewards import get_soft_overlong_punishment as get_soft_overlong_punishment
+
+    from .code import code_reward as code_reward
+    from .code import get_code_reward as get_code_reward
+    from .math import get_math_reward as get_math_reward
+    from .math import math_reward as math_reward
+
+# Public name -> module. Loaded on first use: workers import from here, and need neither torch nor TRL.
+_PUBLIC = {
+    "code_reward": "trl_archer.rewards.code",
+    "get_code_reward": "trl_archer.rewards.code",
+    "get_math_reward": "trl_archer.rewards.math",
+    "get_repetition_penalty_reward": "trl.rewards",
+    "get_soft_overlong_punishment": "trl.rewards",
+    "math_reward": "trl_archer.rewards.math",
+}
+__all__ = [
+    "code_reward",
+    "get_code_reward",
+    "get_math_reward",
+    "get_repetition_penalty_reward",
+    "get_soft_overlong_punishment",
+    "math_reward",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

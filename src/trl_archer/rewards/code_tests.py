@@ -1,0 +1,316 @@
+"""Tests of programming problems, in one form whichever data set they come from."""
+
+import base64
+import json
+import pickletools
+import random
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+_STDIN, _CALL = ("stdin", "stdin_stdout"), ("functional", "function_call")
+_GROUPS = (
+    *("public_tests", "private_tests", "generated_tests"),
+    *("public_test_cases", "private_test_cases", "test_cases"),
+)
+_PICKLED_STRING = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+_PICKLE_FRAME = ("PROTO", "FRAME", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "STOP")
+_MAX_BYTES = 256 * 1024**2  # of decompressed tests
+
+
+@dataclass(frozen=True)
+class CodeTests:
+    """
+    Tests of one problem.
+
+    Args:
+        function (`str`, *optional*): Name of the function that the tests call; `None` when they run the whole program
+            on standard input.
+        inputs (`tuple[str, ...]`): Standard input of each test, or the JSON list of the arguments of each call.
+        outputs (`tuple[str, ...]`): Expected standard output of each test, or the expected value as JSON text.
+        wrapped (`bool`, *optional*, defaults to `False`): Whether each expected value is a list of one element that may
+            only be a wrapper of that element.
+
+    Raises:
+        ValueError: If there are no tests, or not as many inputs as outputs, or `function` cannot be a name.
+    """
+
+    function: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    wrapped: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.outputs):
+            raise ValueError(f"The tests have {len(self.inputs)} inputs and {len(self.outputs)} outputs.")
+        if not self.inputs:
+            raise ValueError("There are no tests.")
+        if self.function is not None and not self.function.isidentifier():
+            raise ValueError(f"The tests call {self.function!r:.80}, which is not the name of a function.")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def read_tests(tests: Any, function: str | None = None) -> CodeTests:
+    """
+    Reads the tests of one problem from a row of a data set.
+
+    These layouts are known, each as Python objects or as JSON text:
+
+    - APPS, TACO, Eurus-2, DeepCoder: `{"inputs": [...], "outputs": [...], "fn_name": ...}`.
+    - LiveCodeBench, DeepCoder: `[{"input": ..., "output": ..., "testtype": "stdin" or "functional", "metadata":
+      {"func_name": ...}}, ...]`, or a row with `public_test_cases`, `private_test_cases` and `metadata`. The private
+      ones may be base64 text of a zlib-compressed pickle of JSON text. No pickle is run: one that holds anything but a
+      single string is refused.
+    - PrimeIntellect: `[{"input": ..., "output": ..., "type": "stdin_stdout" or "function_call", "fn_name": ...}, ...]`.
+    - CodeContests: `{"public_tests": {"input": [...], "output": [...]}, "private_tests": ..., "generated_tests": ...}`.
+    - Open-R1, PrimeIntellect: `{"test_cases": ...}` around any of these (`verification_info`).
+
+    Tests on standard input hold text, or a list of lines. Tests that call a function hold its arguments as a list, or
+    as text with one JSON value per line. Next to a list the expected value stands as it is; next to text, or in a
+    `functional` test, an expected value that is text is JSON. APPS, TACO and PrimeIntellect wrap expected values in a
+    list of one element, which cannot be told from a function that returns such lists. Their graders take either, and so
+    do we, but only if the expected values of all tests look wrapped; and the first element of a longer list never
+    stands for that list. LiveCodeBench wraps nothing.
+
+    Args:
+        tests (`Any`): What the row holds.
+        function (`str`, *optional*): Name of the function to call, for tests that do not hold it themselves: DeepCoder
+            keeps it in another column, `metadata["func_name"]`. Tests that say that they use standard input do so.
+
+    Returns:
+        [`CodeTests`]: The tests, in order.
+
+    Raises:
+        ValueError: If the tests cannot be used, because they are empty, incomplete or malformed, mix standard input and
+            calls, or would be passed by a program that does nothing. The reward is `None` then, not 0.
+
+    Example:
+
+    ```python
+    >>> read_tests('{"inputs": ["1 2", "3 4"], "outputs": ["3", "7"]}')
+    CodeTests(function=None, inputs=('1 2', '3 4'), outputs=('3', '7'), wrapped=False)
+    >>> read_tests([{"input": "[1, 2]\\n3", "output": "true", "testtype": "functional"}], function="contains")
+    CodeTests(function='contains', inputs=('[[1, 2], 3]',), outputs=('true',), wrapped=False)
+
+    ```
+    """
+    try:
+        cases = list(_cases(tests, function))
+        functions = {case.function for case in cases}
+        if len(functions) > 1:
+            names = ", ".join(sorted("standard input" if name is None else repr(name)[:80] for name in functions))
+            raise ValueError(f"The tests of one problem use {names}; they must all use the same.")
+        name = functions.pop() if functions else None
+        return _program_tests(cases) if name is None else _call_tests(name, cases)
+    except RecursionError:
+        raise ValueError("The tests are nested too deeply.") from None
+
+
+def sample_tests(tests: CodeTests, n: int, seed: int | None = None) -> CodeTests:
+    """
+    Keeps at most `n` tests, in their order.
+
+    All completions of a prompt should meet the same tests, or their rewards differ by luck. The choice therefore
+    depends on nothing but the arguments, and is the same in every process.
+
+    Args:
+        tests ([`CodeTests`]): Tests of one problem.
+        n (`int`): How many to keep, at least 1.
+        seed (`int`, *optional*): Seed of a random choice. If `None`, the tests with the longest inputs are kept, as
+            DeepCoder does: they tell a slow program from a fast one. The small cases at the edges get lost that way.
+
+    Returns:
+        [`CodeTests`]: The tests themselves if there are no more than `n`.
+
+    Raises:
+        ValueError: If `n` is below 1.
+
+    Example:
+
+    ```python
+    >>> tests = CodeTests(None, inputs=("1", "22", "333", "4"), outputs=("a", "b", "c", "d"))
+    >>> sample_tests(tests, 2).inputs, sample_tests(tests, 2, seed=0).inputs
+    (('22', '333'), ('22', '4'))
+
+    ```
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}; at least 1 test must be kept.")
+    if n >= len(tests):
+        return tests
+    if seed is None:
+        chosen = sorted(range(len(tests)), key=lambda index: len(tests.inputs[index]), reverse=True)[:n]
+    else:
+        chosen = random.Random(seed).sample(range(len(tests)), n)
+    chosen.sort()
+    return replace(
+        tests,
+        inputs=tuple(tests.inputs[index] for index in chosen),
+        outputs=tuple(tests.outputs[index] for index in chosen),
+    )
+
+
+class _Case(NamedTuple):
+    given: Any
+    expected: Any
+    function: str | None
+    is_literal: bool  # its expected value is JSON text, never wrapped
+
+
+def _cases(tests: Any, function: str | None) -> Iterator[_Case]:
+    if isinstance(tests, str):
+        tests = _load(tests if tests.lstrip()[:1] in ("[", "{") else _decompress(tests), "The text of the tests")
+    if isinstance(tests, list | tuple):
+        for index, test in enumerate(tests):
+            if not isinstance(test, dict) or not {"input", "output"} <= test.keys():
+                raise ValueError(f"Test {index} is {test!r:.80}, not a dict with 'input' and 'output'.")
+            yield _Case(test["input"], test["output"], *_form(test, function))
+        return
+    if not isinstance(tests, dict):
+        raise ValueError(f"The tests are {type(tests).__name__}, not a dict, a list, or their JSON text.")
+
+    groups = [tests[name] for name in _GROUPS if tests.get(name) is not None]
+    for group in groups:
+        yield from _cases(group, _function(tests) or function)
+    if not groups:
+        inputs, outputs = _columns(tests)
+        form = _form(tests, function)
+        yield from (_Case(given, expected, *form) for given, expected in zip(inputs, outputs, strict=True))
+
+
+def _columns(tests: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    for names in (("inputs", "outputs"), ("input", "output")):
+        inputs, outputs = (tests.get(name) for name in names)
+        if isinstance(inputs, list | tuple) and isinstance(outputs, list | tuple):
+            if len(inputs) != len(outputs):
+                raise ValueError(f"The tests have {len(inputs)} {names[0]!r} and {len(outputs)} {names[1]!r}.")
+            return list(inputs), list(outputs)
+    if tests.get("functional") is not None:
+        raise ValueError(
+            "The tests are a check function ('functional'), which would have to run beside the program that it checks. "
+            "Give the arguments and the expected values of its calls as 'inputs', 'outputs' and 'fn_name'."
+        )
+    raise ValueError(f"The tests have the keys {sorted(map(str, tests))!r:.200}, but no lists 'inputs' and 'outputs'.")
+
+
+def _form(test: dict[str, Any], function: str | None) -> tuple[str | None, bool]:
+    """Name of the function to call, `None` for standard input; whether expected values are literal."""
+    name = _function(test) or function
+    kind = test.get("testtype") or test.get("type")
+    if kind in _STDIN:
+        return None, False
+    if kind is not None and kind not in _CALL:
+        raise ValueError(f"The type of a test is {kind!r:.80}; known are {', '.join(_STDIN + _CALL)}.")
+    if kind is not None and name is None:
+        raise ValueError("The tests call a function, but 'fn_name' or 'func_name' of their metadata is missing.")
+    return name, kind == "functional"
+
+
+def _function(test: dict[str, Any]) -> str | None:
+    name = test.get("fn_name")
+    if not name:
+        metadata = test.get("metadata")
+        metadata = _load(metadata, "'metadata'") if isinstance(metadata, str) else metadata
+        name = metadata.get("func_name") if isinstance(metadata, dict) else None
+    if name and not isinstance(name, str):
+        raise ValueError(f"The name of the function is {name!r:.80}, not text.")
+    return name or None
+
+
+def _program_tests(cases: list[_Case]) -> CodeTests:
+    inputs = tuple(_text(case.given, f"The input of test {index}") for index, case in enumerate(cases))
+    outputs = tuple(_text(case.expected, f"The output of test {index}") for index, case in enumerate(cases))
+    if outputs and not any(output.strip() for output in outputs):
+        raise ValueError("All expected outputs are blank, so that a program that prints nothing would pass.")
+    return CodeTests(None, inputs, outputs)
+
+
+def _call_tests(function: str, cases: list[_Case]) -> CodeTests:
+    inputs = tuple(_arguments(case.given, index) for index, case in enumerate(cases))
+    values = [_value(case, index) for index, case in enumerate(cases)]
+    if all(value is None for value in values):
+        raise ValueError("All expected values are null, so that a function that returns nothing would pass.")
+    wrapped = all(isinstance(value, list | tuple) and len(value) == 1 for value in values)
+    wrapped = wrapped and not any(case.is_literal for case in cases)
+    outputs = tuple(_dump(value, f"The output of test {index}") for index, value in enumerate(values))
+    return CodeTests(function, inputs, outputs, wrapped)
+
+
+def _text(value: Any, what: str) -> str:
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, list | tuple) or not all(isinstance(line, str) for line in lines):
+        raise ValueError(f"{what} is {value!r:.80}, neither text nor a list of lines.")
+    text = "\n".join(lines)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} cannot be encoded as UTF-8: {error.reason} at {error.start}.") from None
+    return text
+
+
+def _arguments(given: Any, index: int) -> str:
+    what = f"The input of test {index}"
+    if isinstance(given, str):
+        lines = [line for line in given.split("\n") if line.strip()]
+        if not lines:
+            raise ValueError(f"{what} is blank; it must hold one JSON value per argument and line.")
+        given = [_load(line, what) for line in lines]
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"{what} is {given!r:.80}, neither a list of arguments nor text.")
+    return _dump(given, what)
+
+
+def _value(case: _Case, index: int) -> Any:
+    if isinstance(case.expected, str) and (case.is_literal or isinstance(case.given, str)):
+        return _load(case.expected, f"The output of test {index}")
+    return case.expected
+
+
+def _load(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be read as JSON: {error}") from None
+
+
+def _dump(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be written as JSON: {error}") from None
+
+
+def _decompress(text: str) -> str:
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(base64.b64decode(text.strip(), validate=True), _MAX_BYTES)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(
+            f"The text of the tests starts with {text[:40]!r} and is neither JSON nor base64 of zlib-compressed data: "
+            f"{error}."
+        ) from None
+    if not inflater.eof:
+        raise ValueError(f"The compressed tests are empty, cut off, or larger than {_MAX_BYTES // 1024**2} MiB.")
+    return _pickled_text(data)
+
+
+def _pickled_text(data: bytes) -> str:
+    """
+    The string that a pickle holds. Its opcodes are only listed, so that nothing is imported, called or built, not even
+    what an unpickler without globals would build.
+    """
+    text = None
+    try:
+        for opcode, argument, position in pickletools.genops(data):
+            if text is None and opcode.name in _PICKLED_STRING:
+                text = argument
+            elif opcode.name not in _PICKLE_FRAME:
+                raise ValueError(f"{opcode.name} at byte {position}")
+    except ValueError as error:
+        raise ValueError(f"The compressed tests must be a pickle of one string and nothing else: {error}.") from None
+    if text is None:
+        raise ValueError("The compressed tests are a pickle without a string.")
+    return text
