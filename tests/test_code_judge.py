@@ -131,6 +131,7 @@ def test_the_fraction_needs_all_tests() -> None:
     assert judgement.fraction == 1 / 3
     assert not judgement.is_correct
     assert judge("", ADD, scripted(printed("3"), printed("7"), printed("0"))).fraction == 1.0
+    assert not Judgement(1, 1, 3, "passed", "").is_correct
 
 
 @pytest.mark.parametrize(
