@@ -1,6 +1,5 @@
 """Verdicts on programs: trusted ones are run, hostile ones are played by what they could have written."""
 
-import doctest
 import json
 import pickle
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trl_archer.rewards import code_judge
 from trl_archer.rewards.code_judge import Judgement, Outcome, judge, same_output, same_value
 from trl_archer.rewards.code_tests import CodeTests, read_tests
 from trl_archer.sandbox.program import Program, Run, SandboxError
@@ -570,9 +568,3 @@ def test_values_equal_themselves_and_nothing_else(value: object) -> None:
     for other in differs_from(value):
         assert not same_value(text, json.dumps(other))
         assert not same_value(json.dumps(other), text)
-
-
-def test_examples_in_docstrings() -> None:
-    results = doctest.testmod(code_judge)
-    assert results.failed == 0
-    assert results.attempted >= 3

@@ -3,7 +3,6 @@
 import base64
 import builtins
 import copyreg
-import doctest
 import json
 import os
 import pickle
@@ -400,9 +399,3 @@ def test_sample_of_few() -> None:
     assert sample_tests(MANY, 100, seed=1) is MANY
     with pytest.raises(ValueError, match="n is 0; at least 1"):
         sample_tests(MANY, 0)
-
-
-def test_examples_in_docstrings() -> None:
-    results = doctest.testmod(code_tests)
-    assert results.failed == 0
-    assert results.attempted >= 4
