@@ -1,0 +1,146 @@
+"""How much mean entropy differs between batches, prompts and responses, and what that does to one common threshold."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ..token_records import CompletionRecord, TokenRecords
+from .style import NotedFigure, Theme, add_notes, get_theme, legend, new_figure, nothing, own_defaults, percent, title
+
+Floats = NDArray[np.float64]
+
+
+class EntropySpread(NamedTuple):
+    """
+    Mean entropies by level and shares of reasoning tokens by response.
+
+    Attributes:
+        batches (`np.ndarray`): Mean entropy in nats over the tokens of each recorded step.
+        prompts (`np.ndarray`): The same over the responses to one prompt in one step.
+        responses (`np.ndarray` of shape `(R,)`): The same over each response.
+        batch_share (`np.ndarray` of shape `(R,)`):
+            Share of each response's tokens above the quantile of all tokens of its step.
+        response_share (`np.ndarray` of shape `(R,)`): Mean gate of each response, the share as trained.
+    """
+
+    batches: Floats
+    prompts: Floats
+    responses: Floats
+    batch_share: Floats
+    response_share: Floats
+
+
+def entropy_spread(records: TokenRecords) -> EntropySpread:
+    """
+    Computes what [`plot_entropy_spread`] draws, of tokens that count.
+
+    Args:
+        records ([`TokenRecords`]): Recorded completions; those of dropped groups have no token that counts.
+
+    Returns:
+        [`EntropySpread`]: means and shares.
+
+    Raises:
+        ValueError: If the settings do not hold `entropy_quantile`.
+    """
+    quantile = records.settings.get("entropy_quantile")
+    if quantile is None:
+        raise ValueError("The settings of the records have no entropy_quantile; record them with it.")
+    by_step: dict[int, list[CompletionRecord]] = {}
+    for record in records.completions:
+        if record.mask.any():
+            by_step.setdefault(record.step, []).append(record)
+
+    batches, prompts, responses, batch_share, response_share = [], [], [], [], []
+    for step in by_step.values():
+        threshold = np.quantile(_entropies(step), quantile)
+        batches.append(_entropies(step).mean())
+        by_prompt: dict[str, list[CompletionRecord]] = {}
+        for record in step:
+            by_prompt.setdefault(record.prompt, []).append(record)
+            entropies = _entropies([record])
+            responses.append(entropies.mean())
+            batch_share.append((entropies > threshold).mean())
+            response_share.append(record.gate[record.mask].mean(dtype=np.float64))
+        prompts += [_entropies(group).mean() for group in by_prompt.values()]
+    return EntropySpread(*map(np.array, (batches, prompts, responses, batch_share, response_share)))
+
+
+def _entropies(records: Sequence[CompletionRecord]) -> Floats:
+    return np.concatenate([record.entropies[record.mask] for record in records]).astype(np.float64)
+
+
+@own_defaults()
+def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFigure:
+    """
+    Mean entropy per batch, prompt and response, and the share of reasoning tokens that a threshold common to the batch
+    would have given each response, beside that of its own threshold.
+
+    Args:
+        records ([`TokenRecords`]): Recorded completions, best of several steps.
+        theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
+
+    Returns:
+        [`~matplotlib.figure.Figure`]: the figure; its `notes` tell what is missing.
+
+    Raises:
+        ValueError: If the settings do not hold `entropy_quantile`.
+    """
+    colours, spread = get_theme(theme), entropy_spread(records)
+    figure, axes = new_figure(colours, 1, 2, height=3.1, width_ratios=(1, 1.25))
+    means, shares = axes[0]
+    title(means, "Mean entropy", colours.ink)
+    means.set_ylabel("nats per token")
+    title(shares, "Reasoning tokens of each response", colours.ink)
+    shares.set_xlabel("mean entropy of the response, nats per token")
+    shares.set_ylabel("share of its tokens")
+    notes = []
+    without = len(records.completions) - len(spread.responses)
+    if without:
+        notes.append(f"{without} of {len(records.completions)} completions have no token that counts and are left out")
+    if len(spread.responses):
+        _draw_means(means, spread, colours)
+        _draw_shares(shares, spread, 1 - records.settings["entropy_quantile"], colours)
+    else:
+        for ax in (means, shares):
+            nothing(ax, "no token that counts", colours)
+    add_notes(figure, notes, colours)
+    return figure
+
+
+def _draw_means(ax: Axes, spread: EntropySpread, colours: Theme) -> None:
+    generator = np.random.default_rng(0)
+    names = []
+    for place, level in enumerate(("batches", "prompts", "responses")):
+        values = getattr(spread, level)
+        names.append(f"{level}\n(n = {len(values):,})")
+        jitter = generator.uniform(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(1)
+        ax.scatter(place + jitter, values, s=7, color=colours.muted, alpha=0.55, linewidth=0, rasterized=True)
+        low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+        ax.plot([place + 0.32] * 2, [low, high], color=colours.ink, linewidth=1.2, solid_capstyle="butt")
+        ax.plot(place + 0.32, middle, marker="o", markersize=4, color=colours.ink)
+    ax.set_xticks(range(3), names)
+    ax.set_xlim(-0.5, 2.6)
+    ax.set_ylim(bottom=0)
+    ax.grid(False, axis="x")
+    ax.set_xlabel("bars: 5th to 95th percentile, dot: median", color=colours.muted, fontsize=7)
+
+
+def _draw_shares(ax: Axes, spread: EntropySpread, nominal: float, colours: Theme) -> None:
+    handles, labels = [], []
+    for name, values, place in (("batch", spread.batch_share, 2), ("response", spread.response_share, 1)):
+        points = ax.scatter(
+            spread.responses, values, s=11, color=colours.runs[place], alpha=0.6, linewidth=0, rasterized=True
+        )
+        handles.append(points)
+        labels.append(f"one threshold per {name}: {values.min():.2%} to {values.max():.2%}")
+    ax.axhline(nominal, color=colours.muted, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    percent(ax)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    highest = max(spread.batch_share.max(), spread.response_share.max(), nominal)
+    ax.set_ylim(-0.03 * highest, 1.35 * highest)  # room for the legend above all points
+    legend(ax, handles, labels, colours, loc="upper left", handletextpad=0.2, borderpad=0.2)

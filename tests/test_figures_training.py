@@ -1,0 +1,245 @@
+"""Lines hold the logged values; gaps, seeds and missing metrics are shown for what they are."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.colors import to_hex
+
+from trl_archer.figures import RunLog, plot_constraints, plot_training_dynamics
+from trl_archer.figures.lines import mean_and_range, smooth
+from trl_archer.figures.style import THEMES
+
+NAN = float("nan")
+STEPS = [1, 2, 3, 4, 5]
+DYNAMICS = {
+    "Reward": ("reward", "mean reward"),
+    "Response length": ("completions/mean_length", "tokens per completion"),
+    "Repetition": ("completions/repetition", "repeated 20-grams"),
+    "Entropy, all tokens": ("entropy", "nats per token"),
+    "Entropy, reasoning": ("entropy/reasoning", "nats per token"),
+    "Entropy, knowledge": ("entropy/knowledge", "nats per token"),
+}
+CONSTRAINTS = {
+    "Clipped at the lower end": (["clip_ratio/{}/low_mean"], "share of role's tokens"),
+    "Clipped at the upper end": (["clip_ratio/{}/high_mean"], "share of role's tokens"),
+    "KL from the reference": (["kl/{}"], "nats per token"),
+    "Entropy threshold": (["archer/entropy_threshold"], "nats, mean"),
+    "Reasoning tokens": (["archer/reasoning_fraction"], "share of all tokens"),
+    "Dropped groups": (["archer/dropped_groups"], "groups per batch"),
+}
+METRICS = [metric for metric, _ in DYNAMICS.values()] + [
+    name.format(role) for names, _ in CONSTRAINTS.values() for name in names for role in ("reasoning", "knowledge")
+]
+
+
+def make_run(
+    name: str = "archer",
+    steps: Sequence[int] = STEPS,
+    metrics: Mapping[str, Sequence[float]] | None = None,
+    **options: Any,
+) -> RunLog:
+    """A run that logged everything at every step, unless told otherwise; each metric has values of its own."""
+    if metrics is None:
+        metrics = {m: [0.01 * (i + 1) * step for step in steps] for i, m in enumerate(dict.fromkeys(METRICS))}
+    return RunLog(
+        name=name,
+        steps=np.array(steps, dtype=np.int64),
+        metrics={metric: np.array(values, dtype=np.float64) for metric, values in metrics.items()},
+        logged=options.pop("logged", {metric: np.ones(len(steps), dtype=bool) for metric in metrics}),
+        broken=options.pop("broken", {}),
+        **options,
+    )
+
+
+def panels(figure: Any) -> dict[str, Axes]:
+    return {ax.get_title(loc="left"): ax for ax in figure.axes}
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_dynamics_are_what_was_logged() -> None:
+    run = make_run()
+    axes = panels(plot_training_dynamics(run, smoothing=0))
+    assert axes.keys() == DYNAMICS.keys()
+    for title, (metric, unit) in DYNAMICS.items():
+        (line,) = axes[title].lines
+        assert line.get_xdata().tolist() == STEPS
+        assert line.get_ydata().tolist() == run.metrics[metric].tolist()
+        assert axes[title].get_ylabel() == unit
+        assert axes[title].get_xlabel() == "optimizer step"
+
+
+def test_constraints_are_what_was_logged() -> None:
+    run = make_run()
+    axes = panels(plot_constraints(run, entropy_quantile=0.75, smoothing=0))
+    assert axes.keys() == CONSTRAINTS.keys()
+    for title, ((name,), unit) in CONSTRAINTS.items():
+        lines = [line for line in axes[title].lines if len(line.get_xdata()) == len(STEPS)]
+        assert axes[title].get_ylabel() == unit
+        for line, role in zip(lines, ("reasoning", "knowledge") if "{}" in name else ("",), strict=True):
+            assert line.get_ydata().tolist() == run.metrics[name.format(role)].tolist()
+            assert line.get_color() == (THEMES["light"].role(role) if role else THEMES["light"].ink)
+    assert axes["Reasoning tokens"].lines[0].get_ydata() == [0.25, 0.25]
+    assert axes["KL from the reference"].get_yscale() == "log"
+
+
+def test_shares_are_labelled_in_percent() -> None:
+    figure = plot_training_dynamics(make_run(metrics={"completions/repetition": [0.0, 0.1, 0.2, 0.3, 0.4]}))
+    figure.draw_without_rendering()
+    labels = [tick.get_text() for tick in panels(figure)["Repetition"].get_yticklabels()]
+    assert {"0%", "20%", "40%"} <= set(labels)
+
+
+def test_smoothed_line_lies_over_raw_values() -> None:
+    values = [0.0, 1.0, 0.0, 1.0, 0.0]
+    (raw, line) = panels(plot_training_dynamics(make_run(metrics={"reward": values}), smoothing=1.0))["Reward"].lines
+    assert raw.get_ydata().tolist() == values
+    weights = np.exp(-0.5 * np.subtract.outer(STEPS, STEPS) ** 2.0)
+    weights[np.abs(np.subtract.outer(STEPS, STEPS)) > 3] = 0
+    np.testing.assert_allclose(line.get_ydata(), weights @ values / weights.sum(axis=1))
+    assert raw.get_alpha() < 0.5
+    assert line.get_alpha() is None
+
+
+def test_smoothing_goes_by_steps_and_keeps_gaps() -> None:
+    steps, values = np.array([0, 1, 100, 101]), np.array([1.0, 3.0, NAN, 7.0])
+    weight = np.exp(-0.5)
+    expected = [(1 + 3 * weight) / (1 + weight), (3 + weight) / (1 + weight), NAN, 7.0]
+    np.testing.assert_allclose(smooth(steps, values, 1.0), expected)
+    np.testing.assert_array_equal(smooth(steps, values, 0.0), values)
+
+
+def test_default_smoothing_follows_the_length_of_the_run() -> None:
+    assert len(panels(plot_training_dynamics(make_run()))["Reward"].lines) == 1
+    figure = plot_training_dynamics(make_run(steps=range(0, 201)))
+    assert len(panels(figure)["Reward"].lines) == 2
+    assert figure.notes == ["Lines: Gaussian mean, sigma 4 steps; pale: raw values."]
+
+
+def test_gaps_stay_open_and_are_told() -> None:
+    run = make_run(metrics={"reward": [1.0, NAN, float("inf"), 4.0, 5.0]}, broken={"reward": 1})
+    figure = plot_training_dynamics(run, smoothing=0)
+    (line,) = panels(figure)["Reward"].lines
+    np.testing.assert_array_equal(line.get_ydata(), [1.0, NAN, NAN, 4.0, 5.0])
+    assert "archer: 1 value is not finite in reward, a gap in the line" in figure.notes
+
+
+def test_a_value_between_gaps_is_a_dot() -> None:
+    run = make_run(metrics={"reward": [1.0, NAN, 3.0, NAN, 5.0]})
+    (line,) = panels(plot_training_dynamics(run, smoothing=0))["Reward"].lines
+    assert line.get_marker() == "."
+    assert line.get_markevery() == [0, 2, 4]
+
+
+def test_steps_of_other_metrics_are_no_gap() -> None:
+    logged = {"reward": np.array([True, False, True, False, True])}
+    run = make_run(metrics={"reward": [1.0, NAN, 3.0, NAN, 5.0]}, logged=logged)
+    (line,) = panels(plot_training_dynamics(run, smoothing=0))["Reward"].lines
+    assert line.get_xdata().tolist() == [1, 3, 5]
+    assert line.get_ydata().tolist() == [1.0, 3.0, 5.0]
+
+
+def test_missing_metrics_are_told() -> None:
+    run = make_run("grpo", metrics={"reward": [1.0] * 5, "entropy": [1.0] * 5, "completions/mean_length": [9.0] * 5})
+    figure = plot_training_dynamics(run)
+    missing = ["completions/repetition", "entropy/reasoning", "entropy/knowledge"]
+    assert figure.notes == [f"grpo: no {', '.join(missing)}"]
+    for title, (metric, _) in DYNAMICS.items():
+        assert texts(panels(figure)[title]) == (["not logged"] if metric in missing else [])
+    assert plot_constraints(run).notes == ["grpo: no metric of this figure"]
+
+
+def test_an_empty_run_is_told() -> None:
+    run = make_run("new", steps=[], metrics={}, notes=("new: no metrics in trainer_state.json yet",))
+    figure = plot_training_dynamics([run, make_run()], smoothing=0)
+    assert figure.notes == ["new: no metrics in trainer_state.json yet"]
+    assert len(panels(figure)["Reward"].lines) == 1
+    assert texts(panels(plot_training_dynamics(run))["Reward"]) == ["not logged"]
+
+
+def test_runs_have_their_colours_and_names() -> None:
+    runs = [make_run("archer"), make_run("_base $"), make_run("grpo", steps=[1, 2, 3])]
+    figure = plot_training_dynamics(runs, smoothing=0, theme="dark")
+    for ax in figure.axes:
+        assert [line.get_color() for line in ax.lines] == list(THEMES["dark"].runs[:3])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["archer", "_base $", "grpo"]
+    assert panels(figure)["Reward"].lines[2].get_xdata().tolist() == [1, 2, 3]
+    assert plot_training_dynamics(runs[0]).legends == []
+
+
+def test_constraints_tell_runs_by_line_style() -> None:
+    figure = plot_constraints([make_run("a"), make_run("b")], smoothing=0)
+    lines = panels(figure)["KL from the reference"].lines
+    assert [line.get_color() for line in lines] == [THEMES["light"].role(r) for r in ("reasoning", "knowledge")] * 2
+    assert len({str(line.get_linestyle()) for line in lines}) == 2
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["reasoning tokens", "knowledge tokens", "a", "b"]
+    with pytest.raises(ValueError, match="up to 4 runs apart, got 5"):
+        plot_constraints([make_run(str(index)) for index in range(5)])
+
+
+def test_seeds_are_mean_and_range() -> None:
+    seeds = [make_run(metrics={"reward": [step * factor for step in STEPS]}) for factor in (1.0, 2.0, 6.0)]
+    figure = plot_training_dynamics(seeds, smoothing=0)
+    ax = panels(figure)["Reward"]
+    assert ax.lines[-1].get_ydata().tolist() == [3.0 * step for step in STEPS]
+    (band,) = ax.collections
+    assert isinstance(band, FillBetweenPolyCollection)
+    vertices = band.get_paths()[0].vertices
+    for step in STEPS:
+        assert set(vertices[vertices[:, 0] == step, 1]) == {1.0 * step, 6.0 * step}
+    assert "archer: mean of 3 seeds, band from lowest to highest" in figure.notes
+
+
+def test_the_mean_of_seeds_spans_what_they_share() -> None:
+    long = make_run(steps=[0, 2, 4, 6, 8], metrics={"reward": [0.0, 2.0, 4.0, 6.0, 8.0]})
+    short = make_run(steps=[1, 3, 5], metrics={"reward": [3.0, 5.0, 7.0]})
+    figure = plot_training_dynamics([long, short], smoothing=0)
+    mean = panels(figure)["Reward"].lines[-1]
+    assert mean.get_xdata().tolist() == [1, 2, 3, 4, 5]
+    assert mean.get_ydata().tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
+    (note,) = (note for note in figure.notes if "seeds" in note)
+    assert note.endswith("they end at steps 5, 8, the mean with the first")
+
+
+def test_a_gap_of_one_seed_is_one_of_the_mean() -> None:
+    steps = np.array([1, 2, 3])
+    grid, table = mean_and_range([(steps, np.array([1.0, NAN, 3.0])), (steps, np.array([1.0, 2.0, 5.0]))])
+    assert grid.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(table, [[1.0, NAN, 4.0], [1.0, NAN, 3.0], [1.0, NAN, 5.0]])
+
+
+def test_seeds_without_a_metric_are_told() -> None:
+    seeds = [make_run(metrics={"reward": [1.0] * 5}), make_run(metrics={"entropy": [2.0] * 5})]
+    figure = plot_training_dynamics(seeds, smoothing=0)
+    assert "archer: reward in 1 of 2 seeds" in figure.notes
+    assert panels(figure)["Reward"].lines[-1].get_ydata().tolist() == [1.0] * 5
+
+
+def test_kl_of_nothing_is_off_the_axis_and_told() -> None:
+    run = make_run(metrics={"kl/reasoning": [0.0, 0.1, 0.2, 0.3, 0.4], "kl/knowledge": [0.0, 0.01, 0.02, 0.03, 0.04]})
+    assert "KL: 2 of 10 values are 0 or below, off the logarithmic axis" in plot_constraints(run).notes
+    all_zero = make_run(metrics={"kl/reasoning": [0.0] * 5, "kl/knowledge": [0.0] * 5})
+    assert panels(plot_constraints(all_zero))["KL from the reference"].get_yscale() == "linear"
+
+
+def test_panels_of_roles_bear_their_colours() -> None:
+    axes = panels(plot_training_dynamics(make_run(), theme="dark"))
+    for role in ("reasoning", "knowledge"):
+        title = axes[f"Entropy, {role}"]._left_title  # type: ignore[attr-defined]
+        assert to_hex(title.get_color()) == THEMES["dark"].role(role)
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="runs is empty"):
+        plot_training_dynamics([])
+    with pytest.raises(ValueError, match="smoothing=-1 must be 0"):
+        plot_constraints(make_run(), smoothing=-1)
+    with pytest.raises(ValueError, match=r"entropy_quantile=1\.0 is outside \(0, 1\)"):
+        plot_constraints(make_run(), entropy_quantile=1.0)
