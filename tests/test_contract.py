@@ -70,7 +70,7 @@ def test_keys_of_a_rollout(model_path: str, tmp_path: Path) -> None:
     rollout = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     assert set(rollout) == {
         *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch"),
-        *("old_per_token_logps", "ref_per_token_logps", "num_sequences_in_batch"),
+        *("old_per_token_logps", "ref_per_token_logps", "num_sequences_in_batch", "rewards"),
     }
     assert rollout["num_items_in_batch"].ndim == rollout["num_sequences_in_batch"].ndim == 0
     assert torch.equal(rollout["num_sequences_in_batch"], torch.tensor(8.0))
@@ -92,7 +92,7 @@ def test_our_fields_are_documented_and_have_a_help_text() -> None:
     }
     assert changed == {
         *("entropy_quantile", "gate_width", "epsilon_reasoning", "epsilon_reasoning_high", "beta", "beta_reasoning"),
-        *("use_bias_correction_kl", "mask_zero_std_groups", "remove_padding"),
+        *("use_bias_correction_kl", "mask_zero_std_groups", "remove_padding", "token_records_steps"),
     }
     for name in changed:
         assert ours[name].metadata["help"]

@@ -64,6 +64,12 @@ class ArcherGRPOConfig(GRPOConfig):
             Models with images keep TRL's layout; `loss_type="bnpo"` and mixture-of-experts losses, which depend on
             the split, keep the micro-batches and are only trimmed.
 
+        > Parameters that control logging
+
+        token_records_steps (`int`, *optional*):
+            Every how many optimizer steps each token of the update, its entropy, role, log-probabilities and clipping,
+            is written to `token_records` in the output directory, for the figures and the token view. `None`: never.
+
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
     > - `beta`: Defaults to `0.001` instead of `0.0`.
@@ -129,6 +135,10 @@ class ArcherGRPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Whether micro-batches go by length, trimmed of padding. Same loss and gradient."},
     )
+    token_records_steps: int | None = field(
+        default=None,
+        metadata={"help": "Every how many optimizer steps the tokens of an update are written out. None: never."},
+    )
 
     def __post_init__(self):
         self._check_ranges()
@@ -158,6 +168,8 @@ class ArcherGRPOConfig(GRPOConfig):
         for name in ("epsilon_high", "epsilon_reasoning_high", "delta"):
             if getattr(self, name) is not None:
                 _check_not_negative(name, getattr(self, name))
+        if self.token_records_steps is not None and self.token_records_steps < 1:
+            raise ValueError(f"token_records_steps={self.token_records_steps} is below 1. Use None to record nothing.")
         for name in ("epsilon", "epsilon_reasoning"):
             if getattr(self, name) >= 1:
                 raise ValueError(

@@ -102,6 +102,21 @@ def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewar
             )
 
 
+def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor:
+    """
+    The reward of each completion, its functions' weighted sum.
+
+    Args:
+        rewards_per_func (`Tensor` of shape `(N, F)`): Rewards by completion and function; NaN is not scorable.
+        reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
+
+    Returns:
+        `Tensor` of shape `(N,)`: Sums over the functions that could score; NaN where none could.
+    """
+    rewards = (rewards_per_func * reward_weights.to(rewards_per_func)).nansum(dim=1)
+    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+
+
 def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_generations: int, by_func: bool) -> Tensor:
     """
     Finds the groups whose rewards are all equal, which carry no advantage.
@@ -117,13 +132,10 @@ def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_genera
         `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward, up
         to float32 rounding of its size. A group that nothing could score has no signal either.
     """
-    reward_weights = reward_weights.to(rewards_per_func)
     if by_func:
-        scores = rewards_per_func[:, reward_weights != 0]
+        scores = rewards_per_func[:, reward_weights.to(rewards_per_func.device) != 0]
     else:
-        unscorable = rewards_per_func.isnan().all(dim=1, keepdim=True)
-        scores = (rewards_per_func * reward_weights).nansum(dim=1, keepdim=True)
-        scores = scores.masked_fill(unscorable, torch.nan)
+        scores = weighted_rewards(rewards_per_func, reward_weights).unsqueeze(1)
     scores = scores.view(-1, num_generations, scores.size(1))
     highest = scores.nan_to_num(nan=-torch.inf).amax(dim=1)
     lowest = scores.nan_to_num(nan=torch.inf).amin(dim=1)

@@ -17,7 +17,8 @@ from .config import ArcherGRPOConfig
 from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
-from .rollouts import check_reward_models, checked_reward, zero_std_groups
+from .recorder import TokenRecorder
+from .rollouts import check_reward_models, checked_reward, weighted_rewards, zero_std_groups
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -152,6 +153,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
         self._padding_is_checked = False
+        self._recorder = TokenRecorder(args, self.processing_class.decode) if args.token_records_steps else None
         if args.strictly_on_policy:
             logger.warning(
                 "The configuration is strictly on-policy: every ratio is exactly 1, so no clip range can act and only "
@@ -173,12 +175,14 @@ class ArcherGRPOTrainer(GRPOTrainer):
         first_row = self.accelerator.process_index * len(prompts)
         self._kept_rows = kept[first_row : first_row + len(prompts)]
         self._repetition = repeated_ngram_share(completion_ids_list).to(rewards_per_func.device)
+        self._rewards = weighted_rewards(rewards_per_func, self.reward_weights)[first_row : first_row + len(prompts)]
         return rewards_per_func
 
     def _generate_and_score_completions(self, inputs):
         """Adds to TRL's rollouts: completions of dropped groups lose their tokens, and the normalisers follow."""
         output = super()._generate_and_score_completions(inputs)
         output["completion_mask"] = output["completion_mask"] * self._kept_rows.unsqueeze(1)
+        output["rewards"] = self._rewards
 
         tokens = loss_mask(output)
         rows = torch.ones_like(self._kept_rows)
@@ -260,6 +264,11 @@ class ArcherGRPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         statistics = token_statistics(pieces, entropies, mask, aux_loss)
         self._statistics[mode].append(self.accelerator.gather(statistics))
+        if self._recorder is not None and self.model.training:
+            step = self.state.global_step + 1
+            self._recorder.add(step, inputs, per_token_logps, entropies, pieces)
+            if self.accelerator.sync_gradients:
+                self._recorder.write(step, self.accelerator)
         return loss
 
     def _policy_forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
