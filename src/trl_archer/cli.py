@@ -1,4 +1,4 @@
-"""Command line: `trl-archer demo`."""
+"""Command line: `trl-archer demo` and `trl-archer figures`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from . import __doc__ as description
 from . import __version__
+from .figures.command import add_figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,12 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv (`Sequence[str]`, *optional*): Arguments; those of the process if `None`.
 
     Returns:
-        `int`: 0 on success, 130 when interrupted; argparse itself exits with 2 on wrong usage.
+        `int`: 0 on success, 2 when its input cannot be used, 130 when interrupted; argparse exits with 2 on wrong use.
     """
     parser = argparse.ArgumentParser(prog="trl-archer", description=description)
     parser.add_argument("--version", action="version", version=f"trl-archer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
+    add_figures(commands)
     args = parser.parse_args(argv)
     try:
         return args.run(args)

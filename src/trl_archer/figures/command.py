@@ -1,0 +1,145 @@
+"""Command line of the figures: `trl-archer figures runs | records | tokens | accuracy`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+_STEP_HELP = "the only optimizer step to read; all that were recorded if left out"
+_RECORDS_HELP = "token_records folder of a run with token_records_steps set, or one of its Parquet files"
+
+
+def add_figures(commands: Any) -> None:
+    """Adds the command to the parsers of `trl-archer`."""
+    figures = commands.add_parser(
+        "figures",
+        help="draw what a run did: its dynamics, its constraints, its tokens",
+        description="Draws figures of runs, of recorded tokens and of evaluations, as PNG and vector graphics.",
+    )
+    kinds = figures.add_subparsers(required=True, metavar="kind")
+
+    runs = _add(kinds, "runs", "training dynamics and constraints of runs, overlaid", _draw_runs)
+    runs.add_argument(
+        "runs",
+        nargs="+",
+        metavar="[NAME=]PATH[,PATH...]",
+        help="logs of a run: an output or checkpoint folder, trainer_state.json, TensorBoard events, or a CSV or JSON "
+        "export; several paths are seeds of one run",
+    )
+    runs.add_argument("--smoothing", type=float, help="standard deviation of the smoothing in steps; 0 for none")
+    runs.add_argument("--entropy-quantile", type=float, help="draw the nominal share of reasoning tokens for this rho")
+    _add_drawing(runs)
+
+    records = _add(
+        kinds, "records", "entropy spread, clip plane and frequent tokens of recorded updates", _draw_records
+    )
+    records.add_argument("records", help=_RECORDS_HELP)
+    records.add_argument("--step", type=int, help=_STEP_HELP)
+    records.add_argument("--top", type=int, default=20, help="frequent tokens of each role")
+    records.add_argument("--min-count", type=int, default=100, help="fewest occurrences of a frequent token")
+    _add_drawing(records)
+
+    tokens = _add(kinds, "tokens", "one HTML file that shows every recorded token", _write_tokens)
+    tokens.add_argument("records", help=_RECORDS_HELP)
+    tokens.add_argument("--step", type=int, help=_STEP_HELP)
+    tokens.add_argument("--title", default="Token view", help="heading of the page")
+    tokens.add_argument("--output", type=Path, default=Path("tokens.html"), help="the file")
+
+    accuracy = _add(kinds, "accuracy", "pass@k and avg@K of evaluations", _draw_accuracy)
+    accuracy.add_argument(
+        "results",
+        nargs="+",
+        metavar="NAME=PATH",
+        help='JSON file {"correct": [right samples by problem], "samples": K}',
+    )
+    _add_drawing(accuracy)
+
+
+def _add(kinds: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    parser = kinds.add_parser(
+        name, help=text, description=f"Draws {text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.set_defaults(run=partial(_tell_errors, run))
+    return parser
+
+
+def _tell_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    try:
+        return run(args)
+    except (ImportError, ValueError) as error:
+        print(f"trl-archer figures: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder of the figures")
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="for print or a dark notebook")
+    parser.add_argument("--vector", choices=("svg", "pdf"), default="svg", help="kind of the vector graphics")
+
+
+def _draw_runs(args: argparse.Namespace) -> int:
+    from . import plot_constraints, plot_training_dynamics, read_runs
+
+    runs = read_runs(args.runs)
+    options = {"smoothing": args.smoothing, "theme": args.theme}
+    return _save(
+        args,
+        training_dynamics=plot_training_dynamics(runs, **options),
+        constraints=plot_constraints(runs, entropy_quantile=args.entropy_quantile, **options),
+    )
+
+
+def _draw_records(args: argparse.Namespace) -> int:
+    from ..token_records import read_token_records
+    from . import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
+
+    records = read_token_records(args.records, args.step)
+    return _save(
+        args,
+        entropy_spread=plot_entropy_spread(records, theme=args.theme),
+        clip_plane=plot_clip_plane(records.settings, records, theme=args.theme),
+        frequent_tokens=plot_frequent_tokens(records, top=args.top, min_count=args.min_count, theme=args.theme),
+    )
+
+
+def _write_tokens(args: argparse.Namespace) -> int:
+    from ..token_records import read_token_records
+    from . import write_token_view
+
+    print(write_token_view(read_token_records(args.records, args.step), args.output, title=args.title))
+    return 0
+
+
+def _draw_accuracy(args: argparse.Namespace) -> int:
+    from . import plot_accuracy_curves
+
+    return _save(args, accuracy=plot_accuracy_curves(dict(_read_results(args.results)), theme=args.theme))
+
+
+def _read_results(texts: list[str]) -> Iterator[tuple[str, Any]]:
+    from . import SampleCounts
+
+    for text in texts:
+        name, _, path = text.rpartition("=")
+        try:
+            result = json.loads(Path(path).read_text(encoding="utf-8"))
+            yield name or Path(path).stem, SampleCounts(result["correct"], result["samples"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a result of an evaluation ({type(error).__name__}: {error}); it holds JSON such as "
+                '{"correct": [3, 0, 8], "samples": 8}.'
+            ) from error
+
+
+def _save(args: argparse.Namespace, **figures: Any) -> int:
+    from . import save
+
+    for name, figure in figures.items():
+        for path in save(figure, args.output / name, vector=args.vector):
+            print(path)
+        for note in figure.notes:
+            print(f"  {note}")
+    return 0

@@ -1,0 +1,60 @@
+"""`trl-archer figures`: from a real run's files to figures and a page."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trl_archer.cli import main
+
+from .tiny import make_trainer, save_model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    trainer = make_trainer(save_model(folder / "model"), folder, token_records_steps=2, max_steps=4, num_iterations=2)
+    trainer.train()
+    trainer.save_state()
+    return folder / "out"
+
+
+def test_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["figures", "runs", f"archer={run}", "--output", str(tmp_path), "--entropy-quantile", "0.8"]) == 0
+    names = {f"{name}.{suffix}" for name in ("training_dynamics", "constraints") for suffix in ("png", "svg")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert str(tmp_path / "constraints.png") in capsys.readouterr().out
+
+
+def test_records_and_tokens(run: Path, tmp_path: Path):
+    records = str(run / "token_records")
+    assert main(["figures", "records", records, "--output", str(tmp_path), "--vector", "pdf", "--min-count", "1"]) == 0
+    names = ("entropy_spread", "clip_plane", "frequent_tokens")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{s}" for name in names for s in ("png", "pdf")}
+    page = tmp_path / "page.html"
+    assert main(["figures", "tokens", records, "--step", "4", "--output", str(page), "--title", "Step four"]) == 0
+    assert "<title>Step four</title>" in page.read_text()
+
+
+def test_accuracy(tmp_path: Path):
+    result = tmp_path / "eval.json"
+    result.write_text(json.dumps({"correct": [0, 3, 8, 8], "samples": 8}))
+    assert main(["figures", "accuracy", f"archer={result}", "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "accuracy.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runs", "nowhere"], "nowhere"),
+        (["records", "nowhere"], "nowhere"),
+        (["tokens", "nowhere"], "nowhere"),
+        (["accuracy", "a=nowhere"], '{"correct"'),
+    ],
+)
+def test_what_cannot_be_read_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["figures", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("trl-archer figures: ")
+    assert message in error
+    assert "Traceback" not in error
