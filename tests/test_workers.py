@@ -42,9 +42,9 @@ def test_results_come_in_the_order_of_the_items():
         assert doubles.map([], seconds=30) == []
 
 
-@pytest.mark.parametrize("poison", ["power", "sleep", "regex"])
+@pytest.mark.parametrize("poison", ["power", "sleep", "regex", "loop", "stubborn"])
 def test_an_item_that_never_ends_costs_its_own_slot_only(poison):
-    """A power of integers holds the interpreter's lock: no thread or signal handler of the worker gets a turn."""
+    """Some can be interrupted; the stubborn one catches whatever is raised in it, and is killed."""
     with pool("poisoned") as poisoned:
         poisoned.map(["", ""], seconds=60)
         begin = time.monotonic()
@@ -52,6 +52,21 @@ def test_an_item_that_never_ends_costs_its_own_slot_only(poison):
         assert time.monotonic() - begin < 4
     assert [outcome.trouble for outcome in outcomes] == [None, "time", None, None, "time", None]
     assert [outcome.value for outcome in outcomes] == ["fine", None, "fine", "fine", None, "fine"]
+
+
+def test_a_worker_that_can_be_interrupted_is_kept():
+    with pool("poisoned", workers=1) as poisoned:
+        poisoned.map([""], seconds=60)
+        pids = poisoned.pids
+        assert [o.trouble for o in poisoned.map(["sleep", "loop", "", "sleep"], seconds=0.2)] == [
+            "time",
+            "time",
+            None,
+            "time",
+        ]
+        assert poisoned.pids == pids
+        poisoned.map(["stubborn", ""], seconds=0.2)
+        assert poisoned.pids != pids
 
 
 def test_memory_is_limited():

@@ -1,5 +1,6 @@
 """What test_workers.py has its workers do."""
 
+import contextlib
 import os
 import re
 import time
@@ -24,6 +25,16 @@ def poisoned(poison: str) -> object:
             return 9 ** (9**9)
         case "sleep":
             time.sleep(10_000)
+        case "loop":
+            while True:
+                try:
+                    time.sleep(0.01)
+                except Exception:
+                    continue
+        case "stubborn":
+            while True:
+                with contextlib.suppress(BaseException):
+                    time.sleep(0.01)
         case "regex":
             re.match("(a+)+$", "a" * 60 + "b")
         case "memory":

@@ -23,7 +23,7 @@ from typing import IO, Any, Literal, NamedTuple
 # `if __name__ == "__main__"`, which training scripts often are not. These workers import one function and no more.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trl_archer.workers import serve; serve()"
 _START_SECONDS = 120.0  # importing sympy from a cold network disk takes its time
-_GRACE_SECONDS = 2.0  # the pool comes first
+_GRACE_SECONDS = 0.5  # to answer an interruption, which leaves the worker with all that it has imported
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
 _HEADER = struct.Struct("!Q")
 _MAX_REPLY = 64 * 2**20  # bytes
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
     Args:
         value (`Any`): What the function returned; `None` when there is trouble.
-        trouble (`str`, *optional*): `"time"` (killed at its time limit), `"memory"` (at its memory limit), `"died"`
+        trouble (`str`, *optional*): `"time"` (stopped at its time limit), `"memory"` (at its memory limit), `"died"`
             (two workers went away over it), `"error"` (the function raised); `None` when it returned.
         detail (`str`): The exception's text, or how the worker died.
     """
@@ -112,8 +112,8 @@ class WorkerPool:
 
         Args:
             items (`Sequence`): What JSON can hold.
-            seconds (`float`): Hard limit of one item's wall time. A worker that reaches it is killed, whatever it is
-                doing, and replaced.
+            seconds (`float`): Limit of one item's wall time. At the limit the function is interrupted by an exception;
+                a worker that does not answer it within half a second is killed, whatever it is doing, and replaced.
 
         Returns:
             `list[Outcome]`: In the order of the items.
@@ -206,10 +206,10 @@ class _Worker:
             try:
                 process = self._running()
                 _send(process.stdin.fileno(), request)  # type: ignore[union-attr]
-                value, trouble, detail = self._receive(process, seconds)
+                value, trouble, detail = self._receive(process, seconds + _GRACE_SECONDS)
             except TimeoutError:
                 self._kill()
-                return Outcome(None, "time", f"stopped after {seconds:g} s")
+                return _too_long(seconds)
             except (_WorkerDiedError, BrokenPipeError):
                 detail = self._kill()
                 if attempt == 2 or self._stopped:
@@ -317,20 +317,43 @@ def serve() -> None:
         while True:
             (length,) = _HEADER.unpack(_read(requests, _HEADER.size))
             item, seconds = json.loads(_read(requests, length))
-            # Should the pool be gone, the alarm still ends the item: its default action is the kernel's, and kills
-            signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
-            reply = _call(function, item)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            # Should the pool be gone, this ends what computes for ever: its default action is the kernel's, and kills
+            signal.setitimer(signal.ITIMER_PROF, seconds + 2 * _GRACE_SECONDS)
+            reply = _call(function, item, seconds)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             _send(replies, reply.encode())
 
 
-def _call(function: Callable[[Any], Any], item: Any) -> str:
+class _InterruptedError(BaseException):
+    """Not an `Exception`, which libraries catch."""
+
+
+def _call(function: Callable[[Any], Any], item: Any, seconds: float) -> str:
+    is_running = True
+
+    def interrupt(*_: object) -> None:
+        if is_running:
+            raise _InterruptedError
+
+    signal.signal(signal.SIGALRM, interrupt)
     try:
-        return json.dumps(Outcome(function(item)))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            value = function(item)
+        finally:
+            is_running = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return json.dumps(Outcome(value))
+    except _InterruptedError:
+        return json.dumps(_too_long(seconds))
     except MemoryError:
         return json.dumps(Outcome(None, "memory", "at its memory limit"))
     except Exception as error:
         return json.dumps(Outcome(None, "error", f"{type(error).__name__}: {error}"[:2000]))
+
+
+def _too_long(seconds: float) -> Outcome:
+    return Outcome(None, "time", f"stopped after {seconds:g} s")
 
 
 def _load(path: str) -> Callable[[Any], Any]:
