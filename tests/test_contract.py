@@ -21,10 +21,13 @@ SOURCES = {
     "_calculate_rewards": "736ae29b083840b5",  # extended: gathered rewards of shape (N, F)
     "_generate_and_score_completions": "1fa48922792dcd5c",  # extended: keys and masks of its output
     "_get_per_token_logps_and_entropies": "ea73c3909275851d",  # called
+    "_get_train_sampler": "36497afb4d311dc9",  # extended: one permutation per epoch from the sampler's generator
+    "_save_checkpoint": "ec91bde123649111",  # extended: all of a checkpoint is written inside
     "_prepare_inputs": "f824e7fb07147956",  # splits and shuffles what has a first dimension
     "get_off_policy_mask": "8ee1e196461141a7",  # called
     "log": "1e7772819cc8cf09",  # extended: averages and clears _metrics
     "prediction_step": "008b555451073a5a",  # calls compute_loss in evaluation
+    "training_step": "9e18632f7dd8e8d8",  # counts the micro-batches of a generation batch in _step
 }
 
 # Fields that exist in only one of the supported versions of TRL and transformers
@@ -93,6 +96,7 @@ def test_our_fields_are_documented_and_have_a_help_text() -> None:
     assert changed == {
         *("entropy_quantile", "gate_width", "epsilon_reasoning", "epsilon_reasoning_high", "beta", "beta_reasoning"),
         *("use_bias_correction_kl", "mask_zero_std_groups", "remove_padding", "token_records_steps"),
+        *("max_skipped_updates", "max_failed_saves", "max_generation_retries"),
     }
     for name in changed:
         assert ours[name].metadata["help"]

@@ -24,12 +24,14 @@ mixed_precision: 'no'
 """
 
 
-def run(command: list[str], model_path: str, output: Path) -> list[dict[str, Any]]:
+def run(
+    command: list[str], model_path: str, output: Path, worker: str = "distributed_worker.py"
+) -> list[dict[str, Any]]:
     output.mkdir()
-    worker = [str(ROOT / "tests" / "distributed_worker.py"), model_path, str(output)]
+    arguments = [str(ROOT / "tests" / worker), model_path, str(output)]
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        [*command, *worker], env=env, capture_output=True, text=True, check=False, timeout=TIME_LIMIT
+        [*command, *arguments], env=env, capture_output=True, text=True, check=False, timeout=TIME_LIMIT
     )
     assert result.returncode == 0, result.stderr[-4000:]
     return [json.loads(path.read_text()) for path in sorted(output.glob("rank*.json"))]

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import ArcherGRPOConfig as ArcherGRPOConfig
+    from .guards import CollapseAlarm as CollapseAlarm
     from .trainer import ArcherGRPOTrainer as ArcherGRPOTrainer
 
 __version__ = "0.1.0"
 
 # Public name -> module. Loaded on first use, so that `import trl_archer` is quick and does not import torch.
-_PUBLIC = {"ArcherGRPOConfig": "config", "ArcherGRPOTrainer": "trainer"}
-__all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "__version__"]
+_PUBLIC = {"ArcherGRPOConfig": "config", "ArcherGRPOTrainer": "trainer", "CollapseAlarm": "guards"}
+__all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "CollapseAlarm", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,6 +70,18 @@ class ArcherGRPOConfig(GRPOConfig):
             Every how many optimizer steps each token of the update, its entropy, role, log-probabilities and clipping,
             is written to `token_records` in the output directory, for the figures and the token view. `None`: never.
 
+        > Parameters that control long runs
+
+        max_skipped_updates (`int`, *optional*, defaults to `5`):
+            How many updates in a row may have a loss or gradient that is not finite. Each is skipped on all ranks and
+            counted in `archer/skipped_updates`; at this many, training stops and the batch is written to `output_dir`.
+        max_failed_saves (`int`, *optional*, defaults to `3`):
+            How many saves in a row may fail, on a full disk say. Training goes on after each and saves again at the
+            next; at this many it stops.
+        max_generation_retries (`int`, *optional*, defaults to `5`):
+            How many times a vLLM server that does not answer is waited for, 10 seconds and then twice as long each
+            time, up to 5 minutes. With `vllm_mode="server"` only.
+
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
     > - `beta`: Defaults to `0.001` instead of `0.0`.
@@ -139,6 +151,21 @@ class ArcherGRPOConfig(GRPOConfig):
         default=None,
         metadata={"help": "Every how many optimizer steps the tokens of an update are written out. None: never."},
     )
+    max_skipped_updates: int = field(
+        default=5,
+        metadata={
+            "help": "How many updates in a row may have a loss or gradient that is not finite before training stops. "
+            "Each is skipped on all ranks."
+        },
+    )
+    max_failed_saves: int = field(
+        default=3,
+        metadata={"help": "How many saves in a row may fail, on a full disk say, before training stops."},
+    )
+    max_generation_retries: int = field(
+        default=5,
+        metadata={"help": "How many times a vLLM server that does not answer is waited for, ever longer."},
+    )
 
     def __post_init__(self):
         self._check_ranges()
@@ -170,6 +197,9 @@ class ArcherGRPOConfig(GRPOConfig):
                 _check_not_negative(name, getattr(self, name))
         if self.token_records_steps is not None and self.token_records_steps < 1:
             raise ValueError(f"token_records_steps={self.token_records_steps} is below 1. Use None to record nothing.")
+        for name in ("max_skipped_updates", "max_failed_saves"):
+            _check_count(name, getattr(self, name), at_least=1)
+        _check_count("max_generation_retries", self.max_generation_retries, at_least=0)
         for name in ("epsilon", "epsilon_reasoning"):
             if getattr(self, name) >= 1:
                 raise ValueError(
@@ -216,3 +246,9 @@ def _check_not_negative(name: str, value: object) -> None:
     _check_number(name, value)
     if value < 0:  # type: ignore[operator]
         raise ValueError(f"{name}={value} is negative. Use 0.0 to switch it off, or a positive number.")
+
+
+def _check_count(name: str, value: object, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        default = ArcherGRPOConfig.__dataclass_fields__[name].default
+        raise ValueError(f"{name}={value!r} is not a whole number from {at_least} up. The default is {default}.")

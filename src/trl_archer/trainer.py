@@ -3,6 +3,8 @@
 import math
 import textwrap
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +14,18 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
+from .checkpoints import (
+    find_checkpoint,
+    load_progress,
+    save_checkpoint,
+    save_progress,
+    skip_epochs,
+    trainable_shapes,
+    write_manifest,
+)
 from .checks import check_dataset, check_left_padding, check_trainable, refuse_unsloth
 from .config import ArcherGRPOConfig
+from .guards import ServerWatch, generate_with_retries, guard_update, poison_if_not_finite, raise_on_all_ranks
 from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
@@ -154,6 +166,12 @@ class ArcherGRPOTrainer(GRPOTrainer):
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
         self._padding_is_checked = False
         self._recorder = TokenRecorder(args, self.processing_class.decode) if args.token_records_steps else None
+        self._trainable_shapes = trainable_shapes(self.model)
+        self._resumed_from: str | None = None
+        self._checkpoint_bytes = self._failed_saves = 0
+        self._skipped_updates = self._skipped_in_a_row = 0
+        if self._generates_on_server and self.accelerator.is_main_process:
+            self._server = ServerWatch(self)
         if args.strictly_on_policy:
             logger.warning(
                 "The configuration is strictly on-policy: every ratio is exactly 1, so no clip range can act and only "
@@ -163,8 +181,17 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     # Rollouts
 
+    @property
+    def _generates_on_server(self) -> bool:
+        return self.use_vllm and self.vllm_mode == "server"
+
+    def _generate_single_turn(self, *args, **kwargs):
+        generate = partial(super()._generate_single_turn, *args, **kwargs)
+        return generate_with_retries(self, generate) if self._generates_on_server else generate()
+
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        calculate = partial(super()._calculate_rewards, inputs, prompts, completions, completion_ids_list)
+        rewards_per_func = raise_on_all_ranks(self, calculate, rows=len(prompts))
         check_reward_models(self.reward_funcs, self.reward_func_names, rewards_per_func)
         kept = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
         if self.model.training and self.args.mask_zero_std_groups:  # evaluation updates nothing: all stay
@@ -269,7 +296,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
             self._recorder.add(step, inputs, per_token_logps, entropies, pieces)
             if self.accelerator.sync_gradients:
                 self._recorder.write(step, self.accelerator)
-        return loss
+        return poison_if_not_finite(loss)
 
     def _policy_forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities and entropies `(B, T)` and load-balancing loss of the policy, in one forward pass."""
@@ -354,6 +381,46 @@ class ArcherGRPOTrainer(GRPOTrainer):
     @property
     def _micro_batches_per_update(self) -> int:
         return self.current_gradient_accumulation_steps if self.model.training else 1
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """The last look at a gradient before its update, at the same norm on all ranks."""
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        guard_update(self, model, grad_norm)
+        return grad_norm
+
+    # Checkpoints
+
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
+        self._resumed_from = find_checkpoint(self, resume_from_checkpoint)
+        self._step, self._buffered_inputs = 0, None  # what an earlier call left belongs to other data
+        return super().train(self._resumed_from, trial, ignore_keys_for_eval)
+
+    def _get_train_sampler(self, dataset=None):
+        sampler = super()._get_train_sampler(dataset)
+        skip_epochs(sampler, self._resumed_from)
+        return sampler
+
+    def _run_epoch(self, *args, **kwargs):
+        """The Trainer would train a finished run, when it is resumed, for one more step."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+        else:
+            self.control.should_training_stop = True
+
+    def _save_checkpoint(self, model, trial):
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        save_checkpoint(self, folder, partial(super()._save_checkpoint, model, trial))
+
+    def _save_rng_state(self, output_dir):
+        """Comes last of what every rank writes."""
+        super()._save_rng_state(output_dir)
+        save_progress(self, output_dir)
+        write_manifest(self, output_dir)
+
+    def _load_rng_state(self, checkpoint):
+        """Comes last of what a resumed run loads."""
+        super()._load_rng_state(checkpoint)
+        load_progress(self, checkpoint)
 
     # Logging
 

@@ -1,0 +1,169 @@
+"""One rank of a test of guards: `accelerate launch ... tests/guards_worker.py MODEL OUTPUT`."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainerCallback
+
+import trl_archer.trainer
+from tests.tiny import TOKENIZER, make_trainer
+from trl_archer.checkpoints import why_incomplete
+
+
+def outcome(call: Callable[[], Any]) -> dict[str, str]:
+    try:
+        call()
+    except Exception as error:
+        return {"type": type(error).__name__, "text": str(error)}
+    return {"type": "none", "text": ""}
+
+
+def failing_reward(model_path: str, output: Path, kind: str) -> dict[str, str]:
+    """A reward that raises on the second rank only."""
+
+    def judge(completions: list[str], **kwargs: Any) -> list[float]:
+        if PartialState().process_index == 1:
+            raise LookupError("the judge is out")
+        return [float(len(completion)) for completion in completions]
+
+    async def async_judge(completions: list[str], **kwargs: Any) -> list[float]:
+        return judge(completions)
+
+    async_judge.__name__ = "judge"
+
+    class Model(torch.nn.Module):
+        config = type("Config", (), {"_name_or_path": "judge"})()
+
+        def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> Any:
+            return type("Output", (), {"logits": torch.tensor([judge([""] * len(input_ids))]).T})()
+
+    reward = {"function": judge, "async": async_judge, "model": Model()}[kind]
+    trainer = make_trainer(
+        model_path,
+        output,
+        reward_funcs=reward,
+        num_iterations=2,
+        trainer_kwargs={"reward_processing_classes": TOKENIZER} if kind == "model" else None,
+    )
+    return outcome(trainer.train)
+
+
+class Watch(TrainerCallback):
+    """Notes steps that left the weights alone, and may stop at one."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.stop_after = stop_after
+        self.unchanged: list[int] = []
+        self.weights: torch.Tensor | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        weights = flat(model)
+        if self.weights is not None and torch.equal(weights, self.weights):
+            self.unchanged.append(state.global_step)
+        self.weights = weights
+        control.should_training_stop |= state.global_step == self.stop_after
+
+
+def flat(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+
+
+def bad_numbers(model_path: str, output: Path, what: str) -> dict[str, Any]:
+    """The second rank's loss, or gradient, is not finite in the second step."""
+    watch = Watch()
+    trainer = make_trainer(
+        model_path, output, num_iterations=2, max_steps=3, learning_rate=1e-2, save_strategy="no",
+        trainer_kwargs={"callbacks": [watch]},
+    )  # fmt: skip
+    spoil_on_second_rank(trainer, what, {1})
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "skipped": [entry["archer/skipped_updates"] for entry in logs],
+        "unchanged": watch.unchanged,
+        "weights": flat(trainer.model).tolist(),
+    }
+
+
+def spoil_on_second_rank(trainer: Any, what: str, steps: set[int]) -> None:
+    rank = trainer.accelerator.process_index
+    is_bad = lambda: rank == 1 and trainer.state.global_step in steps  # noqa: E731
+    if what == "loss":
+        reduce = trainer._reduce
+        trainer._reduce = lambda *args: reduce(*args) + (torch.inf if is_bad() else 0.0)
+    else:
+        parameter = next(trainer.model.parameters())
+        parameter.register_hook(lambda gradient: gradient * torch.nan if is_bad() else gradient)
+
+
+def stopped(model_path: str, output: Path) -> dict[str, str]:
+    trainer = make_trainer(model_path, output, num_iterations=2, max_skipped_updates=1)
+    spoil_on_second_rank(trainer, "loss", {0})
+    return outcome(trainer.train)
+
+
+def run(model_path: str, output: Path, stop_after: int | None = None, resume: bool = False) -> dict[str, Any]:
+    trainer = make_trainer(
+        model_path, output, num_iterations=3, max_steps=6, save_steps=2, logging_steps=3, learning_rate=1e-2,
+        per_device_train_batch_size=4, trainer_kwargs={"callbacks": [Watch(stop_after)]},
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=resume)
+    history = [{k: v for k, v in e.items() if "time" not in k} for e in trainer.state.log_history if "loss" in e]
+    return {"weights": flat(trainer.model).tolist(), "history": history}
+
+
+def full_disk(model_path: str, output: Path, failing: int) -> dict[str, Any]:
+    """The disk is full for one rank, once."""
+    rank, save, failed = PartialState().process_index, trl_archer.trainer.save_progress, []
+
+    def save_progress(trainer: Any, folder: Any) -> None:
+        if trainer.state.global_step == 1 and rank == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(trainer, folder)
+
+    class Note(TrainerCallback):
+        def on_save(self, *args: Any, **kwargs: Any) -> None:
+            failed.append(trainer._failed_saves)
+
+    trl_archer.trainer.save_progress = save_progress
+    trainer = make_trainer(
+        model_path, output, num_iterations=2, max_steps=2, save_steps=1, trainer_kwargs={"callbacks": [Note()]}
+    )
+    trainer.train()
+    trl_archer.trainer.save_progress = save
+    PartialState().wait_for_everyone()
+    folders = sorted((output / "out").glob("checkpoint-*"))
+    return {
+        "failed_saves": failed,
+        "checkpoints": [folder.name for folder in folders],
+        "incomplete": why_incomplete(folders[-1]),
+    }
+
+
+def main() -> None:
+    model_path, output = sys.argv[1], Path(sys.argv[2])
+    results: dict[str, Any] = {}
+    for kind in ("function", "async", "model"):
+        results[f"reward {kind}"] = failing_reward(model_path, output / kind, kind)
+    for what in ("loss", "gradient"):
+        results[f"bad {what}"] = bad_numbers(model_path, output / what, what)
+    results["stopped"] = stopped(model_path, output / "stopped")
+    results["undisturbed"] = run(model_path, output / "undisturbed")
+    run(model_path, output / "resumed", stop_after=4)
+    results["resumed"] = run(model_path, output / "resumed", resume=True)
+    for failing in (0, 1):
+        results[f"disk {failing}"] = full_disk(model_path, output / f"disk{failing}", failing)
+    state = PartialState()
+    results["world"] = state.num_processes
+    (output / f"rank{state.process_index}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

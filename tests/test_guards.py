@@ -1,0 +1,440 @@
+"""Each guard, by causing what it guards against."""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards
+from trl_archer.guards import ServerWatch, generate_with_retries, poison_if_not_finite
+
+from .test_distributed import DDP, run
+from .tiny import make_trainer
+
+# Updates
+
+
+class Weights(TrainerCallback):
+    """Copies the weights at the end of each step."""
+
+    def __init__(self) -> None:
+        self.by_step: dict[int, dict[str, torch.Tensor]] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.by_step[state.global_step] = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def trainer_with_bad_steps(
+    model_path: str, tmp_path: Path, bad: set[int], what: str, **config: Any
+) -> tuple[Any, Weights]:
+    """A trainer of which some steps have a loss of infinity, whose gradient is finite, or NaN in one gradient only."""
+    weights = Weights()
+    trainer = make_trainer(
+        model_path,
+        tmp_path,
+        trainer_kwargs={"callbacks": [weights]},
+        **{"learning_rate": 1e-2, "num_iterations": 2, "max_steps": 5, "save_strategy": "no", **config},
+    )
+    is_bad = lambda: trainer.model.training and trainer.state.global_step + 1 in bad  # noqa: E731
+    if what == "loss":
+        reduce = trainer._reduce
+        trainer._reduce = lambda *args: reduce(*args) + (torch.inf if is_bad() else 0.0)
+    else:
+        parameter = next(trainer.model.parameters())
+        parameter.register_hook(lambda gradient: gradient * torch.nan if is_bad() else gradient)
+    return trainer, weights
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_bad_update_is_skipped_and_counted(
+    model_path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    trainer, weights = trainer_with_bad_steps(model_path, tmp_path, {2, 4}, what)
+    with caplog.at_level(logging.WARNING, logger="trl_archer.guards"):
+        trainer.train()
+    by_step = weights.by_step
+    for step in range(2, 6):
+        unchanged = all(torch.equal(by_step[step][name], x) for name, x in by_step[step - 1].items())
+        assert unchanged == (step in (2, 4)), step
+    counts = [entry["archer/skipped_updates"] for entry in trainer.state.log_history if "loss" in entry]
+    assert counts == [0, 1, 1, 2, 2]
+    assert all(x.isfinite().all() for x in by_step[5].values())
+    moments = trainer.optimizer.state[next(trainer.model.parameters())]
+    assert moments["step"] == 3
+    assert moments["exp_avg"].isfinite().all()
+    said = [record.getMessage() for record in caplog.records if record.name == "trl_archer.guards"]
+    assert len(said) == 2
+    assert "Step 2: loss or gradient is not finite (norm nan), the update was skipped, 1 in a row" in said[0]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_training_stops_with_the_batch_written(model_path: str, tmp_path: Path, accumulation: int) -> None:
+    trainer, weights = trainer_with_bad_steps(
+        model_path,
+        tmp_path,
+        {2, 4, 5},
+        "gradient",
+        max_skipped_updates=2,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=2,
+        per_device_train_batch_size=4,
+    )
+    with pytest.raises(
+        FloatingPointError, match=r"Step 5: .*2 in a row \(max_skipped_updates=2\).*last good update"
+    ) as error:
+        trainer.train()
+    path = tmp_path / "out" / "nonfinite" / "step-5-rank-0.pt"
+    assert str(path) in str(error.value)
+    dump = torch.load(path, weights_only=True)
+    assert dump["step"] == 5
+    assert len(dump["micro_batches"]) == accumulation
+    last = trainer._buffered_inputs[(trainer._step - 1) % 2]
+    assert all(torch.equal(dump["micro_batches"][-1][name], x) for name, x in last.items())
+    assert all(torch.equal(p, weights.by_step[3][name]) for name, p in trainer.model.named_parameters())
+
+
+def test_count_travels_with_the_checkpoint(model_path: str, tmp_path: Path) -> None:
+    trainer, _ = trainer_with_bad_steps(
+        model_path, tmp_path, {2}, "loss", save_strategy="steps", save_steps=3, max_steps=3
+    )
+    trainer.train()
+    resumed, _ = trainer_with_bad_steps(model_path, tmp_path, {4}, "loss")
+    resumed.train(resume_from_checkpoint=True)
+    counts = [entry["archer/skipped_updates"] for entry in resumed.state.log_history if "loss" in entry]
+    assert counts == [0, 1, 1, 2, 2]
+
+
+def test_overflow_of_the_loss_scale_does_not_count(model_path: str, tmp_path: Path) -> None:
+    trainer = make_trainer(model_path, tmp_path)
+    trainer.accelerator.scaler = SimpleNamespace(get_scale=lambda: 1024.0)
+    guards.guard_update(trainer, trainer.model, torch.tensor(torch.inf))
+    assert trainer._skipped_updates == 0
+    trainer.accelerator.scaler = SimpleNamespace(get_scale=lambda: 1.0)
+    guards.guard_update(trainer, trainer.model, torch.tensor(torch.inf))
+    assert trainer._skipped_updates == 1
+
+
+@pytest.mark.parametrize(("skipped", "count"), [(True, 1), (False, None)])
+def test_deepspeed_is_asked(model_path: str, tmp_path: Path, skipped: bool, count: int | None) -> None:
+    """It updates before its norm is known: an update that it did not skip cannot be undone."""
+    accelerator = SimpleNamespace(optimizer_step_was_skipped=skipped, process_index=0)
+    trainer = SimpleNamespace(
+        is_deepspeed_enabled=True,
+        accelerator=accelerator,
+        deepspeed=SimpleNamespace(optimizer=SimpleNamespace(loss_scale=1)),
+        args=SimpleNamespace(max_skipped_updates=5),
+        state=SimpleNamespace(global_step=6),
+        _skipped_updates=0,
+        _skipped_in_a_row=0,
+        _metrics={"train": {}},
+    )
+    if count is None:
+        with pytest.raises(
+            FloatingPointError, match=r"has made an update with gradient norm nan at step 7.*check_grad_overflow"
+        ):
+            guards.guard_update(trainer, torch.nn.Linear(1, 1), float("nan"))
+    else:
+        guards.guard_update(trainer, torch.nn.Linear(1, 1), 3.0)  # the norm is that of the last update made
+        assert trainer._metrics["train"]["archer/skipped_updates"] == [count]
+
+
+def test_finite_loss_is_left_alone() -> None:
+    x = torch.tensor([0.1, -3.7], requires_grad=True)
+    loss = poison_if_not_finite((x**3).sum())
+    loss.backward()
+    assert torch.equal(loss, (x**3).sum())
+    assert torch.equal(x.grad, 3 * x.detach() ** 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_skipped_updates", 0), ("max_failed_saves", 0), ("max_generation_retries", -1), ("max_failed_saves", 1.5)],
+)
+def test_limits_are_checked(tmp_path: Path, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{name}={value} is not a whole number from \d up"):
+        ArcherGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **{name: value})
+
+
+# Two processes
+
+
+@pytest.fixture(scope="module")
+def ranks(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("guards")
+    (folder / "ddp.yaml").write_text(DDP)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "ddp.yaml")]
+    found = run(launch, model_path, folder / "two", worker="guards_worker.py")
+    assert [rank["world"] for rank in found] == [2, 2]
+    return found
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("kind", ["function", "async", "model"])
+def test_reward_that_fails_on_one_rank_fails_on_both(ranks: list[dict[str, Any]], kind: str) -> None:
+    for rank in ranks:
+        error = rank[f"reward {kind}"]
+        assert error["type"] == "RuntimeError"
+        assert "Rewards failed on 1 of 2 ranks" in error["text"]
+        assert "Rank 1:\nTraceback" in error["text"]
+        assert "the judge is out" in error["text"]
+        assert "in judge" in error["text"]
+    if kind != "model":
+        assert "Raised in the reward function 'judge'" in ranks[0][f"reward {kind}"]["text"]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_bad_numbers_on_one_rank_skip_the_update_on_both(ranks: list[dict[str, Any]], what: str) -> None:
+    assert ranks[0][f"bad {what}"] == ranks[1][f"bad {what}"]
+    assert ranks[0][f"bad {what}"]["skipped"] == [0, 1, 1]
+    assert ranks[0][f"bad {what}"]["unchanged"] == [2]
+    for index, rank in enumerate(ranks):
+        assert rank["stopped"]["type"] == "FloatingPointError"
+        assert f"step-1-rank-{index}.pt" in rank["stopped"]["text"]
+
+
+@pytest.mark.distributed
+def test_resumed_on_two_processes(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert rank["resumed"]["weights"] == rank["undisturbed"]["weights"]
+        assert rank["resumed"]["history"] == rank["undisturbed"]["history"]
+    assert ranks[0]["resumed"] == ranks[1]["resumed"]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("failing", [0, 1])
+def test_disk_that_is_full_for_one_rank(ranks: list[dict[str, Any]], failing: int) -> None:
+    for rank in ranks:
+        assert rank[f"disk {failing}"] == {"failed_saves": [1, 0], "checkpoints": ["checkpoint-2"], "incomplete": None}
+
+
+# Generation
+
+
+class Server:
+    """Answers `/health` and `/server_info` as vLLM does."""
+
+    def __init__(self) -> None:
+        self.instance: str | None = "first"
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps({"vllm_config": {"instance_id": outer.instance}}).encode())
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.http = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class Client:
+    """TRL's client, as far as the watch uses it."""
+
+    def __init__(self, url: str, failures: int = 0):
+        self.base_url = url
+        self.failures = failures
+        self.communicators = 1
+
+    def get_server_info(self) -> dict[str, Any]:
+        with urlopen(f"{self.base_url}/server_info", timeout=5) as answer:
+            return json.load(answer)["vllm_config"]
+
+    def generate(self, prompts: list) -> dict[str, list]:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("reset by peer")
+        return {"completion_ids": [[1, 2]] * len(prompts), "logprobs": [[[0.0], [0.0]]] * len(prompts)}
+
+    def close_communicator(self) -> None:
+        pass
+
+    def init_communicator(self, device: Any) -> None:
+        self.communicators += 1
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    seconds: list[float] = []
+    monkeypatch.setattr(guards.time, "sleep", seconds.append)
+    return seconds
+
+
+def generating_trainer(model_path: str, tmp_path: Path, client: Client, retries: int = 3) -> tuple[Any, Any]:
+    trainer = make_trainer(model_path, tmp_path, max_generation_retries=retries)
+    trainer.vllm_generation = SimpleNamespace(vllm_client=client)
+    trainer._server = ServerWatch(trainer)
+    trainer._last_loaded_step = 0
+    synchronised: list[int] = []
+
+    def generate() -> tuple[list, list]:
+        if trainer._last_loaded_step != 0:
+            synchronised.append(trainer._last_loaded_step)
+            trainer._last_loaded_step = 0
+        output = client.generate(["a", "b"])
+        return output["completion_ids"], output["logprobs"]
+
+    return (lambda: generate_with_retries(trainer, generate)), synchronised
+
+
+def test_cut_off_generation_is_repeated(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+    """The server is the same one, so it still has the weights."""
+    client = Client(server.url, failures=2)
+    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    assert generate()[0] == [[1, 2], [1, 2]]
+    assert waits == [10, 20]
+    assert synchronised == []
+    assert client.communicators == 1
+
+
+@pytest.mark.parametrize("instance", ["second", None])
+def test_restarted_server_is_sent_the_weights(
+    model_path: str, tmp_path: Path, server: Server, waits: list[float], instance: str | None
+) -> None:
+    """Also one that does not tell who it is and has failed."""
+    if instance is None:
+        server.instance = None
+    client = Client(server.url, failures=1)
+    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    server.instance = instance
+    assert generate()[0] == [[1, 2], [1, 2]]
+    assert client.communicators == 2
+    assert synchronised == [-1]
+    assert generate()[0] == [[1, 2], [1, 2]]
+    assert client.communicators == 2
+    assert synchronised == [-1]
+
+
+def test_server_that_stays_away(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+    client = Client(server.url)
+    generate, _ = generating_trainer(model_path, tmp_path, client)
+    server.close()
+    with pytest.raises(ConnectionError, match=r"in 4 attempts \(max_generation_retries=3\): URLError.*resume"):
+        generate()
+    assert waits == [10, 20, 40]
+
+
+def test_server_that_comes_back(
+    model_path: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(server.url)
+    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    server.close()
+    new = Server()
+    new.instance = "second"
+    monkeypatch.setattr(guards.time, "sleep", lambda seconds: setattr(client, "base_url", new.url))
+    assert generate()[0] == [[1, 2], [1, 2]]
+    assert synchronised == [-1]
+    new.close()
+
+
+def test_server_that_always_cuts_off(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+    generate, _ = generating_trainer(model_path, tmp_path, Client(server.url, failures=9), retries=1)
+    with pytest.raises(ConnectionError, match=r"in 2 attempts .*: cut off, ConnectionError: reset by peer"):
+        generate()
+    assert waits == [10]
+
+
+def test_rank_without_prompts(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+    """No completions are no failure: in a loop over tools some ranks have nothing to generate."""
+    trainer = make_trainer(model_path, tmp_path)
+    trainer.vllm_generation = SimpleNamespace(vllm_client=Client(server.url))
+    trainer._server = ServerWatch(trainer)
+    assert generate_with_retries(trainer, lambda: ([], [])) == ([], [])
+    assert waits == []
+
+
+def test_other_errors_of_the_client_pass(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+    client = Client(server.url)
+    generating_trainer(model_path, tmp_path, client)
+    with pytest.raises(TypeError):
+        client.generate()
+    assert waits == []
+
+
+# Collapse
+
+
+def logged(alarm: CollapseAlarm, values: list[dict[str, float | None]]) -> tuple[TrainerState, list[bool]]:
+    """What the alarm makes of a series of logs: whether training stops after each."""
+    state, stops = TrainerState(), []
+    for step, entry in enumerate(values, start=1):
+        state.global_step = step
+        state.log_history.append({**entry, "step": step})
+        control = TrainerControl()
+        alarm.on_log(None, state, control, logs=dict(entry))
+        stops.append(control.should_training_stop)
+    return state, stops
+
+
+def test_alarm_stops_after_its_patience() -> None:
+    alarm = CollapseAlarm(entropy_floor=0.1, repetition_ceiling=None, patience=3, action="stop")
+    entropies = [0.05, 0.05, 0.2, 0.05, None, 0.09, 0.05, 0.01]
+    values = [{"entropy": x, "completions/repetition": 0.9} for x in entropies]
+    assert logged(alarm, values)[1] == [False] * 6 + [True, True]
+
+
+def test_alarm_warns_once_and_again_after_recovery(caplog: pytest.LogCaptureFixture) -> None:
+    alarm = CollapseAlarm(entropy_floor=None, repetition_ceiling=0.3, patience=2)
+    values = [{"completions/repetition": x} for x in (0.4, 0.4, 0.4, 0.4, 0.3, 0.5, 0.5)]
+    with caplog.at_level(logging.WARNING, logger="trl_archer.guards"):
+        _, stops = logged(alarm, values)
+    assert not any(stops)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "completions/repetition has been above 0.3 for 2 logs in a row; it is 0.4 at step 2" in said[0]
+    assert "step 7" in said[1]
+
+
+def test_evaluation_does_not_count() -> None:
+    alarm = CollapseAlarm(entropy_floor=0.1, patience=2, action="stop")
+    values = [{"entropy": 0.05}, {"eval_entropy": 0.9}, {"entropy": 0.05}]
+    assert logged(alarm, values)[1] == [False, False, True]
+
+
+def test_alarm_in_a_run(model_path: str, tmp_path: Path) -> None:
+    alarm = CollapseAlarm(entropy_floor=100.0, patience=3, action="stop")
+    trainer = make_trainer(model_path, tmp_path, trainer_kwargs={"callbacks": [alarm]}, max_steps=8, save_steps=100)
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [
+        ({"entropy_floor": None, "repetition_ceiling": None}, "nothing to watch"),
+        ({"entropy_floor": -1.0}, "entropy_floor=-1.0"),
+        ({"repetition_ceiling": 30}, r"repetition_ceiling=30 is outside \[0, 1\)"),
+        ({"patience": 0}, "patience=0"),
+        ({"action": "halt"}, "action='halt'"),
+    ],
+)
+def test_alarm_settings_are_checked(kwargs: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        CollapseAlarm(**kwargs)
