@@ -1,6 +1,8 @@
-"""The command line: help, wrong usage, and the demo from end to end."""
+"""The command line: help, wrong usage, and the demo from end to end; `train` has tests of its own."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,17 @@ from trl_archer.cli import main
 
 
 @pytest.mark.parametrize(
-    ("argv", "expected"), [(["--help"], "demo"), (["demo", "--help"], "--lora"), (["--version"], __version__)]
+    ("argv", "expected"),
+    [
+        (["--help"], "demo"),
+        (["--help"], "train"),
+        (["demo", "--help"], "--lora"),
+        (["train", "--help"], "--epsilon_reasoning"),
+        (["train", "-h"], "--reward_funcs"),
+        (["train", "--help"], "--resume [PATH]"),
+        (["train", "--help"], "--config RECIPE.yaml"),
+        (["--version"], __version__),
+    ],
 )
 def test_help(argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -19,12 +31,29 @@ def test_help(argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
     assert expected in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["train-me"], ["demo", "--steps", "0"], ["demo", "--method", "ppo"]])
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["train-me"], ["demo", "--steps", "0"], ["demo", "--method", "ppo"], ["demo", "--config", "x"], ["demo", "x"]],
+)
 def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
     assert end.value.code == 2
     assert "usage: trl-archer" in capsys.readouterr().err
+
+
+def test_wrong_usage_of_train(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--dataset_nmae", "playground"]) == 2
+    err = capsys.readouterr().err
+    assert err == "trl-archer train: error: There is no flag 'dataset_nmae'. Did you mean 'dataset_name'?\n"
+
+
+def test_other_commands_do_not_import_what_train_needs() -> None:
+    code = (
+        "import sys; from trl_archer.cli import main\ntry: main(['-h'])\nexcept SystemExit: print('trl' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
 
 
 @pytest.mark.training

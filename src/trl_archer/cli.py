@@ -1,4 +1,4 @@
-"""Command line: `trl-archer demo` and `trl-archer figures`."""
+"""Command line: `trl-archer demo`, `trl-archer train` and `trl-archer figures`."""
 
 import argparse
 import os
@@ -24,8 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"trl-archer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
+    _add_train(commands)
     add_figures(commands)
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if rest and args.run is not _run_train:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -71,6 +75,20 @@ def _run_demo(args: argparse.Namespace) -> int:
         output_dir=args.output_dir,
     )
     return 0
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser(
+        "train", help="train a model by a recipe, on one GPU or with accelerate launch on many", add_help=False
+    )
+    # The flags are those of TRL's dataclasses, too slow to import for the other commands
+    train.set_defaults(run=_run_train)
+
+
+def _run_train(args: argparse.Namespace) -> int:
+    from .training.run import main as train
+
+    return train(args.rest)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+# /// script
+# dependencies = [
+#     "trl-archer",
+#     "kernels",
+# ]
+# ///
+
+r"""
+Archer on math problems, as a script to copy and change.
+
+One GPU of 24 GB, with a LoRA adapter:
+
+python examples/archer_math.py \
+    --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct \
+    --dataset_name trl-lib/DeepMath-103K \
+    --output_dir archer-math \
+    --dtype bfloat16 \
+    --use_peft \
+    --lora_target_modules all-linear \
+    --learning_rate 1e-5 \
+    --num_generations 8 \
+    --per_device_train_batch_size 4 \
+    --gradient_accumulation_steps 16 \
+    --generation_batch_size 128 \
+    --num_iterations 3 \
+    --max_completion_length 2048
+
+8 GPUs of 80 GB, all weights:
+
+accelerate launch \
+    --config_file examples/accelerate_configs/zero2.yaml \
+    examples/archer_math.py \
+    --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct \
+    --dataset_name trl-lib/DeepMath-103K \
+    --output_dir archer-math \
+    --num_generations 16 \
+    --per_device_train_batch_size 8 \
+    --gradient_accumulation_steps 8 \
+    --generation_batch_size 1024 \
+    --num_iterations 3 \
+    --max_completion_length 8192 \
+    --use_vllm
+"""
+
+from datasets import load_dataset
+from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
+
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.rewards import math_reward
+
+SYSTEM_PROMPT = r"Reason step by step, and put the final answer into \boxed{}."
+
+
+def make_conversation(row: dict) -> dict:
+    """The prompt as messages, so that the chat template applies; data sets hold text or messages."""
+    prompt = row["prompt"]
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return {"prompt": [{"role": "system", "content": SYSTEM_PROMPT}, *messages]}
+
+
+if __name__ == "__main__":
+    parser = TrlParser((ScriptArguments, ArcherGRPOConfig, ModelConfig))
+    script_args, training_args, model_args = parser.parse_args_and_config()
+
+    ################
+    # Model
+    ################
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+    }
+
+    ################
+    # Dataset: columns `prompt` and `solution`, the final answer
+    ################
+    dataset = load_dataset(script_args.dataset_name, name=script_args.dataset_config)
+    dataset = dataset.map(make_conversation)
+
+    ################
+    # Training
+    ################
+    trainer = ArcherGRPOTrainer(
+        model=model_args.model_name_or_path,
+        reward_funcs=math_reward,
+        args=training_args,
+        train_dataset=dataset[script_args.dataset_train_split],
+        eval_dataset=dataset[script_args.dataset_test_split] if training_args.eval_strategy != "no" else None,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+
+    # Save and push to the Hub
+    trainer.save_model(training_args.output_dir)
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=script_args.dataset_name)

@@ -1,0 +1,125 @@
+"""Rewards of a run, by name or import path."""
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class _Named(NamedTuple):
+    function: str | None  # import path of the reward without settings
+    factory: str | None  # import path of what takes settings and returns a reward
+
+
+REWARDS = {
+    "math": _Named("trl_archer.rewards.math_reward", "trl_archer.rewards.get_math_reward"),
+    "code": _Named("trl_archer.rewards.code_reward", "trl_archer.rewards.get_code_reward"),
+    "countdown": _Named("trl_archer.playground.countdown_reward", None),
+    "think_format": _Named("trl.rewards.think_format_reward", None),
+    "soft_overlong": _Named(None, "trl_archer.rewards.get_soft_overlong_punishment"),
+    "repetition_penalty": _Named(None, "trl_archer.rewards.get_repetition_penalty_reward"),
+}
+
+# What TRL's trainers hand to every reward, beside the columns of the data
+_FROM_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
+
+
+def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
+    """
+    Loads reward functions.
+
+    Args:
+        entries (`Iterable[dict[str, Any]]`):
+            For each its `name`, one of [`REWARDS`] or an import path, and its settings.
+
+    Returns:
+        `list[Callable]`: The functions, in order.
+
+    Raises:
+        ValueError: If there is no such reward, or it does not take such settings.
+
+    Example:
+
+    ```python
+    >>> [function.__name__ for function in load_rewards([{"name": "countdown"}, {"name": "repetition_penalty"}])]
+    ['countdown_reward', 'repetition_penalty_reward']
+
+    ```
+    """
+    return [_load(**entry) for entry in entries]
+
+
+def needed_columns(rewards: Iterable[Callable]) -> dict[str, str]:
+    """
+    Columns that rewards take as arguments without a default.
+
+    Args:
+        rewards (`Iterable[Callable]`): Reward functions.
+
+    Returns:
+        `dict[str, str]`: Columns, and the reward that needs each.
+
+    Example:
+
+    ```python
+    >>> def reward(completions, solution, difficulty=1, **kwargs): ...
+    >>> needed_columns([reward])
+    {'solution': "the reward 'reward'"}
+
+    ```
+    """
+    return {
+        parameter.name: f"the reward {getattr(reward, '__name__', type(reward).__name__)!r}"
+        for reward in rewards
+        for parameter in inspect.signature(reward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in _FROM_TRL
+    }
+
+
+def _load(name: str, **settings: Any) -> Callable:
+    named = REWARDS.get(name)
+    if named is None and "." not in name:
+        nearest = difflib.get_close_matches(name, REWARDS, n=1)
+        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(
+            f"reward_funcs: there is no reward {name!r}. {hint}Use one of {', '.join(REWARDS)}, or an import path such "
+            "as package.module.function."
+        )
+    function, factory = named or (name, name)
+    if settings or function is None:
+        if factory is None:
+            raise ValueError(f"reward_funcs: {name} takes no settings, but is given {', '.join(settings)}.")
+        reward = _made(name, _imported(factory), settings)
+    else:
+        reward = _imported(function)
+    if not callable(reward):
+        raise ValueError(f"reward_funcs: {name!r} is {reward!r:.80}, which cannot be called.")
+    return reward
+
+
+def _made(name: str, factory: Callable, settings: Mapping[str, Any]) -> Any:
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        raise ValueError(f"reward_funcs: {name} {error}. Its settings: {', '.join(signature.parameters)}.") from None
+    return factory(**settings)
+
+
+def _imported(path: str) -> Any:
+    if str(Path.cwd()) not in sys.path:  # as for `python -m`: a user's module lies beside the recipe
+        sys.path.insert(0, str(Path.cwd()))
+    module, _, attribute = path.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # of what that module imports
+        raise ValueError(f"reward_funcs: {path!r} cannot be imported: there is no module {error.name!r}.") from None
+    except AttributeError:
+        raise ValueError(f"reward_funcs: {path!r} cannot be imported: {module!r} has no {attribute!r}.") from None
