@@ -1,0 +1,159 @@
+r"""Finds the final answer in a completion.
+
+This runs in the trainer's own process on text that a model wrote, so it takes linear time, does not recurse and does
+not raise, whatever the text is.
+"""
+
+import re
+from typing import NamedTuple
+
+MAX_ANSWER_LENGTH = 2_000
+
+# Every quantifier is bounded: no text can make a match cost more than a constant.
+_MARKS = re.compile(
+    r"""\\{1,3}(?:boxed|fbox)(?![A-Za-z])\s{0,8}
+            (?:(?P<brace>\{) | (?P<bare>[-+]?\d[\d.,/]{0,40} | [A-Za-z](?![A-Za-z])) | (?P<command>\\[A-Za-z]))?
+        | \\. | [{}]""",
+    re.VERBOSE | re.DOTALL,
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
+_SEPARATOR = re.compile(
+    r"(?:[\s,;.$*&]|\\[\[\]()\\,;:! ]|\\q?quad(?![a-z])|\\text\s?\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*+"
+)
+_LONGEST_SEPARATOR = 40
+_PHRASE = re.compile(
+    r"\banswers?(?:\s{1,4}to\s[^.\n]{0,80}?)?(?:[*_`]{0,3}\s{1,4}(?:is|are)\b|[*_`\s]{0,4}[:=])[:*_`\s]{0,8}",
+    re.IGNORECASE,
+)
+_END_OF_SENTENCE = re.compile(r"\n|[.!?](?=[\s*_]|$)|。")
+
+
+def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) -> str | None:
+    r"""
+    Finds the answer that a completion commits to.
+
+    - Only what follows the last `</think>` counts. When a later `<think>` is left open, the reasoning is unfinished and
+      there is no answer: a box inside it is a draft.
+    - The answer is the last `\boxed{...}` or `\fbox{...}`, braces balanced and `\{` escaped; `\boxed 5` counts too. Of
+      nested boxes it is the outermost closed one, so that `\boxed{5 \text{ or } \boxed{6}}` shows both.
+    - Boxes with nothing but a separator between them are one answer, listed: `\boxed{1} and \boxed{2}` is `1, 2`. A
+      hedge is therefore seen as what it is, and two solutions in two boxes are not lost.
+    - An unclosed or empty last box is no answer. Earlier boxes do not stand in for it: a completion cut off in its
+      last box has not committed to the one before.
+
+    Args:
+        text (`str`): Completion.
+        phrases (`bool`, *optional*, defaults to `False`): Whether, when there is no box at all, the last phrase such as
+            "the final answer is ..." or "Answer: ..." counts, up to the end of its sentence or line.
+        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning, as the chat
+            templates of DeepSeek-R1 do. A completion without `</think>` then has no answer, as in TRL's
+            `reasoning_accuracy_reward`; by default its whole text counts, as in `accuracy_reward`.
+
+    Returns:
+        `str` or `None`: The answer as written, or `None` where there is none or it is longer than 2,000 characters.
+
+    Examples:
+
+    ```python
+    >>> extract_answer(r"<think>Is it \boxed{2}?</think> It is $\boxed{\frac{1}{2}}$.")
+    '\\frac{1}{2}'
+    >>> extract_answer(r"Either \boxed{5} or \boxed{6}.")
+    '5, 6'
+    >>> extract_answer("So the answer is $x = 3$. Done.", phrases=True)
+    '$x = 3$'
+
+    ```
+    """
+    end_of_reasoning = text.rfind("</think>")
+    if text.rfind("<think>") > end_of_reasoning or (thinking and end_of_reasoning < 0):
+        return None
+    if end_of_reasoning >= 0:
+        text = text[end_of_reasoning + len("</think>") :]
+    if has_box(text):
+        return _boxed(text)
+    return _after_phrase(text) if phrases else None
+
+
+def has_box(text: str) -> bool:
+    r"""
+    Whether `\boxed` or `\fbox` occurs.
+
+    Args:
+        text (`str`): Text.
+
+    Returns:
+        `bool`: Whether it does, as a command of that very name.
+    """
+    return _BOX.search(text) is not None
+
+
+class _Box(NamedTuple):
+    """Where a box begins, where its content begins and stops, and where the box ends."""
+
+    start: int
+    first: int
+    stop: int
+    end: int
+
+
+def _boxed(text: str) -> str | None:
+    boxes, complete = _outermost_boxes(text)
+    if not complete:
+        return None
+    parts: dict[str, None] = {}  # each once, from the right
+    length = 0
+    follower: _Box | None = None  # the box to the right
+    for box in reversed(boxes):
+        if follower is not None and not _only_separates(text, box.end, follower.start):
+            break
+        part = text[box.first : min(box.stop, box.first + MAX_ANSWER_LENGTH + 1)].strip()
+        length += 0 if part in parts else len(part)
+        if not part or length > MAX_ANSWER_LENGTH:
+            return None
+        parts[part] = None
+        follower = box
+    return ", ".join(reversed(parts))
+
+
+def _outermost_boxes(text: str) -> tuple[list[_Box], bool]:
+    """All boxes that lie in no other closed one, and whether the last to begin is among them or inside one."""
+    boxes: list[_Box] = []
+    open_braces: list[tuple[int, int]] = []  # where a box and its content begin; -1 for a brace of another kind
+    last = -1
+    for mark in _MARKS.finditer(text):
+        if mark[0] == "{":
+            open_braces.append((-1, -1))
+        elif mark[0] == "}":
+            start, first = open_braces.pop() if open_braces else (-1, -1)
+            if start >= 0:
+                while boxes and boxes[-1].start > start:
+                    boxes.pop()
+                boxes.append(_Box(start, first, mark.start(), mark.end()))
+        elif mark["brace"]:
+            last = mark.start()
+            open_braces.append((last, mark.end()))
+        elif mark["bare"]:
+            last = mark.start()
+            stop = mark.start("bare") + len(mark["bare"].rstrip(".,/"))
+            boxes.append(_Box(last, mark.start("bare"), stop, mark.end()))
+        elif mark["command"]:  # in `\boxed\frac12` only TeX knows where the box ends
+            last = mark.start()
+    return boxes, bool(boxes) and boxes[-1].start <= last < boxes[-1].end
+
+
+def _only_separates(text: str, start: int, end: int) -> bool:
+    return end - start <= _LONGEST_SEPARATOR and _SEPARATOR.fullmatch(text, start, end) is not None
+
+
+def _after_phrase(text: str) -> str | None:
+    start = -1
+    for phrase in _PHRASE.finditer(text):
+        start = phrase.end()
+    if start < 0:
+        return None
+    rest = text[start : start + MAX_ANSWER_LENGTH + 1]
+    end = _END_OF_SENTENCE.search(rest)
+    if end is None and len(rest) > MAX_ANSWER_LENGTH:
+        return None
+    answer = rest[: end.start()] if end else rest
+    return answer.strip().strip("*_`").strip() or None
