@@ -26,7 +26,6 @@ _START_SECONDS = 120.0  # importing sympy from a cold network disk takes its tim
 _GRACE_SECONDS = 0.5  # to answer an interruption, which leaves the worker with all that it has imported
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
 _HEADER = struct.Struct("!Q")
-_MAX_REPLY = 64 * 2**20  # bytes
 
 
 class Outcome(NamedTuple):
@@ -62,6 +61,7 @@ class WorkerPool:
         function (`str`): Import path `"module:name"` of the function, which takes one item.
         workers (`int`, *optional*): Processes; [`workers_per_rank`] if `None`.
         memory_mib (`int`, *optional*): Address space of a worker in MiB; unlimited if `None`.
+        max_reply (`int`, *optional*, defaults to 64 MiB): Bytes of a result; a worker that sends more is killed.
 
     Example:
 
@@ -73,14 +73,20 @@ class WorkerPool:
     ```
     """
 
-    def __init__(self, function: str, workers: int | None = None, memory_mib: int | None = None):
+    def __init__(
+        self,
+        function: str,
+        workers: int | None = None,
+        memory_mib: int | None = None,
+        max_reply: int = 64 * 2**20,
+    ):
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; a pool needs at least 1.")
         self.function = function
         self.workers = workers or workers_per_rank()
         self._owner = os.getpid()
         folder = tempfile.mkdtemp(prefix="trl-archer-")
-        self._workers = [_Worker(function, memory_mib, folder) for _ in range(self.workers)]
+        self._workers = [_Worker(function, memory_mib, folder, max_reply) for _ in range(self.workers)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -188,10 +194,11 @@ class _WorkerDiedError(Exception):
 class _Worker:
     """One process, started when it is needed and again after it was killed."""
 
-    def __init__(self, function: str, memory_mib: int | None, folder: str):
+    def __init__(self, function: str, memory_mib: int | None, folder: str, max_reply: int):
         self._function = function
         self._memory_mib = memory_mib
         self._folder = folder
+        self._max_reply = max_reply
         self._process: subprocess.Popen | None = None
         self._errors: IO[bytes] | None = None  # what the process writes to standard error
         self._stopped = False
@@ -257,7 +264,7 @@ class _Worker:
         deadline = time.monotonic() + seconds
         descriptor = process.stdout.fileno()  # type: ignore[union-attr]
         (length,) = _HEADER.unpack(_read(descriptor, _HEADER.size, deadline))
-        if length > _MAX_REPLY:
+        if length > self._max_reply:
             raise _WorkerDiedError
         return json.loads(_read(descriptor, length, deadline))
 

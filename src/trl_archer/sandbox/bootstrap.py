@@ -4,6 +4,7 @@ What a sandboxed interpreter executes: its text, and after it a call of `_main`.
 It expects the program in `program.py` and, if a function is to be called, its name and its arguments in `call`.
 """
 
+import _thread
 import builtins
 import os
 import sys
@@ -59,6 +60,7 @@ def _main(started, result):
     sys.argv = ["program.py"]
     builtins.exit, builtins.quit = Quitter("exit", ""), Quitter("quit", "")  # which `-S` leaves out
     sys.setrecursionlimit(50_000)
+    _thread.stack_size(8 * 2**20)
 
     # A module of its own; in call form it is imported, as it were, so that a main guard does not read the input
     module = type(sys)("__main__" if function is None else "program")

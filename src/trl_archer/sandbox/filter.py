@@ -10,8 +10,8 @@ from .program import SandboxError
 # One process with threads, memory, time, the files that the other layers let it open. What is absent fails with EPERM:
 # sockets, new processes, signals to others, tracing, mounts, keys, modes and owners of files, folders, devices.
 _ALLOWED = """
-    read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 close close_range lseek
-    open openat access faccessat faccessat2 stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat
+    read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 close lseek
+    access faccessat faccessat2 stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat
     getcwd chdir getdents getdents64 unlink unlinkat rename renameat renameat2 ftruncate dup dup2 dup3 umask
     pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 recvfrom
     mmap mprotect munmap mremap madvise brk membarrier
@@ -22,7 +22,11 @@ _ALLOWED = """
     time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep alarm getitimer setitimer
 """.split()
 
-_CLONE_THREAD, _CLONE_NEW_NAMESPACES = 0x00010000, 0x7E020000 | 0x00000080
+# A thread that shares its descriptors, so that the limit on them counts for all threads together
+_CLONE_SHARED_THREAD = 0x00010000 | 0x00000800 | 0x00000400 | 0x00000200 | 0x00000100
+_CLONE_NEW_NAMESPACES = 0x7E020000 | 0x00000080
+_ACCESS_MODE, _O_TRUNC = 0b11, 0x200
+_CLOSE_RANGE_CLOEXEC, _RLIMIT_STACK = 4, 3
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _TERMINAL_AND_DESCRIPTOR_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FION* FIO*CLEX
 _DESCRIPTOR_COMMANDS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_DUPFD_CLOEXEC
@@ -63,8 +67,17 @@ def system_call_filter() -> bytes:
 def _rules(argument, equal, masked_equal) -> Iterator[tuple[str, list]]:
     for name in _ALLOWED:
         yield name, []
-    yield "clone", [argument(0, masked_equal, _CLONE_THREAD | _CLONE_NEW_NAMESPACES, _CLONE_THREAD)]
-    yield "prlimit64", [argument(0, equal, 0)]  # its own limits
+    for name, position in (("open", 1), ("openat", 2)):
+        # Access mode 3 needs none of Landlock's rights, nor, before its third version, does truncating what is read
+        yield name, [argument(position, masked_equal, _ACCESS_MODE | _O_TRUNC, 0)]
+        for mode in (1, 2):
+            yield name, [argument(position, masked_equal, _ACCESS_MODE, mode)]
+    for flags in (0, _CLOSE_RANGE_CLOEXEC):
+        yield "close_range", [argument(2, equal, flags)]
+    yield "clone", [argument(0, masked_equal, _CLONE_SHARED_THREAD | _CLONE_NEW_NAMESPACES, _CLONE_SHARED_THREAD)]
+    # Its own limits, to look at; of those to set, a core limit of 0 would have a crash handler started
+    yield "prlimit64", [argument(0, equal, 0), argument(2, equal, 0)]
+    yield "prlimit64", [argument(0, equal, 0), argument(1, equal, _RLIMIT_STACK)]
     yield "sendto", [argument(4, equal, 0)]  # to the other end, not to an address
     yield "socketpair", [argument(0, equal, _AF_UNIX), argument(1, masked_equal, _SOCK_TYPE_MASK, _SOCK_STREAM)]
     for command in _DESCRIPTOR_COMMANDS:  # F_SETOWN and F_SETSIG would send signals to any process of this user

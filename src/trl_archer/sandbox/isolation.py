@@ -137,8 +137,8 @@ class Bubblewrap:
         executable = shutil.which("bwrap")
         if executable is None:
             raise SandboxError("bwrap is not installed (Debian, Ubuntu: the package bubblewrap).")
-        self._filter = os.memfd_create("filter")
-        os.write(self._filter, system_call_filter())
+        self._filter = open(os.memfd_create("filter"), "wb", buffering=0)  # noqa: SIM115 (lives as long as this)
+        self._filter.write(system_call_filter())
         library = _standard_library()
         hidden = [str(path) for path in library.iterdir() if path.name in ("site-packages", "dist-packages")]
         shown = [str(library), *glob.glob(f"{sys.base_prefix}/lib/*.so*"), interpreter(), *_SHARED_DATA]
@@ -149,6 +149,7 @@ class Bubblewrap:
             *(part for path in (*_SYSTEM_LIBRARIES, *shown) for part in ("--ro-bind-try", path, path)),
             *(part for path in hidden for part in ("--tmpfs", path)),
             *(part for path in packages for part in ("--ro-bind", path, path)),
+            *(part for path in hidden for part in ("--remount-ro", path)),
             *(part for path in _DEVICES for part in ("--dev-bind", path, path)),
             *("--bind", scratch, scratch, "--remount-ro", "/", "--chdir", scratch),
             *("--seccomp", str(FIRST_FREE_DESCRIPTOR), "--"),
@@ -159,8 +160,8 @@ class Bubblewrap:
 
     def enter(self) -> None:
         """Readies this process for `bwrap`, which does the rest."""
-        os.lseek(self._filter, 0, os.SEEK_SET)
-        os.dup2(self._filter, FIRST_FREE_DESCRIPTOR)
+        self._filter.seek(0)
+        os.dup2(self._filter.fileno(), FIRST_FREE_DESCRIPTOR)
         os.set_inheritable(FIRST_FREE_DESCRIPTOR, True)  # dup2 leaves that out when both are the same
         system.forbid_new_privileges()
 

@@ -64,7 +64,8 @@ class Sandbox:
         """
         items = [(self.as_dict(), program) for program in programs]
         seconds = self.limits.wall_seconds + 2 * _START_SECONDS
-        with WorkerPool("trl_archer.sandbox.local:_run", workers) as pool:
+        most = (6 * self.limits.file_mib + 1) * 2**20  # JSON writes a null character with six letters
+        with WorkerPool("trl_archer.sandbox.local:_run", workers, max_reply=most) as pool:
             outcomes = pool.map(items, seconds)
         for outcome in outcomes:
             if outcome.trouble:

@@ -30,6 +30,8 @@ class Limits:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"{name} is {value}; a limit is above 0.")
+            if name != "wall_seconds" and not isinstance(value, int):
+                raise ValueError(f"{name} is {value!r}; it is a whole number.")
 
 
 class Program(NamedTuple):

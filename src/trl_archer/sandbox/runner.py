@@ -23,10 +23,13 @@ from .program import Limits, Program, Run, SandboxError, bootstrap
 
 _STARTED = "started"  # what the bootstrap says
 _START_SECONDS = 60.0
-_WATCH_SECONDS = 0.1  # how often the scratch folder is looked at
+_WATCH_SECONDS = 0.02  # how often threads are counted
+_SCRATCH_SECONDS = 0.1  # how often the scratch folder is looked at
+_MAX_THREADS = 64
+_FORK_SECONDS = 10.0
 _MAX_FILES = 1000
 _STDERR_CHARACTERS = 2000
-_STACK_MIB = 64  # of the main thread, and of each other one
+_STACK_MIB = 64  # of the main thread; the bootstrap gives others less
 
 # Each line tries what must fail; a program that manages one of them says which
 _CHECK = """
@@ -43,6 +46,7 @@ attempt("write a file", lambda: open(canary, "a"))
 attempt("start a process", lambda: os.fork() or os._exit(0))
 attempt("signal another process", lambda: os.kill(int(worker), 0))
 attempt("change a file's mode", lambda: os.chmod("program.py", 0o777))
+attempt("open a file without a mode", lambda: os.open(canary, 3))
 attempt("open a socket", lambda: __import__("socket").socket())
 """
 
@@ -66,8 +70,16 @@ class Runner:
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         self._scratch = self._folder / "scratch"
         self._scratch.mkdir()
+        system.adopt_orphans()
+        try:
+            self._prepare(packages)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, packages: Sequence[str]) -> None:
         paths = package_paths(packages)
-        self._walls = prepare(isolation, str(self._scratch), paths)
+        self._walls = prepare(self.isolation, str(self._scratch), paths)
         code = bootstrap(started="4", result="3")
         self._command = [*self._walls.command([interpreter(), *"-s -S -P -B -X utf8 -c".split(), code])]
         self._environment = {
@@ -76,10 +88,11 @@ class Runner:
             "LANG": "C.UTF-8",
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(os.path.dirname(path) for path in paths)),
             "PYTHONHASHSEED": "0",  # the same program prints the same set
+            "MALLOC_ARENA_MAX": "1",  # each thread's own arena would take 64 MiB of address space
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        if isolation != "unsafe":
+        if self.isolation != "unsafe":
             self._check()
 
     def close(self) -> None:
@@ -102,8 +115,10 @@ class Runner:
             stdin.seek(0)
             started, tells_start = os.pipe()
             stack.callback(os.close, started)
-            pid = self._spawn([stdin.fileno(), stdout.fileno(), stderr.fileno(), result.fileno(), tells_start])
-            os.close(tells_start)
+            try:
+                pid = self._spawn([stdin.fileno(), stdout.fileno(), stderr.fileno(), result.fileno(), tells_start])
+            finally:
+                os.close(tells_start)
             try:
                 said = _until_started(started)
                 if said != _STARTED:
@@ -113,12 +128,15 @@ class Runner:
                 seconds = time.monotonic() - begin
             finally:
                 os.kill(pid, signal.SIGKILL)
-                _, status, usage = os.wait4(pid, 0)
-            used_cpu = usage.ru_utime + usage.ru_stime
-            if limit is None and stdout.seek(0, os.SEEK_END) >= self.limits.file_mib * 2**20:
+                status, used_cpu = _reap(pid)
+            written = stdout.seek(0, os.SEEK_END) + result.seek(0, os.SEEK_END)
+            if limit is None and written >= self.limits.file_mib * 2**20:
                 limit = "output"
-            if limit is None and status and used_cpu >= self.limits.cpu_seconds:
+            if limit is None and status and used_cpu >= 0.9 * self.limits.cpu_seconds:
                 limit = "timeout"
+            if limit == "output":
+                stdout.truncate(min(2**16, stdout.seek(0, os.SEEK_END)))
+                result.truncate(0)
             return Run(
                 status=limit or ("failed" if status else "ended"),
                 stdout=_text(stdout),
@@ -129,7 +147,7 @@ class Runner:
 
     def _spawn(self, descriptors: Sequence[int]) -> int:
         parent = os.getpid()
-        pid = os.fork()
+        pid = _fork()
         if pid:
             return pid
         tells_start = descriptors[-1]
@@ -167,9 +185,9 @@ class Runner:
                 value = min(value, ceiling)
             resource.setrlimit(kind, (value, value))
 
-    def _await_end(self, pid: int, deadline: float) -> Literal["timeout", "output"] | None:
+    def _await_end(self, pid: int, deadline: float) -> Literal["timeout", "output", "failed"] | None:
         """Waits for a program, and says which limit it ran into, if one."""
-        pool = os.getppid()
+        pool, look = os.getppid(), 0.0
         descriptor = os.pidfd_open(pid)
         try:
             poll = select.poll()
@@ -177,8 +195,12 @@ class Runner:
             while not poll.poll(1000 * max(0.0, min(_WATCH_SECONDS, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
                     return "timeout"
-                if self._scratch_is_full():
-                    return "output"
+                if _threads(pid) > _MAX_THREADS:
+                    return "failed"
+                if time.monotonic() >= look:
+                    if self._scratch_is_full():
+                        return "output"
+                    look = time.monotonic() + _SCRATCH_SECONDS
                 if os.getppid() != pool:  # nobody waits for the result
                     os.kill(pid, signal.SIGKILL)
                     os._exit(1)
@@ -196,8 +218,11 @@ class Runner:
         return False
 
     def _clean(self) -> None:
-        for entry in os.scandir(self._scratch):  # no folders: programs cannot make them
-            os.unlink(entry)
+        for entry in os.scandir(self._scratch):
+            if entry.is_dir(follow_symlinks=False):  # only unsafe programs can make them
+                shutil.rmtree(entry)
+            else:
+                os.unlink(entry)
 
     def _check(self) -> None:
         canary = self._folder / "canary"
@@ -208,6 +233,40 @@ class Runner:
                 f"The isolation {self.isolation!r} does not hold on this machine: a check program could "
                 f"{', '.join(run.stdout.splitlines()) or f'not be run ({run.status}: {run.stderr})'}."
             )
+
+
+def _fork() -> int:
+    deadline = time.monotonic() + _FORK_SECONDS
+    while True:
+        try:
+            return os.fork()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _reap(pid: int) -> tuple[int, float]:
+    """Waits for a process and all of its orphans; its status and the CPU time of all."""
+    status, used = 0, 0.0
+    while True:
+        try:
+            ended, code, usage = os.wait4(-1, 0)
+        except ChildProcessError:
+            return status, used
+        if ended == pid:
+            status = code
+        used += usage.ru_utime + usage.ru_stime
+
+
+def _threads(pid: int) -> int:
+    """Threads of a process and its descendants."""
+    try:
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return 0
+    return threads + sum(map(_threads, map(int, children)))
 
 
 def _memory_file() -> BinaryIO:

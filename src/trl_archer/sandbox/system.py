@@ -6,6 +6,7 @@ import os
 import struct
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 1, 22, 28, 38
+_PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
 _SECBIT_NO_ROOT_LOCKED = 0b11
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -32,6 +33,11 @@ def end_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, 9)
     if os.getppid() != parent:  # it ended before this took hold
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Makes descendants whose parents have ended children of this process, so that it can wait for their end."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def forbid_new_privileges() -> None:
