@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-distributed test-all check format bench mutate policy build clean
+.PHONY: help setup demo test test-lowest test-distributed test-browser test-all check format bench mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -37,10 +37,10 @@ demo: $(VENV)/.installed ## Train Archer on the embedded playground, offline, mi
 	@$(BIN)/trl-archer demo $(ARGS)
 
 test: setup ## Run the tests, offline, on the installed TRL
-	@$(BIN)/pytest -n 2 -m "not distributed" $(ARGS)
+	@$(BIN)/pytest -n 2 -m "not distributed and not browser" $(ARGS)
 
 test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
-	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not training" $(ARGS)
+	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not training" $(ARGS)
 
 $(VENV)/.installed-deepspeed: $(VENV)/.installed-dev
 	@echo "Installing DeepSpeed ..."
@@ -50,7 +50,10 @@ $(VENV)/.installed-deepspeed: $(VENV)/.installed-dev
 test-distributed: $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)
 
-test-all: check test test-lowest test-distributed mutate ## Run everything that has to pass
+test-browser: setup ## Run the tests of the token view in headless Chromium (Debian, Ubuntu: apt install chromium)
+	@$(BIN)/pytest -m browser $(ARGS)
+
+test-all: check test test-lowest test-distributed test-browser mutate ## Run everything that has to pass
 
 check: setup ## Check format, lint and types; never writes
 	@$(BIN)/ruff format --check .
@@ -61,10 +64,11 @@ format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure beside TRL, about half an hour; write benchmarks/results/ and the tables made from it
+bench: setup ## Measure beside TRL, about 40 minutes; write benchmarks/results/ and the tables made from it
 	@$(BIN)/python -m benchmarks.compute_loss
 	@$(BIN)/python -m benchmarks.update_phase
 	@$(BIN)/python -m benchmarks.step_breakdown
+	@$(BIN)/python -m benchmarks.rewards
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.render
 

@@ -117,8 +117,28 @@ def floor() -> str:
     )
 
 
+def rewards() -> str:
+    result = load("rewards")
+    math, slow = result["math"], result["math"]["slow"]
+    rows = [
+        [name, f"{case['runs_per_second']:.0f}", f"{case['overhead_ms']:.0f} ms"]
+        for name, case in result["code"].items()
+    ]
+    ours, theirs = (f"{math['seconds'][name]:.1f} s" for name in ("math_reward", "accuracy_reward"))
+    return (
+        f"Math: {math['completions']:,} completions of {math['characters']:,.0f} characters (median), on "
+        f"{math['workers']} workers: {ours}, TRL's `accuracy_reward` {theirs}, {math['speedup']:.1f} times as long; "
+        f"{math['different']} verdicts differ. With {slow['items']} answers that do not end, each stopped after "
+        f"{slow['limit']:g} s: {slow['seconds']:.0f} s.\n\n"
+        f"Code, programs that print a number, on {math['workers']} workers:\n\n"
+        f"{table(['isolation', 'runs per second', 'overhead of a run, median'], rows)}\n\n"
+        f"{source(result, 'rewards', '../')}"
+    )
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"quickstart": quickstart, "playground": playground, "compute_loss": compute_loss},
+    "docs/rewards.md": {"rewards": rewards},
     "docs/performance.md": {"update_phase": update_phase, "breakdown": breakdown, "floor": floor},
 }
 

@@ -63,13 +63,14 @@ class TokenRecorder:
             "clipped_low": pieces.clipped_low,
             "clipped_high": pieces.clipped_high,
         }
-        arrays = {name: None if value is None else _to_numpy(value) for name, value in columns.items()}
+        arrays: dict[str, Any] = {name: None if value is None else _to_numpy(value) for name, value in columns.items()}
         ids, real = _to_numpy(inputs["completion_ids"]), _to_numpy(inputs["completion_mask"]).astype(bool)
         prompts, prompt_mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
         for row in range(len(ids)):
             tokens = ids[row][real[row]]
             if len(tokens) == 0:  # stands in where nothing counts
                 continue
+            per_token: dict[str, Any] = {name: _row(array, row, real[row]) for name, array in arrays.items()}
             reward = inputs["rewards"][row].item()
             advantage = inputs["advantages"][row]
             self._rows.append(
@@ -84,7 +85,7 @@ class TokenRecorder:
                     reward=None if reward != reward else reward,
                     advantage=advantage.mean().item(),
                     entropy_threshold=pieces.entropy_threshold[row].item(),
-                    **{name: None if array is None else array[row][real[row]] for name, array in arrays.items()},
+                    **per_token,
                 )
             )
 
@@ -101,6 +102,10 @@ class TokenRecorder:
         self._rows = []
         if accelerator.is_main_process and rows:
             write_token_records(self._folder, rows, self._settings)
+
+
+def _row(array: Any, row: int, real: Any) -> Any:
+    return None if array is None else array[row][real]
 
 
 def _to_numpy(tensor: Tensor) -> Any:
