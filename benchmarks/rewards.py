@@ -69,16 +69,18 @@ def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def math(repeats: int) -> dict[str, Any]:
-    rng = random.Random(0)
-    completions, solutions = completions_and_solutions(rng)
     reward = get_math_reward(seconds=SECONDS)
-    reward(completions[:8], solutions[:8])  # starts the workers
-    ours, theirs = [], []
-    for _ in range(repeats):
-        seconds, rewards = seconds_of(lambda: reward(completions, solutions))
+    reward(*completions_and_solutions(random.Random(-1)))  # starts the workers
+    ours, theirs, right, different = [], [], [], 0
+    for seed in range(repeats):  # other problems each time, so that nothing is known from the last one
+        rng = random.Random(seed)
+        completions, solutions = completions_and_solutions(rng)
+        seconds, rewards = seconds_of(lambda: reward(completions, solutions))  # noqa: B023
         ours.append(seconds)
-        seconds, their_rewards = seconds_of(lambda: accuracy_reward(completions, solutions))
+        seconds, their_rewards = seconds_of(lambda: accuracy_reward(completions, solutions))  # noqa: B023
         theirs.append(seconds)
+        right.append([sum(rewards), sum(their_rewards)])
+        different += sum(our != their for our, their in zip(rewards, their_rewards, strict=True))
     slow = list(completions)
     rows = rng.sample(range(len(slow)), int(SLOW_SHARE * len(slow)))
     for number, row in enumerate(rows):  # each another one, so that none is graded once for all
@@ -90,8 +92,9 @@ def math(repeats: int) -> dict[str, Any]:
         "workers": workers_per_rank(),
         "seconds": {"math_reward": statistics.median(ours), "accuracy_reward": statistics.median(theirs)},
         "speedup": statistics.median(their / our for our, their in zip(ours, theirs, strict=True)),
-        "right": {"math_reward": sum(rewards), "accuracy_reward": sum(their_rewards)},
-        "different": sum(our != their for our, their in zip(rewards, their_rewards, strict=True)),
+        "repeats": repeats,
+        "right": [{"math_reward": our, "accuracy_reward": their} for our, their in right],
+        "different": different,
         "slow": {
             "items": len(rows),
             "limit": SECONDS,
