@@ -1,11 +1,11 @@
 """
 Pairs of math_pairs.py on which TRL's `accuracy_reward` says something else, what it says, and why ours differs.
 
-TRL gets the gold answer boxed if it is bare. Pairs with several gold answers and hostile ones are not compared.
+TRL gets the gold answer boxed if it is bare; of several gold answers each by itself, and the best verdict counts.
 """
 
 # (what TRL says, why ours differs) -> (gold, answer)
-DISAGREEMENTS: dict[tuple[bool | None, str], list[tuple[str, str]]] = {
+DISAGREEMENTS: dict[tuple[bool | None, str], list[tuple[str | tuple[str, ...], str]]] = {
     (False, "it does not read a trailing point and full-width digits"): [
         ("5", "5."),
         ("5", "６−１"),
@@ -144,13 +144,30 @@ DISAGREEMENTS: dict[tuple[bool | None, str], list[tuple[str, str]]] = {
     ],
     (False, "it takes the letters of a sentence for a product, where there is nothing to score"): [
         ("\\frac{1}{", "5"),
+        (("\\frac{1}{", ""), "7"),
         ("All primes p > 3 such that p divides n", "3"),
         ("See the proof above.", "5"),
         ("1, 2, \\ldots, n", "1, 3, 5, \\ldots, 2n-1"),
         ("k\\pi, k \\in \\mathbb{Z}", "0"),
         ("The answer is 5 because 2+3 is 5", "5"),
+        ("\\cos t = 0 when t = \\frac{\\pi}{2} for any integer k", "0"),
     ],
     (True, "it reads the start of a sentence and drops its condition"): [
         ("5 \\text{ if } n \\text{ is even}", "5"),
+    ],
+    (False, "it takes an indexed E for a number, and T and t for two variables where one value is asked for"): [
+        ("E_1+E_2", "E_2+E_1"),
+        ("T=4\\sqrt{2}", "t=4\\sqrt 2"),
+    ],
+    (False, "it does not read what stands beside \\approx"): [
+        ("\\sqrt{2} \\approx 1.414", "1.414"),
+        ("2.35", "\\frac{40}{17} \\approx 2.35"),
+    ],
+    (True, "it does not tell capitals from small letters"): [
+        ("\\frac{N}{2}", "\\frac{n}{2}"),
+    ],
+    (True, "it takes any true equation without variables for any other"): [
+        ("2^5=32", "1=1"),
+        ("2^5=32", "2^4=16"),
     ],
 }

@@ -1,6 +1,7 @@
 """The grading of mathematical answers, on the pairs of math_pairs.py, and beside TRL's."""
 
 import pickle
+import signal
 import time
 
 import pytest
@@ -25,14 +26,22 @@ def test_the_table_is_large_and_has_all_verdicts():
         assert sum(pair.correct is verdict for pair in PAIRS) >= least
 
 
-def test_only_the_listed_disagreements_with_trl():
+def verdict_of_trl(gold: str, completion: str) -> float | None:
+    gold = gold if has_box(gold) else rf"$\boxed{{{gold}}}$"
+    return accuracy_reward([[{"role": "assistant", "content": completion}]], [gold])[0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an alarm amid garbage collection
+def test_only_the_listed_disagreements_with_trl(monkeypatch: pytest.MonkeyPatch):
+    def alarm(seconds: int) -> None:  # after 2 seconds instead of 5 or 10, and again in case the first was lost
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, 2), min(seconds, 2))
+
+    monkeypatch.setattr(signal, "alarm", alarm)
     found = {}
     for pair in PAIRS:
-        if len(pair.golds) > 1 or pair.kind == "hostile":
-            continue
-        gold = pair.golds[0] if has_box(pair.golds[0]) else rf"$\boxed{{{pair.golds[0]}}}$"
-        reward = accuracy_reward([[{"role": "assistant", "content": pair.completion}]], [gold])[0]
-        said = None if reward is None else bool(reward)
+        rewards = [verdict_of_trl(gold, pair.completion) for gold in pair.golds]
+        scored = [reward for reward in rewards if reward is not None]
+        said = bool(max(scored)) if scored else None
         if said is not pair.correct:
             found[pair.gold, pair.answer] = said
     listed = {pair: said for (said, _), pairs in DISAGREEMENTS.items() for pair in pairs}

@@ -132,6 +132,7 @@ def test_nothing_is_left_when_it_closes():
 SCRIPT = """
     import os, signal, sys, threading, time
     from trl_archer.workers import WorkerPool
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
     pool = WorkerPool("{functions}:poisoned", 2)
     pool.map(["", ""], seconds=60)
     print(*pool.pids, pool._workers[0]._folder, flush=True)

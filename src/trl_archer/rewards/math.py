@@ -115,10 +115,10 @@ class MathReward:
     def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
         pool = shared_pool("trl_archer.rewards.math:_grade_here", self.workers, self.memory_mib)
         outcomes = dict(zip(keys, pool.map(keys, self.seconds), strict=True))
-        # Whose fault was it: a solution that can be graded against itself is not to blame for what an answer costs
+        # Whose fault was it? A solution that can be read in time is not to blame for what an answer costs
         troubled = list(dict.fromkeys(golds for (golds, _), outcome in outcomes.items() if outcome.trouble))
-        alone = pool.map([(golds, golds[0]) for golds in troubled], self.seconds)
-        sound = {golds for golds, outcome in zip(troubled, alone, strict=True) if outcome.value and outcome.value[0]}
+        alone = pool.map([(golds, None) for golds in troubled], self.seconds)
+        sound = {golds for golds, outcome in zip(troubled, alone, strict=True) if outcome.value}
         return {key: _verdict(key, outcome.value, outcome.detail, key[0] in sound) for key, outcome in outcomes.items()}
 
 
@@ -138,21 +138,21 @@ def _verdict(key: Key, grade: Any, trouble: str, gold_is_sound: bool) -> Verdict
         if gold_is_sound:
             return Verdict(0.0, "gave_up", f"{answer:.200} could not be compared with {wanted:.200}: {trouble}")
         return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be graded: {trouble}")
-    correct, how = grade[:2]
+    correct, how, _, error = grade
     if correct is None:
         return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be read")
     if correct:
         return Verdict(1.0, how, f"{answer:.200} is {wanted:.200} ({how})")
     if not answer:
         return Verdict(0.0, "no_answer", "no answer")
-    return Verdict(0.0, "wrong", f"{answer:.200} is not {wanted:.200}")
+    return Verdict(0.0, "wrong", f"{answer:.200} is not {wanted:.200}{f' ({error})' if error else ''}")
 
 
 # The worker's side
 
 
 def _grade_here(key: Any) -> Any:
-    from .math_grading import grade  # sympy, which the trainer does not need
+    from .math_grading import grade, is_scorable  # sympy, which the trainer does not need
 
     golds, answer = key
-    return grade(tuple(golds), answer)
+    return any(map(is_scorable, golds)) if answer is None else grade(tuple(golds), answer)

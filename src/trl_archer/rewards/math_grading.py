@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from latex2sympy2_extended import NormalizationConfig  # type: ignore[import-untyped]
 from math_verify import LatexExtractionConfig, parse, verify  # type: ignore[import-untyped]
-from sympy import Expr, Float, N, Rational  # type: ignore[import-untyped]
+from sympy import Expr, Float, MatrixExpr, N, Rational  # type: ignore[import-untyped]
+from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
 from .math_answers import MAX_ANSWER_LENGTH, extract_answer, has_box
 from .math_equality import matches
@@ -57,8 +58,9 @@ class MathGrade(NamedTuple):
     Args:
         correct (`bool` or `None`): Whether the answer is right; `None` if no gold answer can be read, so that nothing
             can be scored.
-        how (`"rule"`, `"math_verify"` or `None`): What settled it: the rules alone, or Math-Verify, which was asked
-            about at least one expression. `None` if nothing was scored.
+        how (`"rule"`, `"math_verify"` or `None`): What settled it: the rules alone, or Math-Verify, which had to read
+            at least one expression; it is then compared by its values at a few points, and by Math-Verify where these
+            do not tell. `None` if nothing was scored.
         gold (`str` or `None`): The acceptable answer that was met, as it was given.
         error (`str` or `None`): What Math-Verify raised over a comparison, which then counts as not equal.
     """
@@ -237,7 +239,10 @@ def _compare_values(gold: Any, answer: Any, form: Form) -> bool | None:
     Math-Verify compares to a number of decimals, in which all small numbers are zero, and where values are not plain it
     simplifies, which can take for ever for a right answer too.
     """
-    if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+    sides = gold, answer
+    if isinstance(gold, Relational) and isinstance(answer, Relational):
+        return _compare_relations(gold, answer, form)
+    if not all(isinstance(side, Expr) and not isinstance(side, MatrixExpr) for side in sides):
         return None
     names = sorted({symbol.name for symbol in gold.free_symbols | answer.free_symbols})
     same = not (gold.has(Float) or answer.has(Float))
@@ -245,7 +250,7 @@ def _compare_values(gold: Any, answer: Any, form: Form) -> bool | None:
         # Odd fractions, so that nothing is a whole number or cancels by chance
         point = {name: signs[i % 2] * Rational(7 * i + 10, 5 * i + 13) for i, name in enumerate(names)}
         try:
-            values = [_value(side, point) for side in (gold, answer)]
+            values = [_value(side, point) for side in sides]
             difference, size = abs(values[0] - values[1]), max(map(abs, values))
             if difference > size * (_SAME if same else _SAME_DECIMAL):
                 same = False
@@ -254,6 +259,15 @@ def _compare_values(gold: Any, answer: Any, form: Form) -> bool | None:
         except (AttributeError, ArithmeticError, TypeError, ValueError):
             return None  # not a number
     return same or None
+
+
+def _compare_relations(gold: Any, answer: Any, form: Form) -> bool | None:
+    """Relations in other variables differ; those in none, all of which are true, are compared side by side."""
+    names, others = ({symbol.name for symbol in side.free_symbols} for side in (gold, answer))
+    if names or others:
+        return None if names == others else False
+    orders = ((answer.lhs, answer.rhs), (answer.rhs, answer.lhs))
+    return any(all(_compare_values(*pair, form) for pair in zip(gold.args, order, strict=True)) for order in orders)
 
 
 def _value(expression: Expr, point: dict[str, Rational]) -> Any:

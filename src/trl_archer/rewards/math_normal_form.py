@@ -95,6 +95,7 @@ _ENUMERATION = re.compile(r"\\text\{([^{}]*(?:,|;| and | or )[^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|['\-. ])*")
 _WORD = re.compile(r"(?<![\\\w])[^\W\d_]{2,}")
 _PROSE = re.compile(r"\\text\{[^{}]*[^\W\d_]{2}|(?<![\\\w{])[^\W\d_]{4,}(?![\w}])")
+_INDEX = re.compile(r"_\{[^{}]*(?:\{[^{}]*\})?\}")
 _MAX_WORDS = 3
 _MAX_WORDS_OF_NAME = 5
 _ALIASES = {
@@ -226,6 +227,8 @@ def _equation(latex: str, inside: bool, depth: int) -> Form | None:
     if not all(sides) or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides):
         return Form("unreadable", latex)
     last = _read(sides[-1], inside, depth)
+    if last.kind == "unreadable" or any(_is_prose(side) and not _is_name(side) for side in sides[:-1]):
+        return Form("unreadable", latex)
     numbers = [number for number in map(read_number, sides[:-1]) if number is not None]
     if last.number and any(number.value != last.number.value for number in numbers):
         return Form("unreadable", latex)  # 5 = 6 is two answers
@@ -340,9 +343,14 @@ def _leaf(latex: str, depth: int) -> Form:
         if folded in _ALIASES:
             return Form("expression", _ALIASES[folded])
         return Form("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=folded)
-    if _PROSE.search(re.sub(r"_\{[^{}]*(?:\{[^{}]*\})?\}", "", latex)) or re.search(r"\d +\d|:", latex):
+    if _is_prose(latex) or re.search(r"\d +\d|:", latex):
         return Form("unreadable", latex)
     return Form("expression", latex)
+
+
+def _is_prose(latex: str) -> bool:
+    """Whether there are words in it, other than in an index."""
+    return _PROSE.search(_INDEX.sub("", latex)) is not None
 
 
 def fold(words: str) -> str:
