@@ -55,6 +55,68 @@ def test_verdicts_reasons_and_metrics():
     assert metrics["code_reward/length/right"] == 3.0
 
 
+CHEATS = {
+    "exit with success": "import sys; sys.exit(0)",
+    "exit at once": "import os; os._exit(0)",
+    "print words that a judge may look for": "print('OK'); print('All tests passed'); print('Accepted'); print(True)",
+    "equal anything": """
+class Any(str):
+    __eq__ = lambda *_: True
+    __hash__ = str.__hash__
+print(Any('?'))
+def double(n): return Any('?')""",
+    "change how values are compared and written": """
+import builtins, json, operator
+operator.eq = builtins.all = lambda *_: True
+json.dumps = lambda *_, **__: 'true'
+builtins.print = lambda *_, **__: None
+def double(n): return n""",
+    "read the tests": """
+import glob, os
+for path in glob.glob('/proc/self/**', recursive=True) + glob.glob('./*') + glob.glob('../*'):
+    try: text = open(path).read()
+    except Exception: continue
+    if '"outputs"' in text: print(text)
+def double(n): return n""",
+    "look for expected outputs in memory": """
+import gc
+for found in gc.get_objects():
+    if isinstance(found, (list, tuple)) and '4' in [str(x) for x in found][:9]: print(found)
+def double(n): return n""",
+    "write to inherited descriptors": """
+import os
+for descriptor in range(3, 64):
+    try: os.write(descriptor, b'started true 1 passed')
+    except OSError: pass
+os._exit(0)""",
+    "answer from a thread that outlives the program": """
+import threading, time
+threading.Thread(target=lambda: (time.sleep(60), print('late')), daemon=True).start()
+def double(n): return None""",
+    "return what pickles into code": """
+class Evil:
+    def __reduce__(self): return (print, ('passed',))
+def double(n): return Evil()""",
+    "fail at the end only": """
+import atexit, os
+atexit.register(lambda: os._exit(0))
+def double(n): raise ValueError""",
+    "answer everything at once": "print(*range(100), sep='\\n')\ndef double(n): return list(range(100))",
+}
+
+
+@needs_isolation
+@pytest.mark.parametrize("form", ["stdin", "call"])
+def test_cheating_earns_nothing(form: str):
+    tests = {"inputs": ["2", "3"], "outputs": ["4", "6"]}
+    if form == "call":
+        tests = {"inputs": [[2], [3]], "outputs": [4, 6], "fn_name": "double"}
+    honest = "def double(n): return 2 * n" if form == "call" else DOUBLE
+    completions = [fenced(source) for source in (*CHEATS.values(), honest)]
+    rewards = get_code_reward(scoring="fraction")(completions, [tests] * len(completions))
+    assert dict(zip([*CHEATS, "be honest"], rewards, strict=True)) == {**dict.fromkeys(CHEATS, 0.0), "be honest": 1.0}
+
+
 @needs_isolation
 def test_conversations_calls_and_fractions():
     function = "class Solution:\n    def add(self, a: List[int]) -> int:\n        return sum(a) if len(a) < 3 else 0"
