@@ -15,7 +15,7 @@ from typing import Any
 
 @contextmanager
 def fusion_server():
-    """Yields the server; `server.url` is its address, `server.failures` the statuses that it answers with first."""
+    """Yields the server. `url` is its address, `failures` the statuses that it answers with first, 0 to break off."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.url = f"http://127.0.0.1:{server.server_port}"
         server.failures = []
@@ -36,8 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "sandbox trouble" in request["stdin"]:
             answer = {"status": "SandboxError", "message": "no cgroup"}
         body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_response(status or 200)
+        self.send_header("Content-Length", str(len(body) + (status == 0)))
         self.end_headers()
         self.wfile.write(body)
 

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import time
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +150,20 @@ def test_a_poisoned_program_costs_its_own_slot_only():
     assert columns["code_reward_reason"][1] == "timeout on test 0"
 
 
+def test_a_name_of_a_function_that_is_none_makes_tests_unusable():
+    tests = [{"inputs": [[1]], "outputs": [2]}] * 2
+    assert code_reward([fenced("def f(n): return 2 * n")] * 2, tests, fn_name=[float("nan"), "2 f"]) == [None, None]
+
+
+def test_unsafe_programs_leave_no_processes():
+    program = Program("import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid)")
+    begin = time.monotonic()
+    run = Sandbox("unsafe").run_many([program])[0]
+    assert run.status == "ended"
+    assert time.monotonic() - begin < 10
+    assert not Path(f"/proc/{run.stdout.strip()}").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -217,7 +233,7 @@ def test_programs_run_on_a_service():
 def test_a_service_in_trouble_is_asked_again(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     with fusion_server() as server:
-        server.failures = [503, 429]
+        server.failures = [503, 0]
         assert SandboxFusion(server.url).run(Program("print(1)")).stdout == "1\n"
         server.failures = [400]
         with pytest.raises(SandboxError, match=r"refused the program.*400"):

@@ -2,6 +2,8 @@
 
 import pickle
 import time
+from collections import defaultdict
+from statistics import mean
 
 import pytest
 
@@ -18,15 +20,16 @@ def boxed(answer: str) -> list[dict[str, str]]:
 def test_verdicts_reasons_and_metrics():
     completions = [boxed("0.5"), boxed("1+x"), boxed("2"), "I do not know.", boxed("3"), boxed("7")]
     solutions = [r"\frac12", "$x+1$", "3", "3", "See the figure above, it shows all of them.", ["6", "7"]]
-    columns, metrics = {}, {}
+    columns, logged = {}, defaultdict(list)
     rewards = math_reward(
         completions,
         solution=solutions,
         completion_ids=[[1, 2]] * 3 + [[1, 2, 3, 4]] * 3,
         prompts=["?"] * 6,
         log_extra=columns.__setitem__,
-        log_metric=metrics.__setitem__,
+        log_metric=lambda name, value: logged[name].append(value),
     )
+    metrics = {name: mean(values) for name, values in logged.items()}  # as TRL does, over all ranks
     assert rewards == [1.0, 1.0, 0.0, 0.0, None, 1.0]
     reasons = columns["math_reward_reason"]
     assert reasons[0] == r"0.5 is \frac12 (rule)"

@@ -87,6 +87,17 @@ def test_on_policy_without_a_reference(model_path: str, tmp_path: Path):
         assert (row.old_per_token_logps == row.per_token_logps).all()
 
 
+def test_a_full_disk_does_not_end_the_run(model_path: str, tmp_path: Path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trl_archer.recorder.write_token_records", full)
+    trainer = make_trainer(model_path, tmp_path, token_records_steps=1, max_steps=2)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert "No space left on device" in caplog.text
+
+
 def test_bad_period():
     with pytest.raises(ValueError, match="token_records_steps=0 is below 1"):
         ArcherGRPOConfig("out", token_records_steps=0, bf16=False)

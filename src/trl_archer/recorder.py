@@ -1,5 +1,6 @@
 """Keeps what the objective saw of each token of an update, for figures and the token view."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from .config import ArcherGRPOConfig
 from .layout import Batch, loss_mask
 from .objective import ArcherTokenLoss
 from .token_records import CompletionRecord, write_token_records
+
+logger = logging.getLogger(__name__)
 
 # Settings of the objective that a record is read with
 _SETTINGS = (
@@ -101,7 +104,10 @@ class TokenRecorder:
         rows = gather_object(self._rows)
         self._rows = []
         if accelerator.is_main_process and rows:
-            write_token_records(self._folder, rows, self._settings)
+            try:
+                write_token_records(self._folder, rows, self._settings)
+            except OSError as error:  # on this rank alone, which the others would wait for
+                logger.warning("The token records of step %d could not be written: %s", step, error)
 
 
 def _row(array: Any, row: int, real: Any) -> Any:

@@ -211,7 +211,7 @@ class _Worker:
         request = json.dumps([item, seconds]).encode()
         for attempt in (1, 2):  # what killed the worker may have had nothing to do with the item
             try:
-                process = self._running()
+                process = self._started()
                 _send(process.stdin.fileno(), request)  # type: ignore[union-attr]
                 value, trouble, detail = self._receive(process, seconds + _GRACE_SECONDS)
             except TimeoutError:
@@ -234,6 +234,15 @@ class _Worker:
         if process is not None:
             process.kill()
             process.wait()
+
+    def _started(self) -> subprocess.Popen:
+        try:
+            return self._running()
+        except (OSError, RuntimeError):  # short of memory or processes, for a moment perhaps
+            if self._stopped:
+                raise
+            time.sleep(1.0)
+            return self._running()
 
     def _running(self) -> subprocess.Popen:
         if self._process is not None and self._process.poll() is None:

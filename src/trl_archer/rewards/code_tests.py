@@ -46,7 +46,7 @@ class CodeTests:
             raise ValueError(f"The tests have {len(self.inputs)} inputs and {len(self.outputs)} outputs.")
         if not self.inputs:
             raise ValueError("There are no tests.")
-        if self.function is not None and not self.function.isidentifier():
+        if self.function is not None and not (isinstance(self.function, str) and self.function.isidentifier()):
             raise ValueError(f"The tests call {self.function!r:.80}, which is not the name of a function.")
 
     def __len__(self) -> int:

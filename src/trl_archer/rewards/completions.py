@@ -31,25 +31,27 @@ class Verdict(NamedTuple):
 
 def text_of(completion: Completion) -> str:
     """
-    The text of a completion; of its last assistant message, when it is conversational.
+    The text of a completion; of its last assistant message, reasoning first, when it is conversational.
 
     Example:
 
     ```python
     >>> text_of("4"), text_of([{"role": "assistant", "content": "4"}])
     ('4', '4')
-    >>> text_of([{"role": "assistant", "content": [{"type": "text", "text": "4"}]}])
-    '4'
+    >>> text_of([{"role": "assistant", "content": [{"type": "text", "text": "4"}], "reasoning_content": "2 + 2"}])
+    '2 + 2</think>4'
 
     ```
     """
     if isinstance(completion, str):
         return completion
     replies = [message for message in completion if message.get("role", "assistant") == "assistant"]
-    content = replies[-1].get("content") if replies else ""
+    reply = replies[-1] if replies else {}
+    content = reply.get("content") or ""
     if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content)
-    return content or ""
+        content = "".join(part.get("text") or "" for part in content)
+    thinking = reply.get("reasoning_content") or reply.get("thinking")  # where TRL parses replies, as with tools
+    return f"{thinking}{_END_OF_THINKING}{content}" if thinking else content
 
 
 def report(
@@ -86,8 +88,9 @@ def report(
         for kind in kinds:
             log_metric(f"{name}/{kind}", counts[kind] / len(verdicts))
         if completion_ids is not None:
-            for metric, value in thinking_stats(completions, completion_ids, rewards).items():
-                log_metric(f"{name}/{metric}", value)
+            for completion, ids, reward in zip(completions, completion_ids, rewards, strict=True):
+                for metric, value in thinking_stats([completion], [ids], [reward]).items():
+                    log_metric(f"{name}/{metric}", value)  # one each, so that TRL's means are over those of all ranks
     return rewards
 
 

@@ -113,7 +113,7 @@ class MathReward:
         )
 
     def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
-        pool = shared_pool("trl_archer.rewards.math:_grade_here", self.workers, self.memory_mib)
+        pool = shared_pool("trl_archer.rewards.math_grading:grade_item", self.workers, self.memory_mib)
         outcomes = dict(zip(keys, pool.map(keys, self.seconds), strict=True))
         # Whose fault was it? A solution that can be read in time is not to blame for what an answer costs
         troubled = list(dict.fromkeys(golds for (golds, _), outcome in outcomes.items() if outcome.trouble))
@@ -146,13 +146,3 @@ def _verdict(key: Key, grade: Any, trouble: str, gold_is_sound: bool) -> Verdict
     if not answer:
         return Verdict(0.0, "no_answer", "no answer")
     return Verdict(0.0, "wrong", f"{answer:.200} is not {wanted:.200}{f' ({error})' if error else ''}")
-
-
-# The worker's side
-
-
-def _grade_here(key: Any) -> Any:
-    from .math_grading import grade, is_scorable  # sympy, which the trainer does not need
-
-    golds, answer = key
-    return any(map(is_scorable, golds)) if answer is None else grade(tuple(golds), answer)

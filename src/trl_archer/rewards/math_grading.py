@@ -143,6 +143,20 @@ def is_scorable(gold: str) -> bool:
     return _all_readable(_read_gold(gold))
 
 
+def grade_item(item: Any) -> Any:
+    """
+    What a worker is asked.
+
+    Args:
+        item (`tuple`): Acceptable answers and the one given; `None` as the latter asks about the former alone.
+
+    Returns:
+        [`MathGrade`], or `bool`: The verdict; whether any of the acceptable answers can be graded against.
+    """
+    golds, answer = item
+    return any(map(is_scorable, golds)) if answer is None else grade(tuple(golds), answer)
+
+
 def _all_readable(form: Form) -> bool:
     if form.kind in ("unreadable", "family"):
         return False

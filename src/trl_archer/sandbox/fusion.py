@@ -1,6 +1,7 @@
 """Runs programs on a service: the HTTP interface of SandboxFusion (arXiv 2412.00535)."""
 
 import base64
+import http.client
 import json
 import time
 import urllib.error
@@ -88,7 +89,7 @@ class SandboxFusion:
                 if error.code < 500 and error.code != 429:  # not the server's trouble, and no use to repeat
                     raise SandboxError(f"{self.url} refused the program: {error}") from error
                 trouble: Exception = error
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 trouble = error
             if attempt < self.attempts - 1:
                 time.sleep(2**attempt)

@@ -28,6 +28,7 @@ _SCRATCH_SECONDS = 0.1  # how often the scratch folder is looked at
 _MAX_THREADS = 64
 _FORK_SECONDS = 10.0
 _MAX_FILES = 1000
+_CHECKS = 3  # on a busy machine a check may run out of time
 _STDERR_CHARACTERS = 2000
 _STACK_MIB = 64  # of the main thread; the bootstrap gives others less
 
@@ -227,7 +228,10 @@ class Runner:
     def _check(self) -> None:
         canary = self._folder / "canary"
         _write(canary, "a file outside of the scratch folder")
-        run = self.run(Program(_CHECK, stdin=f"{canary}\n{os.getpid()}"))
+        for _ in range(_CHECKS):
+            run = self.run(Program(_CHECK, stdin=f"{canary}\n{os.getpid()}"))
+            if run.status != "timeout":
+                break
         if run.status != "ended" or run.stdout:
             raise SandboxError(
                 f"The isolation {self.isolation!r} does not hold on this machine: a check program could "
@@ -250,6 +254,8 @@ def _reap(pid: int) -> tuple[int, float]:
     """Waits for a process and all of its orphans; its status and the CPU time of all."""
     status, used = 0, 0.0
     while True:
+        for child in _children(os.getpid()):  # those of unsafe programs have not ended with them
+            os.kill(child, signal.SIGKILL)
         try:
             ended, code, usage = os.wait4(-1, 0)
         except ChildProcessError:
@@ -263,10 +269,16 @@ def _threads(pid: int) -> int:
     """Threads of a process and its descendants."""
     try:
         threads = len(os.listdir(f"/proc/{pid}/task"))
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:  # it has just ended
         return 0
-    return threads + sum(map(_threads, map(int, children)))
+    return threads + sum(map(_threads, _children(pid)))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _memory_file() -> BinaryIO:
