@@ -101,3 +101,13 @@ def test_cost_is_within_what_we_promise() -> None:
     for name, shape in load("compute_loss")["shapes"].items():
         assert shape["time_ratio"] <= 1.03, name
         assert shape["memory_ratio"] <= 1.02, name
+
+
+def test_rewards_are_as_fast_as_we_promise() -> None:
+    result = load("rewards")
+    assert result["math"]["speedup"] >= 1.7
+    assert result["math"]["different"] == 0
+    assert result["math"]["slow"]["seconds"] <= result["math"]["slow"]["bound"]
+    best = result["code"]["landlock+namespaces"]
+    assert best["runs_per_second"] >= 60
+    assert best["overhead_ms"] <= 40
