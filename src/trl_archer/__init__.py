@@ -1,7 +1,8 @@
 """Archer, dual-token constraints for RLVR (arXiv 2507.15778), as a drop-in for TRL's GRPO trainer."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .lazy import load_public
 
 if TYPE_CHECKING:
     from .config import ArcherGRPOConfig as ArcherGRPOConfig
@@ -11,14 +12,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Public name -> module. Loaded on first use, so that `import trl_archer` is quick and does not import torch.
-_PUBLIC = {"ArcherGRPOConfig": "config", "ArcherGRPOTrainer": "trainer", "CollapseAlarm": "guards"}
+_PUBLIC = {"ArcherGRPOConfig": ".config", "ArcherGRPOTrainer": ".trainer", "CollapseAlarm": ".guards"}
 __all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "CollapseAlarm", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_public(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

@@ -103,8 +103,16 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _checkpoints(run_dir: Path) -> dict[int, Path]:
-    """Checkpoint folders by step, the latest first."""
+def list_checkpoints(run_dir: Path) -> dict[int, Path]:
+    """
+    Checkpoints of a run, complete or not.
+
+    Args:
+        run_dir (`Path`): Folder of the run.
+
+    Returns:
+        `dict[int, Path]`: Folder by step, the latest first.
+    """
     found = {path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"): path for path in run_dir.glob("checkpoint-*")}
     return dict(sorted(((int(step), path) for step, path in found.items() if step.isdecimal()), reverse=True))
 
@@ -142,7 +150,9 @@ def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> 
 
 def _last_complete(trainer: Any) -> Path:
     run_dir = Path(trainer.args.output_dir)
-    by_node = _on_writing_ranks(trainer, lambda: {s: why_incomplete(path) for s, path in _checkpoints(run_dir).items()})
+    by_node = _on_writing_ranks(
+        trainer, lambda: {s: why_incomplete(path) for s, path in list_checkpoints(run_dir).items()}
+    )
     steps = sorted({step for node in by_node for step in node}, reverse=True)
     reasons: dict[Path, str] = {}
     for step in steps:
@@ -271,7 +281,7 @@ def save_checkpoint(trainer: Any, folder: Path, write: Callable[[], None]) -> No
 
 def _make_room(trainer: Any, folder: Path) -> None:
     """Removes what a killed process left, and marks the folder as not complete until it is."""
-    for path in _checkpoints(folder.parent).values():
+    for path in list_checkpoints(folder.parent).values():
         if (path / MARKER).is_file() and why_incomplete(path):
             shutil.rmtree(path, ignore_errors=True)
     # As large as the previous one. All ranks can still agree on this failure, also under DeepSpeed and FSDP

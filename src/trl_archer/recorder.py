@@ -41,20 +41,33 @@ class TokenRecorder:
         self._rows: list[CompletionRecord] = []
         self._pieces: dict[int, str] = {}
 
-    def add(
-        self, step: int, inputs: Batch, per_token_logps: Tensor, entropies: Tensor, pieces: ArcherTokenLoss
+    def record(
+        self,
+        accelerator: Accelerator,
+        step: int,
+        inputs: Batch,
+        per_token_logps: Tensor,
+        entropies: Tensor,
+        pieces: ArcherTokenLoss,
     ) -> None:
         """
-        Adds a micro-batch, if its step is one to be recorded.
+        Takes in a micro-batch, if its step is one to be recorded, and writes the file with the last of the step.
 
         Args:
+            accelerator (`Accelerator`): Knows which is the last, on all ranks alike.
             step (`int`): Optimizer step that it belongs to, counted from 1.
             inputs (`dict`): Micro-batch, with `rewards` of shape `(B,)`, NaN where not scorable.
             per_token_logps, entropies (`Tensor` of shape `(B, T)`): Of the policy, in nats.
             pieces ([`ArcherTokenLoss`]): What the objective made of them.
         """
-        if step % self._every:
-            return
+        if step % self._every == 0:
+            self._add(step, inputs, per_token_logps, entropies, pieces)
+            if accelerator.sync_gradients:
+                self._write(step, accelerator)
+
+    def _add(
+        self, step: int, inputs: Batch, per_token_logps: Tensor, entropies: Tensor, pieces: ArcherTokenLoss
+    ) -> None:
         old = inputs.get("old_per_token_logps", per_token_logps)  # absent when on-policy
         columns = {
             "entropies": entropies,
@@ -97,10 +110,7 @@ class TokenRecorder:
             self._pieces[token] = self._decode([token])
         return self._pieces[token]
 
-    def write(self, step: int, accelerator: Accelerator) -> None:
-        """Writes the completions of a step from all ranks, all of which call it with the same `step`."""
-        if step % self._every:
-            return
+    def _write(self, step: int, accelerator: Accelerator) -> None:
         rows = gather_object(self._rows)
         self._rows = []
         if accelerator.is_main_process and rows:

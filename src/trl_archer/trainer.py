@@ -293,9 +293,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         self._statistics[mode].append(self.accelerator.gather(statistics))
         if self._recorder is not None and self.model.training:
             step = self.state.global_step + 1
-            self._recorder.add(step, inputs, per_token_logps, entropies, pieces)
-            if self.accelerator.sync_gradients:
-                self._recorder.write(step, self.accelerator)
+            self._recorder.record(self.accelerator, step, inputs, per_token_logps, entropies, pieces)
         return poison_if_not_finite(loss)
 
     def _policy_forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -5,8 +5,9 @@ Every `plot_*` function returns a [`~matplotlib.figure.Figure`] that belongs to 
 could not be drawn is told on the figure and in its `notes`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import load_public
 
 if TYPE_CHECKING:
     from .accuracy import SampleCounts as SampleCounts
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 
 # Public name -> module. Loaded on first use: logs are read, and the token view is written, without matplotlib.
 _PUBLIC = {
-    "RunLog": "logs",
-    "SampleCounts": "accuracy",
-    "plot_accuracy_curves": "accuracy",
-    "plot_clip_plane": "clip_plane",
-    "plot_constraints": "training",
-    "plot_entropy_spread": "entropy_spread",
-    "plot_frequent_tokens": "frequent_tokens",
-    "plot_training_dynamics": "training",
-    "read_run": "logs",
-    "read_runs": "logs",
-    "save": "style",
-    "write_token_view": "token_view",
+    "RunLog": ".logs",
+    "SampleCounts": ".accuracy",
+    "plot_accuracy_curves": ".accuracy",
+    "plot_clip_plane": ".clip_plane",
+    "plot_constraints": ".training",
+    "plot_entropy_spread": ".entropy_spread",
+    "plot_frequent_tokens": ".frequent_tokens",
+    "plot_training_dynamics": ".training",
+    "read_run": ".logs",
+    "read_runs": ".logs",
+    "save": ".style",
+    "write_token_view": ".token_view",
 }
 __all__ = [
     "RunLog",
@@ -54,14 +55,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        try:
-            return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "matplotlib":
-                raise
-            raise ImportError(f"{name} needs matplotlib; `pip install trl-archer[plots]` to draw.") from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return load_public(__name__, _PUBLIC, name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise ImportError(f"{name} needs matplotlib; `pip install trl-archer[plots]` to draw.") from error
 
 
 def __dir__() -> list[str]:

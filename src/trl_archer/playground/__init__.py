@@ -3,8 +3,9 @@
 Names are imported on first use, so that importing this package does not import torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import load_public
 
 if TYPE_CHECKING:
     from .countdown import (
@@ -37,20 +38,15 @@ __all__ = [
     "verify",
 ]
 
-_MODULE_OF = {
-    "build_model": "policy",
-    "build_tokenizer": "policy",
-    "evaluate_policy": "evaluate",
-    "load_policy": "policy",
-    "sample": "evaluate",
-    "token_roles": "evaluate",
+_PUBLIC = {
+    **dict.fromkeys(__all__, ".countdown"),
+    **dict.fromkeys(("evaluate_policy", "sample", "token_roles"), ".evaluate"),
+    **dict.fromkeys(("build_model", "build_tokenizer", "load_policy"), ".policy"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF.get(name, 'countdown')}", __name__), name)
+    return load_public(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ They have the interface of TRL's reward functions, and serve `GRPOTrainer` as we
 completion could not be scored, and leaves it out of its group; it never stands for a wrong answer.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import load_public
 
 if TYPE_CHECKING:
     from trl.rewards import get_repetition_penalty_reward as get_repetition_penalty_reward
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 # Public name -> module. Loaded on first use: workers import from here, and need neither torch nor TRL.
 _PUBLIC = {
-    "code_reward": "trl_archer.rewards.code",
-    "get_code_reward": "trl_archer.rewards.code",
-    "get_math_reward": "trl_archer.rewards.math",
+    "code_reward": ".code",
+    "get_code_reward": ".code",
+    "get_math_reward": ".math",
     "get_repetition_penalty_reward": "trl.rewards",
     "get_soft_overlong_punishment": "trl.rewards",
-    "math_reward": "trl_archer.rewards.math",
+    "math_reward": ".math",
 }
 __all__ = [
     "code_reward",
@@ -37,9 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load_public(__name__, _PUBLIC, name)
 
 
 def __dir__() -> list[str]:

@@ -118,7 +118,8 @@ class CodeReward:
     ) -> list[float | None]:
         """See [`code_reward`]."""
         suites = self._read(tests, fn_name or [None] * len(tests))
-        programs = [extract_program(text_of(completion)) for completion in completions]
+        texts = [text_of(completion) for completion in completions]
+        programs = [extract_program(text) for text in texts]
         rows = [
             (program, suite) if program is not None and isinstance(suite, CodeTests) else None
             for program, suite in zip(programs, suites, strict=True)
@@ -129,7 +130,7 @@ class CodeReward:
             self._verdict(judged[job[0], id(job[1])]) if job is not None else _no_job(suite)
             for job, suite in zip(rows, suites, strict=True)
         ]
-        return report(self.__name__, verdicts, _KINDS, completions, completion_ids, log_extra, log_metric)
+        return report(self.__name__, verdicts, _KINDS, texts, completion_ids, log_extra, log_metric)
 
     def _read(self, tests: Sequence[Any], functions: Sequence[str | None]) -> list[CodeTests | str]:
         """The tests of each row, or why they cannot be used; rows of a group follow each other and share theirs."""
@@ -147,11 +148,11 @@ class CodeReward:
 
     def _judge(self, jobs: Sequence[tuple[str, CodeTests]]) -> list[Judgement | str]:
         """The judgement on each program, or what went wrong with the sandbox."""
+        if not jobs:
+            return []
         options = {"stop_early": self.scoring == "all", "tolerance": self.tolerance}
         if not isinstance(self.sandbox, Sandbox):
             return _judge_elsewhere(self.sandbox, jobs, options, self.workers or _REQUESTS)
-        if not jobs:
-            return []
         settings = self.sandbox.as_dict()
         longest = max(len(suite) for _, suite in jobs)
         outcomes = shared_pool("trl_archer.rewards.code:_judge_here", self.workers).map(

@@ -58,7 +58,7 @@ def report(
     name: str,
     verdicts: Sequence[Verdict],
     kinds: Sequence[str],
-    completions: Sequence[Completion],
+    texts: Sequence[str],
     completion_ids: Sequence[Sequence[int]] | None,
     log_extra: LogExtra | None,
     log_metric: LogMetric | None,
@@ -70,7 +70,7 @@ def report(
         name (`str`): Name of the reward, which its column and its metrics start with.
         verdicts (`Sequence` of [`Verdict`]): Verdicts on `N` completions.
         kinds (`Sequence[str]`): Every kind that there is; each becomes a metric, its share of the completions.
-        completions (`Sequence`): The `N` completions.
+        texts (`Sequence[str]`): Texts of the completions, as [`text_of`] gives them.
         completion_ids (`Sequence` of `Sequence[int]`, *optional*): Their token ids, for [`thinking_stats`].
         log_extra, log_metric (`Callable`, *optional*): What TRL hands to reward functions.
     """
@@ -88,48 +88,41 @@ def report(
         for kind in kinds:
             log_metric(f"{name}/{kind}", counts[kind] / len(verdicts))
         if completion_ids is not None:
-            for completion, ids, reward in zip(completions, completion_ids, rewards, strict=True):
-                for metric, value in thinking_stats([completion], [ids], [reward]).items():
+            for text, ids, reward in zip(texts, completion_ids, rewards, strict=True):
+                for metric, value in thinking_stats(text, ids, reward).items():
                     log_metric(f"{name}/{metric}", value)  # one each, so that TRL's means are over those of all ranks
     return rewards
 
 
-def thinking_stats(
-    completions: Sequence[Completion], completion_ids: Sequence[Sequence[int]], rewards: Sequence[float | None]
-) -> dict[str, float]:
+def thinking_stats(text: str, completion_ids: Sequence[int], reward: float | None) -> dict[str, float]:
     """
-    How right and wrong completions differ: what a rising mean length or repetition alone does not tell.
+    What tells right from wrong completions: a rising mean length or repetition alone does not.
 
     Args:
-        completions (`Sequence`): `N` completions.
-        completion_ids (`Sequence` of `Sequence[int]`): Their token ids.
-        rewards (`Sequence` of `float` or `None`): Their rewards; above 0 is right, 0 or below is wrong, `None` neither.
+        text (`str`): Text of a completion.
+        completion_ids (`Sequence[int]`): Its token ids.
+        reward (`float` or `None`): Its reward; above 0 is right, 0 or below is wrong, `None` neither.
 
     Returns:
-        `dict[str, float]`: For `right` and `wrong`, where there are such completions: `length/*`, mean tokens;
-        `thinking/*`, mean share of the characters before the last `</think>` (0 without one); `repetition/*`, mean
-        share of 20-grams of tokens that occurred before in the completion, in [0, 1).
+        `dict[str, float]`: Under `*/right` or `*/wrong`: `length`, in tokens; `thinking`, share of the characters
+        before the last `</think>`, 0 without one; `repetition`, share of 20-grams of tokens that occurred before in
+        the completion, in [0, 1). Empty if it is neither.
 
     Example:
 
     ```python
-    >>> thinking_stats(["ab</think>cd", "abcd"], [[1, 2, 3], [1, 2, 3, 4, 5]], [1.0, 0.0])["length/wrong"]
+    >>> thinking_stats("abcd", [1, 2, 3, 4, 5], reward=0.0)["length/wrong"]
     5.0
 
     ```
     """
     from ..metrics import repeated_ngram_share
 
-    repetition = repeated_ngram_share(completion_ids).tolist()
-    stats = {}
-    for side, is_right in (("right", True), ("wrong", False)):
-        rows = [row for row, reward in enumerate(rewards) if reward is not None and (reward > 0) == is_right]
-        if rows:
-            stats[f"length/{side}"] = sum(len(completion_ids[row]) for row in rows) / len(rows)
-            stats[f"thinking/{side}"] = sum(_thinking_share(text_of(completions[row])) for row in rows) / len(rows)
-            stats[f"repetition/{side}"] = sum(repetition[row] for row in rows) / len(rows)
-    return stats
-
-
-def _thinking_share(text: str) -> float:
-    return max(0, text.rfind(_END_OF_THINKING)) / len(text) if text else 0.0
+    if reward is None:
+        return {}
+    side = "right" if reward > 0 else "wrong"
+    return {
+        f"length/{side}": float(len(completion_ids)),
+        f"thinking/{side}": max(0, text.rfind(_END_OF_THINKING)) / len(text) if text else 0.0,
+        f"repetition/{side}": repeated_ngram_share([completion_ids]).item(),
+    }

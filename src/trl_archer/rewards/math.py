@@ -103,13 +103,14 @@ class MathReward:
         **kwargs: Any,
     ) -> list[float | None]:
         """See [`math_reward`]."""
+        texts = [text_of(completion) for completion in completions]
         keys: list[Key] = [
-            (_golds(gold), extract_answer(text_of(completion), self.phrases, thinking=self.thinking) or "")
-            for completion, gold in zip(completions, solution, strict=True)
+            (_golds(gold), extract_answer(text, self.phrases, thinking=self.thinking) or "")
+            for text, gold in zip(texts, solution, strict=True)
         ]
         verdicts = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
         return report(
-            self.__name__, [verdicts[key] for key in keys], _KINDS, completions, completion_ids, log_extra, log_metric
+            self.__name__, [verdicts[key] for key in keys], _KINDS, texts, completion_ids, log_extra, log_metric
         )
 
     def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:

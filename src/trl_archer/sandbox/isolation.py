@@ -72,7 +72,22 @@ def _readable() -> Iterator[str]:
     yield from filter(os.path.exists, (*_SYSTEM_LIBRARIES, *_SHARED_DATA))
 
 
-class Landlock:
+class Walls:
+    """What stands between a program and the machine."""
+
+    first_closed_descriptor = FIRST_FREE_DESCRIPTOR
+    """Descriptors from here on are closed before the command is executed."""
+
+    def command(self, arguments: Sequence[str]) -> Sequence[str]:
+        """The command that runs `arguments` behind the walls."""
+        return arguments
+
+    def enter(self) -> None:
+        """Confines this process and what it executes, for good."""
+        raise NotImplementedError
+
+
+class Landlock(Walls):
     """
     A Landlock domain, prepared once and entered by many processes.
 
@@ -81,8 +96,6 @@ class Landlock:
         packages (`Sequence[str]`): Files and folders of packages that may be read as well.
         namespaces (`bool`): Whether processes also enter an empty network and IPC namespace.
     """
-
-    first_closed_descriptor = FIRST_FREE_DESCRIPTOR
 
     def __init__(self, scratch: str, packages: Sequence[str], namespaces: bool):
         try:
@@ -110,11 +123,7 @@ class Landlock:
         self._namespaces = namespaces
         self._filter = system_call_filter()
 
-    def command(self, arguments: Sequence[str]) -> Sequence[str]:
-        return arguments
-
     def enter(self) -> None:
-        """Confines this process and what it executes, for good."""
         if self._namespaces:
             system.enter_namespaces()
         system.drop_capabilities()
@@ -122,7 +131,7 @@ class Landlock:
         system.install_filter(self._filter)
 
 
-class Bubblewrap:
+class Bubblewrap(Walls):
     """
     Runs a program by `bwrap`, in namespaces that hold only what an interpreter needs.
 
@@ -166,19 +175,14 @@ class Bubblewrap:
         system.forbid_new_privileges()
 
 
-class Unsafe:
+class Unsafe(Walls):
     """No walls at all."""
-
-    first_closed_descriptor = FIRST_FREE_DESCRIPTOR
-
-    def command(self, arguments: Sequence[str]) -> Sequence[str]:
-        return arguments
 
     def enter(self) -> None:
         system.forbid_new_privileges()
 
 
-def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Landlock | Bubblewrap | Unsafe:
+def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Walls:
     """
     Prepares the walls for programs that share a scratch folder, one after the other.
 

@@ -121,7 +121,7 @@ def check_batch(values: Values, processes: int) -> None:
     if rollout is not None and steps is not None:
         raise ValueError(f"generation_batch_size={rollout} and steps_per_generation={steps} set the same. Keep one.")
     at_once = values["per_device_train_batch_size"] * processes
-    made_of = f"per_device_train_batch_size={values['per_device_train_batch_size']} x {_count(processes)}"
+    made_of = f"per_device_train_batch_size={values['per_device_train_batch_size']} x {count_processes(processes)}"
     if rollout is not None and rollout % at_once:
         raise ValueError(
             f"generation_batch_size={rollout} is no multiple of {at_once} ({made_of}). Set it to "
@@ -144,8 +144,9 @@ def check_batch(values: Values, processes: int) -> None:
         if batch % responses:
             raise ValueError(
                 f"An evaluation batch of {batch} completions (per_device_eval_batch_size="
-                f"{values['per_device_eval_batch_size']} x {_count(processes)}) holds no whole number of groups of "
-                f"{responses}. Change per_device_eval_batch_size or set num_generations_eval to a divisor of {batch}."
+                f"{values['per_device_eval_batch_size']} x {count_processes(processes)}) holds no whole number of "
+                f"groups of {responses}. Change per_device_eval_batch_size or set num_generations_eval to a divisor of "
+                f"{batch}."
             )
 
 
@@ -158,7 +159,8 @@ def check_vllm(values: Values, processes: int) -> None:
     size = values["vllm_tensor_parallel_size"]
     if values["vllm_mode"] == "colocate" and (size < 1 or processes % size):
         raise ValueError(
-            f"vllm_tensor_parallel_size={size} does not divide {_count(processes)} into groups. Set it to a divisor."
+            f"vllm_tensor_parallel_size={size} does not divide {count_processes(processes)} into groups. Set it to a "
+            "divisor."
         )
 
 
@@ -230,7 +232,7 @@ def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, pr
         "train_micro_batch_size_per_gpu": ("per_device_train_batch_size", per_device),
         "gradient_accumulation_steps": ("gradient_accumulation_steps", steps),
         "train_batch_size": (
-            f"per_device_train_batch_size x {_count(processes)} x gradient_accumulation_steps",
+            f"per_device_train_batch_size x {count_processes(processes)} x gradient_accumulation_steps",
             per_device * processes * steps,
         ),
         "gradient_clipping": ("max_grad_norm", values["max_grad_norm"]),
@@ -306,7 +308,8 @@ def _entry(settings: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _count(processes: int) -> str:
+def count_processes(processes: int) -> str:
+    """As `1 process` or `8 processes`."""
     return f"{processes} process{'es' * (processes > 1)}"
 
 

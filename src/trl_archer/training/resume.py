@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import why_incomplete
+from ..checkpoints import list_checkpoints, why_incomplete
 
 RECORD = "run.json"
 _LIBRARIES = ("accelerate", "datasets", "deepspeed", "peft", "torch", "transformers", "trl", "trl-archer", "vllm")
@@ -107,6 +107,4 @@ def record_run(output_dir: str, **settings: dict[str, Any]) -> None:
 
 def _complete(folder: Path) -> list[str]:
     """Names of the complete checkpoints in a folder, in the order of their steps."""
-    steps = {path.name.removeprefix("checkpoint-"): path for path in folder.glob("checkpoint-*")}
-    found = sorted((int(step), path) for step, path in steps.items() if step.isdecimal())
-    return [path.name for _, path in found if why_incomplete(path) is None]
+    return [path.name for path in reversed(list_checkpoints(folder).values()) if why_incomplete(path) is None]

@@ -13,7 +13,7 @@ from ..config import ArcherGRPOConfig
 from ..recipes import RecipeParser
 from .arguments import TrainArguments
 from .data import PLAYGROUND, load_data
-from .launch import batch_geometry, check_devices, check_launch
+from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .resume import check_same_model, record_run, resume_point
 from .rewards import load_rewards, needed_columns
 
@@ -181,8 +181,7 @@ def train(trainer: "ArcherGRPOTrainer", checkpoint: str | None, dataset_name: st
         dataset_name (`str`): Name of the data, for the model card.
     """
     args, say = trainer.args, trainer.accelerator.print
-    processes = f"{args.world_size} process{'es' * (args.world_size > 1)}"
-    say(f"{batch_geometry(args)}, on {processes}.")
+    say(f"{batch_geometry(args)}, on {count_processes(args.world_size)}.")
     if checkpoint is not None:
         say(f"Resuming from {checkpoint}.")
     trainer.train(resume_from_checkpoint=checkpoint)
