@@ -12,6 +12,14 @@ from .environment import save
 METHODS = ("archer", "grpo")
 
 
+def curves(log_history: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
+    """Step and value of what was logged while training, by metric; a rollout's reward is logged at its first update."""
+    return {
+        name: [[entry["step"], entry[name]] for entry in log_history if entry.get(name) is not None]
+        for name in ("reward", "entropy", "entropy/reasoning", "entropy/knowledge")
+    }
+
+
 def run(job: tuple[str, int]) -> dict[str, Any]:
     """One run of the demo in a process of its own, on one thread."""
     import torch
@@ -22,7 +30,10 @@ def run(job: tuple[str, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     method, seed = job
-    result, _ = train_and_measure(method, seed=seed, output_dir=f"runs/benchmark-{method}-{seed}")
+    result, trainer = train_and_measure(
+        method, seed=seed, output_dir=f"runs/benchmark-{method}-{seed}", logging_steps=1
+    )
+    result["curves"] = curves(trainer.state.log_history)
     print(f"{method:7} seed {seed}: avg@8 {result['before']['avg_at_k']:.3f} -> {result['after']['avg_at_k']:.3f}")
     return result
 

@@ -1,4 +1,4 @@
-"""Fills the marked places of README and docs from committed results and tested files.
+"""Fills the marked places of README and docs from committed results, tested files and the settings' dataclasses.
 
 python -m benchmarks.render            writes
 python -m benchmarks.render --check    fails if a file would change
@@ -7,17 +7,15 @@ python -m benchmarks.render --check    fails if a file would change
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from . import reference
 from .environment import load
+from .markdown import table
 
 ROOT = Path(__file__).parent.parent
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def source(result: dict[str, Any], name: str, root: str = "") -> str:
@@ -28,11 +26,17 @@ def source(result: dict[str, Any], name: str, root: str = "") -> str:
     )
 
 
+def from_readme(name: str) -> str:
+    """What stands in a marked place of README, for a page that says the same."""
+    _, _, rest = (ROOT / "README.md").read_text().partition(f"<!-- begin: {name} -->\n")
+    return rest.partition(f"\n<!-- end: {name} -->")[0]
+
+
 def quickstart() -> str:
     return f"```python\n{(ROOT / 'examples' / 'quickstart.py').read_text()}```"
 
 
-def playground() -> str:
+def playground(root: str = "") -> str:
     result = load("playground")
     runs = result["runs"]
     titles = {"archer": "Archer, its default loss", "grpo": "TRL's GRPO, its default loss"}
@@ -52,7 +56,7 @@ def playground() -> str:
     return (
         f"Countdown, {runs[0]['problems']} held-out problems, {runs[0]['steps']} steps, "
         "mean over seeds (lowest to highest):\n\n"
-        f"{table(['', 'seeds', 'avg@8', 'pass@8'], rows)}\n\n{source(result, 'playground')}"
+        f"{table(['', 'seeds', 'avg@8', 'pass@8'], rows)}\n\n{source(result, 'playground', root)}"
     )
 
 
@@ -137,7 +141,21 @@ def rewards() -> str:
 
 
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"quickstart": quickstart, "playground": playground, "compute_loss": compute_loss},
+    "README.md": {"playground": playground, "quickstart": quickstart, "compute_loss": compute_loss},
+    "docs/index.md": {
+        "objective": partial(from_readme, "objective"),
+        "script": partial(from_readme, "script"),
+        "playground": partial(playground, "../"),
+    },
+    "docs/start_script.md": {"quickstart": quickstart},
+    "docs/data.md": {"train_arguments": reference.train_arguments},
+    "docs/configuration.md": {
+        "own_fields": reference.own_fields,
+        "inherited_fields": reference.inherited_fields,
+        "rejected_fields": reference.rejected_fields,
+        "irrelevant_fields": reference.irrelevant_fields,
+        "passed_on_fields": reference.passed_on_fields,
+    },
     "docs/rewards.md": {"rewards": rewards},
     "docs/performance.md": {"update_phase": update_phase, "breakdown": breakdown, "floor": floor},
 }

@@ -1,0 +1,159 @@
+"""Tables of the settings, made from the dataclasses and from `trl_archer.options`."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .markdown import table
+
+# Values that a field may have, where it does not take any of its type; a test tries both sides of each bound.
+RANGES = {
+    "entropy_quantile": "(0, 1)",
+    "gate_width": "[0, 1]",
+    "epsilon": "[0, 1)",
+    "epsilon_high": "[0, ∞)",
+    "epsilon_reasoning": "[0, 1)",
+    "epsilon_reasoning_high": "[0, ∞)",
+    "beta": "[0, ∞)",
+    "beta_reasoning": "[0, ∞)",
+    "token_records_steps": "1, 2, ...",
+    "max_skipped_updates": "1, 2, ...",
+    "max_failed_saves": "1, 2, ...",
+    "max_generation_retries": "0, 1, ...",
+}
+
+
+class Parameter(NamedTuple):
+    """An entry of a docstring in TRL's format: group it stands under, name, type and text, on one line."""
+
+    group: str
+    name: str
+    kind: str
+    text: str
+
+
+def documented(docstring: str) -> Iterator[Parameter]:
+    """
+    Parameters of a dataclass, from its docstring.
+
+    Args:
+        docstring (`str`): Docstring in TRL's format; `> Parameters that ...` begins a group.
+
+    Returns:
+        `Iterator[Parameter]`: Its parameters, in order.
+
+    Example:
+
+    ```python
+    >>> docstring = '''
+    ...     Args:
+    ...         rho (`float`, *optional*, defaults to `0.8`):
+    ...             Quantile, in
+    ...             (0, 1).
+    ... '''
+    >>> list(documented(docstring))
+    [Parameter(group='', name='rho', kind='`float`', text='Quantile, in (0, 1).')]
+
+    ```
+    """
+    (block,) = re.findall(r"^    (?:Args|Parameters):\n(.*?)(?=^    \S|\Z)", docstring, re.M | re.S)
+    group = ""
+    for part in re.split(r"\n(?= {8}\S)", "\n" + block):
+        head, _, text = part.strip().partition("\n")
+        if head.startswith("> "):
+            group = head.removeprefix("> Parameters that ")
+        elif head:
+            names, kind = re.fullmatch(r"(.+?) \((.*)\):", head).groups()  # type: ignore[union-attr]
+            kind = re.sub(r"(, )?\*optional\*.*", "", kind)
+            yield from (Parameter(group, name, kind, " ".join(text.split())) for name in names.split(", "))
+
+
+def _value(value: Any) -> str:
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _defaults(dataclass: type) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(dataclass)}
+
+
+def own_fields() -> str:
+    """Every parameter that `ArcherGRPOConfig` documents, by group."""
+    from trl_archer import ArcherGRPOConfig
+
+    defaults, parts, group = _defaults(ArcherGRPOConfig), [], None
+    parameters = list(documented(str(ArcherGRPOConfig.__doc__)))
+    for group in dict.fromkeys(parameter.group for parameter in parameters):
+        rows = [
+            [f"`{p.name}`", p.kind, _value(defaults[p.name]), RANGES.get(p.name, ""), p.text]
+            for p in parameters
+            if p.group == group
+        ]
+        heading = group[0].upper() + group[1:]
+        parts.append(f"### {heading}\n\n{table(['field', 'type', 'default', 'range', 'meaning'], rows)}")
+    return "\n\n".join(parts)
+
+
+def inherited_fields() -> str:
+    """Inherited parameters that the Archer loss reads, with the defaults of both configurations."""
+    from trl import GRPOConfig
+
+    from trl_archer import ArcherGRPOConfig
+    from trl_archer.options import HONOURED_BY_LOSS
+
+    ours, theirs = _defaults(ArcherGRPOConfig), _defaults(GRPOConfig)
+    rows = [
+        [
+            f"`{name}`",
+            _value(ours[name]) + (f" (TRL: {_value(theirs[name])})" if ours[name] != theirs[name] else ""),
+            meaning,
+        ]
+        for name, meaning in HONOURED_BY_LOSS.items()
+    ]
+    return table(["field", "default", "what the loss makes of it"], rows)
+
+
+def rejected_fields() -> str:
+    """Inherited parameters that must keep their default."""
+    from trl import GRPOConfig
+
+    from trl_archer.options import REJECTED
+
+    defaults = _defaults(GRPOConfig)
+    rows = [[f"`{name}`", _value(defaults[name]), reason] for name, reason in REJECTED.items()]
+    return table(["field", "must stay", "why, and the way out"], rows)
+
+
+def irrelevant_fields() -> str:
+    """Inherited parameters that nothing reads."""
+    from trl_archer.options import IRRELEVANT
+
+    return table(["field", "why nothing reads it"], [[f"`{name}`", reason] for name, reason in IRRELEVANT.items()])
+
+
+def passed_on_fields() -> str:
+    """Inherited parameters that TRL and the Trainer read, as two lists."""
+    from trl_archer.options import HONOURED_BY_TRAINER, HONOURED_BY_TRL
+
+    def names(fields: frozenset[str]) -> str:
+        return ", ".join(f"`{name}`" for name in sorted(fields))
+
+    return (
+        "Generation, rewards, logging and models, in "
+        f"[TRL's `GRPOConfig`](https://huggingface.co/docs/trl/grpo_trainer#trl.GRPOConfig): "
+        f"{names(HONOURED_BY_TRL)}.\n\n"
+        "Optimizer, precision, checkpoints and distribution, in "
+        "[transformers' `TrainingArguments`](https://huggingface.co/docs/transformers/main_classes/trainer"
+        f"#transformers.TrainingArguments): {names(HONOURED_BY_TRAINER)}."
+    )
+
+
+def train_arguments() -> str:
+    """Arguments of `trl-archer train` for data and rewards."""
+    from trl_archer.training.arguments import TrainArguments
+
+    defaults = _defaults(TrainArguments)
+    rows = [
+        [f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented(str(TrainArguments.__doc__))
+    ]
+    return table(["argument", "default", "meaning"], rows)
