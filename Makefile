@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-distributed test-browser test-all check format bench mutate policy build clean
+.PHONY: help setup demo test test-lowest test-distributed test-browser test-all check format bench figures docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -53,7 +53,7 @@ test-distributed: $(VENV)/.installed-deepspeed ## Run the tests that start sever
 test-browser: setup ## Run the tests of the token view in headless Chromium (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
-test-all: check test test-lowest test-distributed test-browser mutate ## Run everything that has to pass
+test-all: check docs test test-lowest test-distributed test-browser mutate ## Run everything that has to pass
 
 check: setup ## Check format, lint and types; never writes
 	@$(BIN)/ruff format --check .
@@ -71,6 +71,22 @@ bench: setup ## Measure beside TRL, about 40 minutes; write benchmarks/results/ 
 	@$(BIN)/python -m benchmarks.rewards
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.render
+	@$(BIN)/python -m benchmarks.figures
+
+figures: setup ## Draw README's figure again from benchmarks/results/
+	@$(BIN)/python -m benchmarks.figures
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Installing the tools of the documentation ..."
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fails on a broken link
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html; for search, make docs-serve."
+
+docs-serve: $(VENV)/.installed-docs ## Serve the documentation on http://127.0.0.1:8000, built again at each change
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
 
 mutate: setup ## Break the objective on purpose; every mutant must be killed by the tests
 	@$(BIN)/python -m tests.mutate
@@ -83,4 +99,4 @@ build: setup ## Build wheel and sdist into dist/
 	@$(BIN)/python -m build
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(LOWEST) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) dist build site .pytest_cache .mypy_cache .ruff_cache

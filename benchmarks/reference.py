@@ -153,7 +153,5 @@ def train_arguments() -> str:
     from trl_archer.training.arguments import TrainArguments
 
     defaults = _defaults(TrainArguments)
-    rows = [
-        [f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented(str(TrainArguments.__doc__))
-    ]
+    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented(str(TrainArguments.__doc__))]
     return table(["argument", "default", "meaning"], rows)

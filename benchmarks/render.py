@@ -60,6 +60,21 @@ def playground(root: str = "") -> str:
     )
 
 
+def playground_entropies() -> str:
+    runs = [run for run in load("playground")["runs"] if run["method"] == "archer"]
+
+    def sentence(role: str) -> str:
+        before, after = runs[0]["before"], sorted(run["after"][f"entropy_{role}"] for run in runs)
+        return (
+            f"`entropy/{role}` from {before[f'entropy_{role}']:.2g} to between {after[0]:.2g} and {after[-1]:.2g} nats"
+        )
+
+    return (
+        f"In {runs[0]['steps']} steps with {len(runs)} seeds, {sentence('reasoning')}, {sentence('knowledge')}, "
+        "on held-out problems."
+    )
+
+
 def compute_loss() -> str:
     result = load("compute_loss")
     rows = []
@@ -148,6 +163,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "playground": partial(playground, "../"),
     },
     "docs/start_script.md": {"quickstart": quickstart},
+    "docs/metrics.md": {"playground_entropies": playground_entropies},
     "docs/data.md": {"train_arguments": reference.train_arguments},
     "docs/configuration.md": {
         "own_fields": reference.own_fields,

@@ -1,8 +1,8 @@
 """
 Pages for the files of the repository that the documentation links to.
 
-Links such as `../src/trl_archer/options.py` lead to the file on GitHub and in a clone. The site gets a page for each such
-file or folder, at the version that it was built from, so that its links work offline as well.
+Links such as `../src/trl_archer/options.py` lead to the file on GitHub and in a clone. The site gets a page for each
+such file or folder, at the version that it was built from, so that its links work offline as well.
 """
 
 import os
