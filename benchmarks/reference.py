@@ -38,7 +38,7 @@ def documented(docstring: str) -> Iterator[Parameter]:
     Parameters of a dataclass, from its docstring.
 
     Args:
-        docstring (`str`): Docstring in TRL's format; `> Parameters that ...` begins a group.
+        docstring (`str`): Docstring in TRL's format; `> Parameters that control ...` begins a group.
 
     Returns:
         `Iterator[Parameter]`: Its parameters, in order.
@@ -62,7 +62,7 @@ def documented(docstring: str) -> Iterator[Parameter]:
     for part in re.split(r"\n(?= {8}\S)", "\n" + block):
         head, _, text = part.strip().partition("\n")
         if head.startswith("> "):
-            group = head.removeprefix("> Parameters that ")
+            group = head.removeprefix("> Parameters that control ")
         elif head:
             names, kind = re.fullmatch(r"(.+?) \((.*)\):", head).groups()  # type: ignore[union-attr]
             kind = re.sub(r"(, )?\*optional\*.*", "", kind)
@@ -85,12 +85,12 @@ def own_fields() -> str:
     parameters = list(documented(str(ArcherGRPOConfig.__doc__)))
     for group in dict.fromkeys(parameter.group for parameter in parameters):
         rows = [
-            [f"`{p.name}`", p.kind, _value(defaults[p.name]), RANGES.get(p.name, ""), p.text]
+            [f"`{p.name}`", f"{p.kind}, {_value(defaults[p.name])}", RANGES.get(p.name, ""), p.text]
             for p in parameters
             if p.group == group
         ]
         heading = group[0].upper() + group[1:]
-        parts.append(f"### {heading}\n\n{table(['field', 'type', 'default', 'range', 'meaning'], rows)}")
+        parts.append(f"### {heading}\n\n{table(['field', 'type, default', 'range', 'meaning'], rows)}")
     return "\n\n".join(parts)
 
 

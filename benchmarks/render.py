@@ -70,8 +70,8 @@ def playground_entropies() -> str:
         )
 
     return (
-        f"In {runs[0]['steps']} steps with {len(runs)} seeds, {sentence('reasoning')}, {sentence('knowledge')}, "
-        "on held-out problems."
+        f"In {runs[0]['steps']} steps, {len(runs)} seeds, on held-out problems: {sentence('reasoning')}; "
+        f"{sentence('knowledge')}."
     )
 
 
