@@ -82,7 +82,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fails on a broken link
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html; for search, make docs-serve."
 
 docs-serve: $(VENV)/.installed-docs ## Serve the documentation on http://127.0.0.1:8000, built again at each change
