@@ -123,7 +123,7 @@ _HERE = {
     r"max_completion_length=\d+": "max_completion_length=12, use_cpu=True, bf16=False, gradient_checkpointing=False",
     r'output_dir="archer': 'report_to=[], output_dir="archer',
     r"max_steps=\d+": "max_steps=2",
-    r"token_records_steps=\d+": "token_records_steps=1",
+    r"(token_records|save)_steps=\d+": r"\1_steps=1",
     r'^ +report_to="none",\n': "",
     r"reward_funcs=math_reward": "reward_funcs=REWARD",
 }
