@@ -50,7 +50,12 @@ $(VENV)/.installed-deepspeed: $(VENV)/.installed-dev
 test-distributed: $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)
 
-test-browser: setup ## Run the tests of the token view in headless Chromium (Debian, Ubuntu: apt install chromium)
+$(VENV)/.installed-trackio: $(VENV)/.installed-dev
+	@echo "Installing Trackio ..."
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[trackio]'
+	@touch $@
+
+test-browser: $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
 test-all: check docs test test-lowest test-distributed test-browser mutate ## Run everything that has to pass
