@@ -2,8 +2,10 @@
 
 import csv
 import json
+import sqlite3
 import sys
 import types
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,6 +119,57 @@ def test_table_of_trackio(tmp_path: Path) -> None:
     assert {name: values.tolist() for name, values in run.metrics.items()} == {"reward": [0.5]}
     with pytest.raises(ValueError, match="holds 2 runs"):
         read_run(write_csv(tmp_path / "more.csv", [*rows, rows[0] | {"run_name": "b"}]))
+
+
+def make_project(path: Path, *rows: tuple[str, str, int, dict[str, Any]]) -> Path:
+    """A project of trackio, in the columns that are read."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        columns = "id INTEGER PRIMARY KEY, run_id TEXT, run_name TEXT, step INTEGER, metrics TEXT"
+        connection.execute(f"CREATE TABLE metrics ({columns})")
+        for run_id, name, step, metrics in rows:
+            values = (run_id, name, step, json.dumps(metrics))
+            connection.execute("INSERT INTO metrics (run_id, run_name, step, metrics) VALUES (?, ?, ?, ?)", values)
+    return path
+
+
+def test_project_of_trackio(tmp_path: Path) -> None:
+    table = {"_type": "trackio.table", "_value": [{"completion": "4"}]}
+    path = make_project(
+        tmp_path / "project.db",
+        ("1", "a", 0, {"profiling/Time taken: loss": 0.1}),
+        ("1", "a", 1, {"train/reward": 0.5, "train/kl": None, "train/global_step": 10}),
+        ("2", "b", 1, {"train/reward": 0.9, "train/global_step": 10}),
+        ("1", "a", 2, {"completions": table}),
+        ("1", "a", 3, {"eval/reward": "NaN", "train/global_step": 20}),
+    )
+    run = read_run(path / "a")
+    assert (run.name, run.steps.tolist(), run.notes) == ("a", [10, 20], ())
+    assert run.series("reward")[0].tolist() == [10]
+    assert run.series("reward")[1].tolist() == [0.5]
+    assert run.broken == {"eval_reward": 1}
+    assert read_run(path / "2").series("reward")[1].tolist() == [0.9]
+    assert [seed.name for seed in read_runs([f"both={path}/a,{path}/b"])] == ["both", "both"]
+    with pytest.raises(ValueError, match=r"project.db holds 2 runs; pass one of .*project.db/a, .*project.db/b"):
+        read_run(path)
+    with pytest.raises(ValueError, match=r"project.db has no run 'c'; pass one of .*/a"):
+        read_run(path / "c")
+
+
+def test_projects_of_trackio_with_little_in_them(tmp_path: Path) -> None:
+    only = make_project(tmp_path / "only.db", ("1", "a", 3, {"reward": 0.5}))
+    run = read_run(only)
+    assert (run.name, run.series("reward")[0].tolist()) == ("only", [3])  # without a trainer, trackio's own steps
+    twins = make_project(tmp_path / "twins.db", ("1", "a", 0, {"reward": 0.5}), ("2", "a", 0, {"reward": 0.7}))
+    with pytest.raises(ValueError, match=r"holds 2 runs called 'a'; pass one of .*twins.db/1, .*twins.db/2"):
+        read_run(twins / "a")
+    empty = make_project(tmp_path / "empty.db")
+    assert read_run(empty).notes == ("empty: no metrics in empty.db yet",)
+    with pytest.raises(ValueError, match="has no run 'a': nothing was logged yet"):
+        read_run(empty / "a")
+    other = tmp_path / "other.db"
+    other.write_text("no database at all, but a text of some length\n")
+    with pytest.raises(ValueError, match=r"other.db is not a project of Trackio: file is not a database"):
+        read_run(other)
 
 
 def test_the_last_value_of_a_step_counts(tmp_path: Path) -> None:

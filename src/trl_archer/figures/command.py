@@ -26,8 +26,8 @@ def add_figures(commands: Any) -> None:
         "runs",
         nargs="+",
         metavar="[NAME=]PATH[,PATH...]",
-        help="logs of a run: an output or checkpoint folder, trainer_state.json, TensorBoard events, or a CSV or JSON "
-        "export; several paths are seeds of one run",
+        help="logs of a run: an output or checkpoint folder, trainer_state.json, TensorBoard events, PROJECT.db/RUN of "
+        "trackio, or a CSV or JSON export; several paths are seeds of one run",
     )
     runs.add_argument("--smoothing", type=float, help="standard deviation of the smoothing in steps; 0 for none")
     runs.add_argument("--entropy-quantile", type=float, help="draw the nominal share of reasoning tokens for this rho")

@@ -9,11 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from . import trackio_files
+
 EVENTS = "events.out.tfevents."
 RUN_KEYS = ("run_name", "run", "run_id", "Name")
 _KINDS = (
-    "a trainer_state.json, a checkpoint or output folder, TensorBoard event files, or an export of wandb or trackio as "
-    ".csv, .json or .jsonl"
+    "a trainer_state.json, a checkpoint or output folder, TensorBoard event files, a database of trackio, or an export "
+    "of wandb or trackio as .csv, .json or .jsonl"
 )
 
 Rows = list[dict[str, Any]]
@@ -33,6 +35,8 @@ def read_rows(path: Path) -> tuple[Path, Rows]:
         ValueError: If there is nothing that can be read, or several runs.
         ImportError: If event files are to be read and tensorboard is not installed.
     """
+    if path.parent.suffix == trackio_files.SUFFIX and path.parent.is_file():
+        return path.parent, trackio_files.read_database(path.parent, run=path.name)
     if not path.exists():
         raise ValueError(f"{path} does not exist; pass {_KINDS}.")
     file, rows = _from_folder(path) if path.is_dir() else (path, _from_file(path))
@@ -55,6 +59,7 @@ def _from_file(file: Path) -> Rows:
         ".jsonl": _json_lines,
         ".ndjson": _json_lines,
         ".csv": _csv_records,
+        trackio_files.SUFFIX: trackio_files.read_database,
     }
     if file.suffix.lower() not in readers:
         raise ValueError(f"{file} is of no kind that holds metrics; pass {_KINDS}.")

@@ -125,8 +125,9 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
     Args:
         path (`str` or `Path`):
             A `trainer_state.json`, a checkpoint folder, an output folder (its state, or that of the newest
-            checkpoint, whichever is further; TensorBoard event files if there is neither), an event file, or an
-            export of wandb or trackio as CSV, JSON or JSON lines.
+            checkpoint, whichever is further; TensorBoard event files if there is neither), an event file, a project
+            of trackio (`<project>.db`, or `<project>.db/<run>` where it holds several), or an export of wandb or
+            trackio as CSV, JSON or JSON lines.
         name (`str`, *optional*): Name of the run; that of the folder or file if `None`.
 
     Returns:
