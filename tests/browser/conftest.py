@@ -16,14 +16,21 @@ ARGUMENTS = (
 ).split()
 
 
+def chromium(playwright: Any) -> Any:
+    """A headless browser, the system's or that of playwright; `None` if there is none."""
+    installed = shutil.which("chromium") or shutil.which("google-chrome")
+    if installed is None and not Path(playwright.chromium.executable_path).exists():
+        return None
+    return playwright.chromium.launch(executable_path=installed, args=ARGUMENTS)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package `playwright`")
-    installed = shutil.which("chromium") or shutil.which("google-chrome")
     with playwright.sync_playwright() as p:
-        if installed is None and not Path(p.chromium.executable_path).exists():
+        browser = chromium(p)
+        if browser is None:
             pytest.skip("needs Chromium: install it, or run `playwright install chromium`")
-        browser = p.chromium.launch(executable_path=installed, args=ARGUMENTS)
         yield browser
         browser.close()
 
