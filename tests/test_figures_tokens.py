@@ -173,11 +173,13 @@ def test_token_shares_count_what_counts() -> None:
         assert share.text == WORDS[share.token_id]
         assert share.occurrences == len(gates)
         assert share.reasoning_share == pytest.approx(sum(gates) / len(gates))
+        entropies = [r.entropies[r.mask & (r.token_ids == share.token_id)] for r in records.completions]
+        assert share.mean_entropy == pytest.approx(np.concatenate(entropies).mean(dtype=np.float64))
 
 
 def test_ranks() -> None:
     table = [(0, 50, 0.9), (1, 200, 0.9), (2, 10, 1.0), (3, 100, 0.6), (4, 500, 0.0), (5, 600, 0.0), (6, 60, 0.1)]
-    shares = [TokenShare(token, str(token), count, share) for token, count, share in table]
+    shares = [TokenShare(token, str(token), count, share, 0.0) for token, count, share in table]
     reasoning, knowledge = ranked_tokens(shares, top=3, min_count=50)
     assert [share.token_id for share in reasoning] == [1, 0, 3]  # 2 is too rare; equal shares by count
     assert [share.token_id for share in knowledge] == [5, 4, 6]

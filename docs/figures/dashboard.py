@@ -30,12 +30,19 @@ def main() -> None:
         with serve(folder, "playground") as address, sync_playwright() as playwright:
             page = chromium(playwright).new_page(color_scheme="light")
             metrics = f"{address}?project=playground&x_axis=train/global_step&metric_filter={SHOWN}"
-            take(page, metrics, ".plot-container canvas", FOLDER / "dashboard.png", height=1875)
-            take(page, f"{address}media?project=playground", "td", FOLDER / "dashboard_completions.png", height=400)
+            take(page, metrics, ".plot-container canvas", FOLDER / "dashboard.png", width=1750, height=1790)
+            take(
+                page,
+                f"{address}media?project=playground",
+                "td",
+                FOLDER / "dashboard_completions.png",
+                width=1500,
+                height=400,
+            )
 
 
-def take(page: Any, address: str, selector: str, path: Path, height: int) -> None:
-    page.set_viewport_size({"width": 1500, "height": height})
+def take(page: Any, address: str, selector: str, path: Path, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
     page.goto(address)
     page.wait_for_selector(selector)
     page.wait_for_timeout(3000)  # plots are drawn one after the other

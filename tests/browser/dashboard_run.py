@@ -20,7 +20,9 @@ def main(output: Path) -> None:
         save_model(output / "model"),
         output,
         reward_funcs=[length_reward, math_reward],
-        dataset=Dataset.from_dict({"prompt": PROMPTS, "solution": ["4", ""] * (len(PROMPTS) // 2)}),  # none: not scorable
+        dataset=Dataset.from_dict(
+            {"prompt": PROMPTS, "solution": ["4", ""] * (len(PROMPTS) // 2)}
+        ),  # none: not scorable
         max_steps=6,
         steps_per_generation=2,
         learning_rate=1e-2,

@@ -40,6 +40,7 @@ def add_figures(commands: Any) -> None:
     records.add_argument("--step", type=int, help=_STEP_HELP)
     records.add_argument("--top", type=int, default=20, help="frequent tokens of each role")
     records.add_argument("--min-count", type=int, default=100, help="fewest occurrences of a frequent token")
+    records.add_argument("--clouds", action="store_true", help="also draw clouds of the tokens by their mean entropy")
     _add_drawing(records)
 
     tokens = _add(kinds, "tokens", "one HTML file that shows every recorded token", _write_tokens)
@@ -94,14 +95,18 @@ def _draw_runs(args: argparse.Namespace) -> int:
 
 def _draw_records(args: argparse.Namespace) -> int:
     from ..token_records import read_token_records
-    from . import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
+    from . import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
 
     records = read_token_records(args.records, args.step)
+    clouds = {}
+    if args.clouds:
+        clouds["token_clouds"] = plot_token_clouds(records, min_count=args.min_count, theme=args.theme)
     return _save(
         args,
         entropy_spread=plot_entropy_spread(records, theme=args.theme),
         clip_plane=plot_clip_plane(records.settings, records, theme=args.theme),
         frequent_tokens=plot_frequent_tokens(records, top=args.top, min_count=args.min_count, theme=args.theme),
+        **clouds,
     )
 
 

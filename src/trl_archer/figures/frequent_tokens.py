@@ -23,12 +23,14 @@ class TokenShare(NamedTuple):
         text (`str`): Its decoded piece.
         occurrences (`int`): How often it occurs among the tokens that count.
         reasoning_share (`float`): Its mean gate; with the paper's step, the share of occurrences that were reasoning.
+        mean_entropy (`float`): Its mean entropy in nats.
     """
 
     token_id: int
     text: str
     occurrences: int
     reasoning_share: float
+    mean_entropy: float
 
 
 def token_shares(records: TokenRecords) -> list[TokenShare]:
@@ -44,15 +46,20 @@ def token_shares(records: TokenRecords) -> list[TokenShare]:
     texts: dict[int, str] = {}
     ids: list[NDArray[Any]] = [np.empty(0, dtype=np.int32)]
     gates: list[NDArray[Any]] = [np.empty(0)]
+    entropies: list[NDArray[Any]] = [np.empty(0)]
     for record in records.completions:
         ids.append(record.token_ids[record.mask])
         gates.append(record.gate[record.mask])
+        entropies.append(record.entropies[record.mask])
         texts.update(zip(record.token_ids.tolist(), record.tokens, strict=True))
     unique, inverse, counts = np.unique(np.concatenate(ids), return_inverse=True, return_counts=True)
-    totals = np.bincount(inverse, weights=np.concatenate(gates), minlength=len(unique))
+    shares, means = (
+        np.bincount(inverse, weights=np.concatenate(values), minlength=len(unique)) / counts
+        for values in (gates, entropies)
+    )
     return [
-        TokenShare(token, texts[token], count, total / count)
-        for token, count, total in zip(unique.tolist(), counts.tolist(), totals.tolist(), strict=True)
+        TokenShare(token, texts[token], count, share, mean)
+        for token, count, share, mean in zip(*(x.tolist() for x in (unique, counts, shares, means)), strict=True)
     ]
 
 
@@ -114,7 +121,7 @@ def plot_frequent_tokens(
     for name, value in (("top", top), ("min_count", min_count)):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
-    colours, glyphs, shares = get_theme(theme), _glyphs(font), token_shares(records)
+    colours, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(records)
     lists = dict(zip(("reasoning", "knowledge"), ranked_tokens(shares, top, min_count), strict=True))
     longest = max(len(tokens) for tokens in lists.values())
     figure, axes = new_figure(colours, 1, 2, height=1.1 + 0.165 * max(longest, 5))
@@ -130,7 +137,7 @@ def plot_frequent_tokens(
         ax.axvline(
             overall if role == "reasoning" else 1 - overall, color=colours.ink, linewidth=0.9, linestyle=(0, (1, 2))
         )
-        ax.set_yticks(range(len(tokens)), _labels(tokens, glyphs), parse_math=False, fontfamily=font)
+        ax.set_yticks(range(len(tokens)), token_labels(tokens, glyphs), parse_math=False, fontfamily=font)
 
     notes = [f"Numbers at the bars: occurrences. Dotted: all tokens, {overall:.1%} of which are reasoning."]
     rare = sum(token.occurrences < min_count for token in shares)
@@ -162,14 +169,15 @@ def _short(count: int) -> str:
     return f"{count:,}"
 
 
-def _glyphs(font: str) -> set[int]:
+def font_glyphs(font: str) -> set[int]:
+    """Code points that an installed font has."""
     try:
         return set(font_manager.get_font(font_manager.findfont(font, fallback_to_default=False)).get_charmap())
     except ValueError as error:
         raise ValueError(f"font={font!r} is not installed; install it or pass another.") from error
 
 
-def _labels(tokens: list[TokenShare], glyphs: set[int]) -> list[str]:
+def token_labels(tokens: list[TokenShare], glyphs: set[int]) -> list[str]:
     """Visible text of each token; where two look alike, with their ids."""
     labels = [visible(token.text, glyphs) for token in tokens]
     return [
