@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -198,4 +199,18 @@ def test_figures_read_the_project(run: Run) -> None:
     assert read.metrics.keys() >= reported
     for metric in reported:
         for found, expected in zip(read.series(metric), of_trainer.series(metric), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_documented_import_of_a_run(run: Run, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/dashboard.md").read_text(), re.S)
+    checkpoint = tmp_path / "runs/archer/checkpoint-80"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_bytes((run.output / "trainer_state.json").read_bytes())
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), check=True, timeout=120)
+    imported = read_run(tmp_path / "my-project.db" / "imported")
+    of_trainer = read_run(run.output / "trainer_state.json")
+    assert imported.notes == ()
+    for metric in of_trainer.metrics:
+        for found, expected in zip(imported.series(metric), of_trainer.series(metric), strict=True):
             np.testing.assert_array_equal(found, expected)
