@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from datasets import Dataset
@@ -44,6 +44,7 @@ class Some:
     limit: float | None = 1.0
     text: str | None = None
     options: dict | str | None = None
+    place: str | None | Literal[False] = None
 
 
 def parse(tmp_path: Path, recipe: str, *flags: str, **kwargs: Any) -> Some:
@@ -72,6 +73,18 @@ def test_values_of_a_recipe(tmp_path: Path) -> None:
 def test_flags_override_the_recipe(tmp_path: Path) -> None:
     made = parse(tmp_path, "count: 5\nrate: 0.1\n", "--count", "6", "--names", "a", "b", "--no_flag", "--limit", "none")
     assert made == Some(6, 0.1, ["a", "b"], flag=False, limit=None)
+
+
+def test_false_for_a_name(tmp_path: Path) -> None:
+    """As in `trackio_static_space_id: false`, which keeps completions from a public page."""
+    assert parse(tmp_path, "place: false\n").place is False
+    assert parse(tmp_path, "place: there\n").place == "there"
+    assert parse(tmp_path, "place: there\n", "--place", "False").place is False
+    assert parse(tmp_path, "place: null\n").place is None
+    with pytest.raises(ValueError, match="place: True is not a valid name, nor false"):
+        parse(tmp_path, "place: true\n")
+    with pytest.raises(ValueError, match="--place: 'true' is not a valid name, nor false"):
+        parse(tmp_path, "count: 1\n", "--place", "true")
 
 
 def test_recipe_after_an_equals_sign(tmp_path: Path) -> None:

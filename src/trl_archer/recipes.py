@@ -4,12 +4,12 @@ import argparse
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
 from trl import TrlParser
 
-_SINGLE_VALUES = ("int", "float", "string_to_bool")
+_SINGLE_VALUES = ("int", "float", "string_to_bool", "_name_or_false")
 
 
 class RecipeParser(TrlParser):
@@ -36,6 +36,10 @@ class RecipeParser(TrlParser):
     ):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
         self._check = check
+        for dataclass_type in self.dataclass_types:
+            for name, kind in get_type_hints(dataclass_type).items():
+                if Literal[False] in get_args(kind):  # a plain string to argparse, "False" included
+                    self._actions_by_field()[name].type = _name_or_false
 
     def error(self, message: str) -> Any:
         """Raises what argparse would print below a usage of 250 options."""
@@ -167,7 +171,7 @@ def _item(key: str, value: Any, action: argparse.Action) -> Any:
     kind = getattr(action.type, "__name__", "str")
     if isinstance(value, dict):
         return value
-    if isinstance(value, bool) and kind != "string_to_bool":
+    if isinstance(value, bool) and kind not in ("string_to_bool", "_name_or_false"):
         raise _RecipeError(
             f"{key}: YAML reads a bare yes, no, on or off as true or false ({value} here), which this field does not "
             'take. Quote the word, as in "no".'
@@ -175,11 +179,17 @@ def _item(key: str, value: Any, action: argparse.Action) -> Any:
     try:
         converted = action.type(str(value)) if callable(action.type) else value
     except (ValueError, TypeError, argparse.ArgumentTypeError):
-        kind = "truth value" if kind == "string_to_bool" else kind
+        kind = {"string_to_bool": "truth value", "_name_or_false": "name, nor false"}.get(kind, kind)
         raise _RecipeError(f"{key}: {value!r} is not a valid {kind}.") from None
     if action.choices is not None and converted not in action.choices:
         raise _RecipeError(f"{key}: {value!r} is not one of {', '.join(map(str, action.choices))}.")
     return converted
+
+
+def _name_or_false(text: str) -> str | Literal[False]:
+    if text.lower() == "true":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid name, nor false.")
+    return text if text.lower() != "false" else False
 
 
 def _accepts_none(action: argparse.Action) -> bool:
