@@ -53,7 +53,7 @@ def generation_seconds(setup: Setup, costs: Costs, lengths: Sequence[int], promp
         `dict[str, float]`: `"prefill"` and `"decode"` in seconds, `"tail"`, the share of the decoding time in which at
         most an eighth of an engine's completions, or one, still run, and `"sequences"`, completions per engine.
     """
-    engines = max(1, setup.gpus // setup.tensor_parallel)
+    engines = setup.generating // setup.tensor_parallel
     capacity = engine(setup)[1]
     shares = [list(lengths[index::engines]) for index in range(engines)]
     busiest = {id(share): share for share in (max(shares, key=max), max(shares, key=sum))}

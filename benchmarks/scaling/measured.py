@@ -1,9 +1,9 @@
 """Memory of tiny models, counted on a CPU, beside what the formula says of them.
 
-States are counted tensor by tensor. Activations are what autograd saves, each storage once. Peaks are of all allocations
-of a forward and backward pass, by torch's profiler, while gradients of an earlier pass are there, as in the midst of an
-accumulation; of the layers and of TRL's fused head by themselves. On a CPU the head folds its tile with temporaries that
-its GPU kernel does without: its cases are such that they are small.
+States are counted tensor by tensor. Activations are what autograd saves, each storage once. Peaks are of all
+allocations of a forward and backward pass, by torch's profiler, while gradients of an earlier pass are there, as in the
+midst of an accumulation; of the layers and of TRL's fused head by themselves. On a CPU the head folds its tile with
+temporaries that its GPU kernel does without: its cases are such that they are small.
 """
 
 from contextlib import nullcontext

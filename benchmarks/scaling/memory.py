@@ -16,6 +16,7 @@ REDUCE_BUCKET, GATHERED, SUB_GROUP = 5 * 10**8, 10**9, 10**9
 RESERVE = 0.08
 VLLM_WORKSPACE = 3 * GIB
 VLLM_ASLEEP = 2 * GIB
+SERVER_UTILIZATION = 0.9  # the default of `trl vllm-serve`
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Estimate:
         phase (`str`): The phase that needs most.
         parts (`dict[str, float]`): Bytes by part in that phase.
         phases (`dict[str, float]`): Bytes of each phase.
-        kv_tokens (`float`): Tokens that vLLM's cache of one engine holds; infinite where it is elsewhere.
+        kv_tokens (`float`): Tokens that vLLM's cache of one engine holds; infinite without vLLM.
         capacity (`float`): Bytes that the GPU has.
         problem (`str`, *optional*): Why it does not fit, and what to change.
     """
@@ -185,14 +186,14 @@ def buffers(setup: Setup) -> float:
 
 
 def engine(setup: Setup) -> tuple[float, float]:
-    """Bytes of vLLM awake, and tokens in the cache of one engine."""
+    """Bytes of vLLM awake, and tokens in the cache of one engine, wherever it runs."""
     model, n = setup.model, setup.tensor_parallel
-    if setup.vllm == "server":
-        return 0, float("inf")
     if setup.vllm == "none":  # transformers: weights are the trained ones, the cache holds this rank's completions
         return setup.completions / setup.gpus * setup.longest * model.kv_bytes, float("inf")
-    share = setup.utilization * setup.gpu.memory
-    return share, n * (share - VLLM_WORKSPACE - 2 * model.parameters / n) / model.kv_bytes
+    share = (SERVER_UTILIZATION if setup.vllm == "server" else setup.utilization) * setup.gpu.memory
+    return 0 if setup.vllm == "server" else share, n * (
+        share - VLLM_WORKSPACE - 2 * model.parameters / n
+    ) / model.kv_bytes
 
 
 def estimate(setup: Setup) -> Estimate:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trl_archer.recipes import read_recipe
 
-from .hardware import GPUS, GPU
+from .hardware import GPU, GPUS
 from .models import MODELS, Shape
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,7 @@ class Setup:
         prompts, responses, mini_batch, passes (`int`, *optional*): Prompts and responses per prompt of a rollout,
             prompts of an update, passes over each rollout. The paper's by default.
         gpus_per_node (`int`, *optional*, defaults to 8): GPUs that NVLink joins.
+        server_gpus (`int`, *optional*, defaults to 8): GPUs of the vLLM server, beside those that train.
     """
 
     model: Shape
@@ -71,14 +72,15 @@ class Setup:
     mini_batch: int = 32
     passes: int = 3
     gpus_per_node: int = 8
+    server_gpus: int = 8
 
     def __post_init__(self) -> None:
         if self.sharding not in SHARDING.values():
             raise ValueError(f"sharding={self.sharding!r} is none of {', '.join(sorted(set(SHARDING.values())))}.")
         if self.vllm not in ("colocate", "server", "none"):
             raise ValueError(f"vllm={self.vllm!r} is none of colocate, server, none.")
-        if self.gpus % self.tensor_parallel:
-            raise ValueError(f"tensor_parallel={self.tensor_parallel} does not divide gpus={self.gpus}.")
+        if self.generating % self.tensor_parallel:
+            raise ValueError(f"tensor_parallel={self.tensor_parallel} does not divide {self.generating} GPUs of vLLM.")
 
     @property
     def longest(self) -> int:
@@ -89,6 +91,11 @@ class Setup:
     def completions(self) -> int:
         """Completions of a rollout."""
         return self.prompts * self.responses
+
+    @property
+    def generating(self) -> int:
+        """GPUs that generate."""
+        return self.server_gpus if self.vllm == "server" else self.gpus
 
     @property
     def nodes(self) -> int:
@@ -125,9 +132,7 @@ def read_setup(recipe: Path, gpu: GPU) -> Setup:
         raise ValueError(f"{recipe}: no shape for {values['model_name_or_path']!r}. Add it to benchmarks/scaling.")
     named = re.search(r"--config_file \S*/(\w+)\.yaml", recipe.read_text())
     responses = values["num_generations"]
-    per_update = (
-        values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * values["num_processes"]
-    )
+    per_update = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * values["num_processes"]
     return Setup(
         model=shapes[values["model_name_or_path"]],
         gpu=gpu,

@@ -83,10 +83,7 @@ def phase_seconds(setup: Setup, costs: Costs, load: Load, ranks: list[list[int]]
     even = sum(map(sum, work)) / setup.gpus
     collectives, waits = pass_traffic(setup, backward)
     traffic = collectives * collective_seconds(setup, costs, 2 * setup.model.parameters)
-    if waits:
-        slowest = [max(column) for column in zip(*work, strict=True)]
-    else:
-        slowest = max(work, key=sum)
+    slowest = [max(column) for column in zip(*work, strict=True)] if waits else max(work, key=sum)
     hidden = sum(max(one, traffic) for one in slowest)
     overhead = costs.micro_batch_overhead * len(slowest) * (2 if backward else 1)
     return {
