@@ -75,6 +75,7 @@ bench: setup ## Measure beside TRL, about 40 minutes; write benchmarks/results/ 
 	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.rewards
 	@$(BIN)/python -m benchmarks.playground
+	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.render
 	@$(BIN)/python -m benchmarks.figures
 

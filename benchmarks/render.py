@@ -9,21 +9,13 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from . import reference
 from .environment import load
-from .markdown import table
+from .markdown import source, table
+from .scaling.tables import PLACES as SCALING
 
 ROOT = Path(__file__).parent.parent
-
-
-def source(result: dict[str, Any], name: str, root: str = "") -> str:
-    where = result["environment"]
-    return (
-        f"`{result['command']}`, commit {where['commit']}, {where['machine']}, torch {where['torch']}, "
-        f"TRL {where['trl']}; numbers in [{name}.json]({root}benchmarks/results/{name}.json)."
-    )
 
 
 def from_readme(name: str) -> str:
@@ -173,6 +165,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "passed_on_fields": reference.passed_on_fields,
     },
     "docs/rewards.md": {"rewards": rewards},
+    "docs/scaling.md": SCALING,
     "docs/performance.md": {"update_phase": update_phase, "breakdown": breakdown, "floor": floor},
 }
 

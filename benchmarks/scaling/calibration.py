@@ -16,6 +16,8 @@ ANCHORS = {
 }
 MEANS = (8000, 12000, 16000)  # mean lengths of a response that we take for possible; the paper gives none
 
+EFFICIENCIES = ((0.25, 0.6), (0.35, 0.6), (0.4, 0.6), (0.35, 0.4), (0.35, 0.8))  # MFU, share of the memory bandwidth
+
 
 def paper_seconds(reward: str) -> float:
     """Seconds of a rollout in the paper, on 16 GPUs."""
@@ -46,10 +48,13 @@ def fitted_costs() -> dict[str, Costs]:
 def sensitivity() -> list[dict[str, float]]:
     """Seconds of a math rollout of the paper's model, without slowdown, over what is not known."""
     setup = read_setup(ROOT / "examples" / "recipes" / f"{ANCHORS['math'][0]}.yaml", GPUS["h800"])
-    rows = []
-    for mean in (4000, *MEANS):
-        for mfu in (0.25, 0.35, 0.4):
-            for share in (0.4, 0.6, 0.8):
-                parts = rollout_seconds(setup, Costs(mfu=mfu, bandwidth_share=share), Load(mean))
-                rows.append({"mean": mean, "mfu": mfu, "bandwidth_share": share, "seconds": parts["total"]})
-    return rows
+    return [
+        {
+            "mean": mean,
+            "mfu": mfu,
+            "bandwidth_share": share,
+            "seconds": rollout_seconds(setup, Costs(mfu=mfu, bandwidth_share=share), Load(mean))["total"],
+        }
+        for mean in (4000, *MEANS)
+        for mfu, share in EFFICIENCIES
+    ]

@@ -8,7 +8,6 @@ from .costs import Costs
 from .generation import decode_step
 from .hardware import GPUS
 from .memory import estimate
-from .models import MODELS
 from .setup import ROOT, SHARDING, Setup, gpu_of, read_setup
 from .step_time import Load, rollout_seconds
 
@@ -121,12 +120,7 @@ def limits() -> list[dict[str, Any]]:
                     "generation": made["generation"] / made["total"],
                     "fixed": (made["the rest"] + made["weight sync"]) / made["total"],
                     **{key: made[key] for key in INSIDE},
-                    "token_bytes": setup.completions * mean * 8,  # of token ids that are gathered, int64
+                    "text_bytes": setup.completions * mean * 4,  # of all completions, about 4 characters to a token
                 }
             )
     return rows
-
-
-def names() -> dict[str, str]:
-    """Names that the command takes, by repository on the Hub."""
-    return {shape.name: name for name, shape in MODELS.items()}

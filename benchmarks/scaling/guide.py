@@ -1,7 +1,6 @@
 """Which configuration for which model, number of GPUs and length: the first that the memory formula lets fit."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from .hardware import GPU, GPUS
 from .memory import Estimate, estimate
@@ -56,7 +55,7 @@ def fits(setup: Setup) -> bool:
 
 def choose(model: str, gpus: int, completion: int, gpu: GPU = GPUS["h800"]) -> tuple[str, Setup, Estimate] | None:
     """
-    The first configuration that fits, with activations kept rather than computed again where they fit too.
+    The first configuration that fits.
 
     Args:
         model (`str`): One of `MODELS`.
@@ -69,8 +68,6 @@ def choose(model: str, gpus: int, completion: int, gpu: GPU = GPUS["h800"]) -> t
     """
     for config, setup in choices(model, gpus, completion, gpu):
         if fits(setup):
-            kept = replace(setup, checkpointing=False)
-            setup = kept if fits(kept) else setup
             return config, setup, estimate(setup)
     return None
 
@@ -89,7 +86,6 @@ def guide() -> list[dict[str, object]]:
                         config=config,
                         lora=setup.lora_rank,
                         micro_batch=setup.micro_batch,
-                        checkpointing=setup.checkpointing,
                         utilization=setup.utilization,
                         tensor_parallel=setup.tensor_parallel,
                         sleep=setup.sleep,

@@ -8,6 +8,8 @@ from .generation import generation_seconds
 from .lengths import draw_lengths, micro_batches
 from .setup import Setup
 
+PCIE, HOST_MEMORY = 32e9, 300e9  # bytes per second: PCIe 4.0 x16 one way, and the memory of a node of two sockets
+
 
 @dataclass(frozen=True)
 class Load:
@@ -39,8 +41,10 @@ def pass_flops(setup: Setup, rows: int, prompt: int, completion: int, backward: 
     layers, head = forward_flops(setup, prompt, completion)
     if not backward:
         return rows * (layers + head)
-    # The backward pass costs twice the forward one; checkpointing adds the layers again, the fused head always itself
-    return rows * (layers * (4 if setup.checkpointing else 3) + head * 4)
+    # Gradients of inputs and of weights cost as much as the forward pass each; frozen weights have none. Checkpointing
+    # computes the layers again, the fused head always itself
+    gradients = 2 if setup.lora_rank is None else 1
+    return rows * (layers * (1 + gradients + setup.checkpointing) + head * (2 + gradients))
 
 
 def collective_seconds(setup: Setup, costs: Costs, size: float) -> float:
@@ -83,6 +87,8 @@ def phase_seconds(setup: Setup, costs: Costs, load: Load, ranks: list[list[int]]
     even = sum(map(sum, work)) / setup.gpus
     collectives, waits = pass_traffic(setup, backward)
     traffic = collectives * collective_seconds(setup, costs, 2 * setup.model.parameters)
+    if setup.sharding == "zero3_offload":  # each GPU moves its shard over PCIe, which no other hides
+        traffic += collectives * 2 * setup.model.parameters / setup.gpus / (PCIE * costs.link_share)
     slowest = [max(column) for column in zip(*work, strict=True)] if waits else max(work, key=sum)
     hidden = sum(max(one, traffic) for one in slowest)
     overhead = costs.micro_batch_overhead * len(slowest) * (2 if backward else 1)
@@ -119,8 +125,8 @@ def update_seconds(setup: Setup, costs: Costs) -> float:
     updates = setup.passes * setup.prompts // setup.mini_batch
     shard = setup.trained / (1 if setup.sharding == "none" else setup.gpus)
     adam = 28 * shard / (setup.gpu.bandwidth * costs.bandwidth_share)  # reads 16 bytes per weight, writes 12
-    if setup.sharding == "zero3_offload":  # over the memory of the host, about 300 GB/s for the GPUs of a node
-        adam = 28 * shard * min(setup.gpus, setup.gpus_per_node) / 300e9
+    if setup.sharding == "zero3_offload":  # on the CPUs of the node
+        adam = 28 * shard * min(setup.gpus, setup.gpus_per_node) / HOST_MEMORY
     traffic = 0.0
     if setup.sharding == "none" and setup.gpus > 1:  # gradients, as wide as what is trained
         traffic = 2 * collective_seconds(setup, costs, 4 * setup.trained)
