@@ -81,7 +81,8 @@ def test_activations_of_tiny_models(name: str) -> None:
     found = measured.measure(measured.CASES[name])
     if "saved" in found:
         assert found["predicted_saved"] == pytest.approx(found["saved"], rel=0.02)
-    assert found["predicted_peak"] == pytest.approx(found["peak"], rel=0.10)
+    tolerance = 0.10 if measured.CASES[name].checkpointing else 0.03
+    assert found["predicted_peak"] == pytest.approx(found["peak"], rel=tolerance)
 
 
 @pytest.mark.parametrize("name", measured.HEADS)
@@ -395,6 +396,7 @@ def submit(tmp_path: Path) -> Callable[..., subprocess.Popen]:
             "LOG": str(tmp_path / "log"),
             "SLEEP": sleep,
             "USER": "someone",
+            "LAUNCH_FLAGS": "--deepspeed_moe_layer_cls_names Qwen3MoeSparseMoeBlock",
             "SLURM_JOB_ID": "1234",
             "SLURM_JOB_NUM_NODES": nodes,
             "SLURM_JOB_NODELIST": "node[0-2]",
@@ -414,6 +416,7 @@ def test_scripts_pass_flags_that_exist(script: Path, submit: Callable[..., subpr
     assert passed.pop(0) == "launch"
     args = launch_command_parser().parse_args(passed)
     assert (args.num_machines, args.num_processes, args.machine_rank) == (2, 16, 1)
+    assert args.deepspeed_moe_layer_cls_names == "Qwen3MoeSparseMoeBlock"
     assert (args.main_process_ip, args.main_process_port, args.module) == ("node0", 21234, True)
     assert (ROOT / args.config_file).is_file()
     assert [args.training_script, args.training_script_args[0]] == ["trl_archer.cli", "train"]

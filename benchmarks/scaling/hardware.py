@@ -32,7 +32,7 @@ class GPU:
 GPUS = {
     # NVIDIA H100 data sheet, SXM: 1,979 TFLOPS with sparsity, half of it without; 3.35 TB/s; NVLink 900 GB/s
     "h100": GPU("H100 80 GB", 80 * GIB, 989e12, 3.35e12, 450e9, 50e9),
-    # As H100, with NVLink at 400 GB/s: DeepSeek-V3 technical report (arXiv 2412.19437), 3.3, on its H800 nodes: 160
+    # As H100, with NVLink at 400 GB/s: DeepSeek-V3 technical report (arXiv 2412.19437), 3.2.2, on its H800 nodes: 160
     # GB/s of NVLink that can be used one way, 50 GB/s of InfiniBand
     "h800": GPU("H800 80 GB", 80 * GIB, 989e12, 3.35e12, 200e9, 50e9),
     # NVIDIA A100 80 GB data sheet, SXM: 312 TFLOPS; 2,039 GB/s; NVLink 600 GB/s
