@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.environment import load
-from benchmarks.tables import source, table
+from benchmarks.markdown import source, table
 
 from .hardware import GIB
 
