@@ -26,15 +26,16 @@ if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account 
     get_ipython().run_line_magic("pip", f"install -q {packages}")
 
 SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": fewer steps, for a first look
-STEPS, PROBLEMS = {"full": (150, 256), "tiny": (40, 64)}[SIZE]
+STEPS, PROBLEMS = {"full": (160, 256), "tiny": (40, 64)}[SIZE]
 
 # %%
-import dataclasses
 import html
 import math
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from IPython.display import HTML
 from transformers import TrainerCallback, logging
@@ -63,6 +64,7 @@ from trl_archer.playground import (
 from trl_archer.token_records import read_token_records
 
 logging.disable_progress_bar()
+warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about its own arguments
 OUTPUT = Path("runs/ten_minutes")
 
 # %% [markdown]
@@ -94,7 +96,9 @@ mask = torch.ones_like(entropies)
 
 figure, ax = plt.subplots(figsize=(7.2, 2.4), layout="constrained", facecolor="white")
 ax.bar(range(len(words)), entropies[0], color=["#d55e00" if r else "#0072b2" for r in is_reasoning])
-ax.set_xticks(range(len(words)), words)
+ax.set_xticks(range(len(words)), words, fontsize=8)
+for label, reasoning in zip(ax.get_xticklabels(), is_reasoning, strict=True):
+    label.set_color("#d55e00" if reasoning else "#0072b2")
 ax.set(ylabel="entropy, nats", title="orange: reasoning, blue: knowledge")
 plt.show()
 
@@ -113,9 +117,6 @@ pieces.loss.sum().backward()
 gradient = logps.grad[0]
 for role, members in (("reasoning", pieces.gate[0] == 1), ("knowledge", pieces.gate[0] == 0)):
     print(f"{role}: {members.sum()} tokens, {(gradient[members] != 0).sum()} of them with a gradient")
-
-# %%
-plot_clip_plane(ArcherGRPOConfig(OUTPUT, use_cpu=True, bf16=False))
 
 # %% [markdown]
 # ## Training
@@ -138,7 +139,7 @@ config = ArcherGRPOConfig(
     per_device_train_batch_size=64,  # 8 prompts with 8 completions each
     max_completion_length=32,
     max_steps=STEPS,
-    logging_steps=2,
+    logging_steps=4,  # once per rollout
     token_records_steps=STEPS // 4,
     save_strategy="no",
     report_to=[],
@@ -202,30 +203,31 @@ plot_training_dynamics(run)
 plot_constraints(run, entropy_quantile=config.entropy_quantile)
 
 # %% [markdown]
+# The same, token by token, for the recorded updates: on the horizontal axis a token's probability when it was sampled, on the
+# vertical one its probability in the update. Between its two lines a token is free to move.
+
+# %%
+records = read_token_records(OUTPUT / "token_records")
+plot_clip_plane(records.settings, records)
+
+# %% [markdown]
 # ## Why the threshold is the response's own
 #
 # Left: mean entropy differs little between batches and much between responses. Right: what one threshold for the whole batch would
 # have made of that, beside the share that each response had.
 
 # %%
-records = read_token_records(OUTPUT / "token_records")
 plot_entropy_spread(records)
 
 # %% [markdown]
 # ## Every token of an update
 #
 # The token view is one HTML file without any dependency: colours by entropy, and for each token its role, ratio and clip range
-# when you point at it. Here are the completions of two prompts of the last recorded update; the file with all of them is
-# `runs/ten_minutes/tokens.html`, and `trl-archer figures tokens` writes it from any run.
+# when you point at it. This is the last update; `trl-archer figures tokens` writes such a file from any run's records.
 
 # %%
-write_token_view(records, OUTPUT / "tokens.html", title="Archer in ten minutes")
-
-last = [record for record in records.completions if record.step == records.completions[-1].step]
-shown = [record for record in last if record.prompt in {last[0].prompt, last[-1].prompt}]
-excerpt = write_token_view(dataclasses.replace(records, completions=shown), OUTPUT / "excerpt.html", title="Two prompts")
-page = html.escape(excerpt.read_text())
-HTML(f'<div><iframe srcdoc="{page}" style="width: 100%; height: 640px; border: 0"></iframe></div>')
+page = write_token_view(read_token_records(OUTPUT / "token_records", step=STEPS), OUTPUT / "tokens.html", title="Last update")
+HTML(f'<div><iframe srcdoc="{html.escape(page.read_text())}" style="width: 100%; height: 640px; border: 0"></iframe></div>')
 
 # %% [markdown]
 # ## What must hold
@@ -244,11 +246,16 @@ _, shares = run.series("archer/reasoning_fraction")
 assert (abs(shares - (1 - config.entropy_quantile)) < 0.03).all()
 assert after["entropy_reasoning"] > 10 * after["entropy_knowledge"]
 
-# the constraints acted, and on knowledge tokens more often
-clipped = {
-    role: sum(run.series(f"clip_ratio/{role}/{side}_mean")[1].mean() for side in ("low", "high"))
-    for role in ("reasoning", "knowledge")
-}
-assert clipped["reasoning"] > 0
-assert all((record.gate[record.mask] <= 1).all() for record in records.completions)
+# the constraints: each role was clipped, and knowledge stayed closer to the reference
+kl = {role: run.series(f"kl/{role}")[1].mean() for role in ("reasoning", "knowledge")}
+assert 0 < kl["knowledge"] < kl["reasoning"]
+for role in kl:
+    assert sum(run.series(f"clip_ratio/{role}/{side}_mean")[1].sum() for side in ("low", "high")) > 0, role
+
+# the records: clipped are the tokens beyond their role's range, in the direction of the advantage, and no others
+for record in records.completions:
+    ratio = record.per_token_logps - record.old_per_token_logps
+    epsilon = config.epsilon + record.gate * (config.epsilon_reasoning - config.epsilon)
+    beyond = ratio > np.log1p(epsilon) if record.advantage > 0 else ratio < np.log1p(-epsilon)
+    assert np.array_equal(beyond & record.mask, record.clipped_high | record.clipped_low)
 print(f"avg@8 {before['avg_at_k']:.3f} -> {after['avg_at_k']:.3f}; all of it holds.")

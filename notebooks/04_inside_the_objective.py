@@ -210,7 +210,7 @@ show("equation (5), negated", by_hand[0])
 
 # %%
 def gradient(loss):
-    return torch.autograd.grad(loss.sum() / mask.sum(), logps)[0]
+    return torch.autograd.grad(loss.sum(), logps)[0]
 
 
 def grpo_loss(epsilon, beta):
