@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-distributed test-browser test-all check format bench figures docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-lowest test-distributed test-browser test-all check format bench figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -58,7 +58,7 @@ $(VENV)/.installed-trackio: $(VENV)/.installed-dev
 test-browser: $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
-test-all: check docs test test-lowest test-distributed test-browser mutate ## Run everything that has to pass
+test-all: check docs test test-lowest test-distributed test-browser notebooks mutate ## Run everything that has to pass
 
 check: setup ## Check format, lint and types; never writes
 	@$(BIN)/ruff format --check .
@@ -93,6 +93,14 @@ docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fa
 
 docs-serve: $(VENV)/.installed-docs ## Serve the documentation on http://127.0.0.1:8000, built again at each change
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
+$(VENV)/.installed-notebooks: $(VENV)/.installed-dev
+	@echo "Installing what runs notebooks ..."
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[notebooks]'
+	@touch $@
+
+notebooks: $(VENV)/.installed-notebooks ## Run the notebooks to the end, tiny; ARGS="--write" makes their .ipynb files again
+	@$(BIN)/python notebooks/run.py $(ARGS)
 
 mutate: setup ## Break the objective on purpose; every mutant must be killed by the tests
 	@$(BIN)/python -m tests.mutate

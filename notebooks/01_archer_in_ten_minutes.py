@@ -9,13 +9,14 @@
 # %% [markdown]
 # # Archer in ten minutes
 #
-# GRPO treats all tokens of a response alike. Archer (Wang et al. 2025,
-# [arXiv 2507.15778](https://huggingface.co/papers/2507.15778)) splits them by entropy: **reasoning** tokens, where the policy
-# decides something, get a wide clip range and no KL term; **knowledge** tokens, where it recalls or finishes something, get a
-# narrow range and are held to the reference. All of them are updated together.
+# GRPO treats all tokens of a response alike. Archer (Wang et al. 2025, [arXiv
+# 2507.15778](https://huggingface.co/papers/2507.15778)) splits them by entropy: **reasoning** tokens, where the policy
+# decides something, get a wide clip range and no KL term; **knowledge** tokens, where it recalls or finishes something,
+# get a narrow range and are held to the reference. All of them are updated together.
 #
-# In this notebook a policy of 0.7M parameters, which comes with the package, is trained on a task that a program verifies. It
-# runs in minutes on a CPU, without network or account: the gate, the loss, a training, and how to look into it.
+# In this notebook a policy of 0.7M parameters, which comes with the package, is trained on a task that a program
+# verifies. It runs in minutes on a CPU, without network or account: the gate, the loss, a training, and how to look
+# into it.
 
 # %%
 import importlib.util
@@ -70,9 +71,9 @@ OUTPUT = Path("runs/ten_minutes")
 # %% [markdown]
 # ## A task that a program can verify
 #
-# Combine four numbers with + and − into a target, one step at a time, writing down what is left. Choosing two numbers and an
-# operator is a decision; the result and the remaining numbers follow from it. The policy has learnt the format and most of the
-# arithmetic, and little of the search.
+# Combine four numbers with + and − into a target, one step at a time, writing down what is left. Choosing two numbers
+# and an operator is a decision; the result and the remaining numbers follow from it. The policy has learnt the format
+# and most of the arithmetic, and little of the search.
 
 # %%
 model, tokenizer = load_policy()
@@ -85,8 +86,8 @@ for completion in completions:
 # %% [markdown]
 # ## The gate: which tokens were decisions
 #
-# Each token's entropy, from the distribution it was sampled from. The threshold is the 80 % quantile of *this response's own*
-# entropies, and the tokens above it are reasoning tokens. Nobody told the gate where the decisions are.
+# Each token's entropy, from the distribution it was sampled from. The threshold is the 80 % quantile of *this
+# response's own* entropies, and the tokens above it are reasoning tokens. Nobody told the gate where the decisions are.
 
 # %%
 completion = f"{completions[0]} {tokenizer.eos_token}"
@@ -105,9 +106,9 @@ plt.show()
 # %% [markdown]
 # ## The loss: the same ratio, two answers
 #
-# Suppose that every token of this response has become 1.35 times as probable since it was sampled, and that the response earned
-# a reward above its group's mean. The knowledge tokens have left their range (0.8 to 1.2) and get no more gradient. The reasoning
-# tokens are still inside theirs (0.5 to 1.5) and go on.
+# Suppose that every token of this response has become 1.35 times as probable since it was sampled, and that the
+# response earned a reward above its group's mean. The knowledge tokens have left their range (0.8 to 1.2) and get no
+# more gradient. The reasoning tokens are still inside theirs (0.5 to 1.5) and go on.
 
 # %%
 old_logps = torch.zeros_like(entropies)  # only differences of log-probabilities matter
@@ -121,9 +122,9 @@ for role, members in (("reasoning", pieces.gate[0] == 1), ("knowledge", pieces.g
 # %% [markdown]
 # ## Training
 #
-# Two names are not GRPO's, and each default below that acts on a role is the paper's. `steps_per_generation=4` makes four
-# updates of every rollout, so that ratios leave 1; strictly on-policy no clip range could act. `token_records_steps` keeps what
-# the objective saw of each token, for the figures.
+# Two names are not GRPO's, and each default below that acts on a role is the paper's. `steps_per_generation=4` makes
+# four updates of every rollout, so that ratios leave 1; strictly on-policy no clip range could act.
+# `token_records_steps` keeps what the objective saw of each token, for the figures.
 
 # %%
 config = ArcherGRPOConfig(
@@ -173,9 +174,9 @@ after = evaluate_policy(trainer.model, tokenizer, held_out)
 # %% [markdown]
 # ## Before and after
 #
-# On problems that were in nobody's training set, eight samples each. avg@8 is the share of samples that are right, pass@8 that of
-# problems solved at least once. This toy shows that the trainer learns, not which method wins: on it, TRL's GRPO is ahead (the
-# README has the numbers of both).
+# On problems that were in nobody's training set, eight samples each. avg@8 is the share of samples that are right,
+# pass@8 that of problems solved at least once. This toy shows that the trainer learns, not which method wins: on it,
+# TRL's GRPO is ahead (the README has the numbers of both).
 
 # %%
 print(f"{'':<20}{'before':>8}{'after':>8}")
@@ -185,8 +186,8 @@ for name, value in before.items():
 # %% [markdown]
 # ## Training dynamics
 #
-# The paper's signs of health: reward up, length and repetition level, and the entropy of reasoning tokens not falling to that
-# of knowledge tokens.
+# The paper's signs of health: reward up, length and repetition level, and the entropy of reasoning tokens not falling
+# to that of knowledge tokens.
 
 # %%
 trainer.save_state()
@@ -196,15 +197,15 @@ plot_training_dynamics(run)
 # %% [markdown]
 # ## What the constraints do
 #
-# Top: which share of each role's tokens the clip range stopped, and how far each role is from the reference. Bottom right: groups
-# in which all completions got the same reward; they teach nothing and are left out.
+# Top: which share of each role's tokens the clip range stopped, and how far each role is from the reference. Bottom
+# right: groups in which all completions got the same reward; they teach nothing and are left out.
 
 # %%
 plot_constraints(run, entropy_quantile=config.entropy_quantile)
 
 # %% [markdown]
-# The same, token by token, for the recorded updates: on the horizontal axis a token's probability when it was sampled, on the
-# vertical one its probability in the update. Between its two lines a token is free to move.
+# The same, token by token, for the recorded updates: on the horizontal axis a token's probability when it was sampled,
+# on the vertical one its probability in the update. Between its two lines a token is free to move.
 
 # %%
 records = read_token_records(OUTPUT / "token_records")
@@ -213,8 +214,8 @@ plot_clip_plane(records.settings, records)
 # %% [markdown]
 # ## Why the threshold is the response's own
 #
-# Left: mean entropy differs little between batches and much between responses. Right: what one threshold for the whole batch would
-# have made of that, beside the share that each response had.
+# Left: mean entropy differs little between batches and much between responses. Right: what one threshold for the whole
+# batch would have made of that, beside the share that each response had.
 
 # %%
 plot_entropy_spread(records)
@@ -222,12 +223,14 @@ plot_entropy_spread(records)
 # %% [markdown]
 # ## Every token of an update
 #
-# The token view is one HTML file without any dependency: colours by entropy, and for each token its role, ratio and clip range
-# when you point at it. This is the last update; `trl-archer figures tokens` writes such a file from any run's records.
+# The token view is one HTML file without any dependency: colours by entropy, and for each token its role, ratio and
+# clip range when you point at it. This is the last update; `trl-archer figures tokens` writes such a file from any
+# run's records.
 
 # %%
-page = write_token_view(read_token_records(OUTPUT / "token_records", step=STEPS), OUTPUT / "tokens.html", title="Last update")
-HTML(f'<div><iframe srcdoc="{html.escape(page.read_text())}" style="width: 100%; height: 640px; border: 0"></iframe></div>')
+last_update = read_token_records(OUTPUT / "token_records", step=STEPS)
+page = html.escape(write_token_view(last_update, OUTPUT / "tokens.html", title="Last update").read_text())
+HTML(f'<div><iframe srcdoc="{page}" style="width: 100%; height: 640px; border: 0"></iframe></div>')
 
 # %% [markdown]
 # ## What must hold
@@ -252,7 +255,7 @@ assert 0 < kl["knowledge"] < kl["reasoning"]
 for role in kl:
     assert sum(run.series(f"clip_ratio/{role}/{side}_mean")[1].sum() for side in ("low", "high")) > 0, role
 
-# the records: clipped are the tokens beyond their role's range, in the direction of the advantage, and no others
+# the records: clipped are the tokens beyond their role's range in the direction of the advantage, and no others
 for record in records.completions:
     ratio = record.per_token_logps - record.old_per_token_logps
     epsilon = config.epsilon + record.gate * (config.epsilon_reasoning - config.epsilon)

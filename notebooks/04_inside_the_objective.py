@@ -10,13 +10,13 @@
 # # Inside the objective
 #
 # Archer's loss, equation by equation, on tensors small enough to print. There is no model here: every function of
-# `trl_archer.objective` takes per-token tensors of shape `(B, T)` and returns such tensors, so the whole method fits into a
-# notebook that runs in seconds on a CPU.
+# `trl_archer.objective` takes per-token tensors of shape `(B, T)` and returns such tensors, so the whole method fits
+# into a notebook that runs in seconds on a CPU.
 #
-# You know GRPO: one clip range and one KL weight for all tokens. Archer (Wang et al. 2025,
-# [arXiv 2507.15778](https://huggingface.co/papers/2507.15778)) asks of each token *was this a decision?* and answers with its
-# entropy. Tokens of high entropy are **reasoning** tokens and may move far; the others are **knowledge** tokens, held closer to
-# where they were. The equation numbers are the paper's.
+# You know GRPO: one clip range and one KL weight for all tokens. Archer (Wang et al. 2025, [arXiv
+# 2507.15778](https://huggingface.co/papers/2507.15778)) asks of each token *was this a decision?* and answers with its
+# entropy. Tokens of high entropy are **reasoning** tokens and may move far; the others are **knowledge** tokens, held
+# closer to where they were. The equation numbers are the paper's.
 
 # %%
 import importlib.util
@@ -52,9 +52,9 @@ def show(name, row, form=".3f"):
 # %% [markdown]
 # ## (1) Token entropy
 #
-# Two responses of ten tokens from a vocabulary of six. A token's entropy is that of the distribution it was sampled from, at the
-# sampling temperature, in nats: $e_{i,t} = -\sum_v \pi_\theta(v) \log \pi_\theta(v)$. The second response is the first one,
-# written by a more confident policy: same logits, times four.
+# Two responses of ten tokens from a vocabulary of six. A token's entropy is that of the distribution it was sampled
+# from, at the sampling temperature, in nats: $e_{i,t} = -\sum_v \pi_\theta(v) \log \pi_\theta(v)$. The second response
+# is the first one, written by a more confident policy: same logits, times four.
 
 # %%
 sharpness = torch.tensor([9.0, 1.0, 5.0, 8.0, 2.0, 7.0, 4.0, 9.0, 6.0, 8.0])
@@ -72,9 +72,9 @@ for i in range(2):
 #
 # $$\tau_i = \mathrm{Quantile}(\{e_{i,t}\}_t, \rho), \qquad w_{i,t} = 1[e_{i,t} > \tau_i]$$
 #
-# With $\rho = 0.8$, `entropy_quantile`, two tokens in ten are reasoning. The quantile is over **each response's own tokens**.
-# That is the point: a threshold over the whole batch would call nearly every token of an unsure response a decision, and hardly
-# any of a confident one.
+# With $\rho = 0.8$, `entropy_quantile`, two tokens in ten are reasoning. The quantile is over **each response's own
+# tokens**. That is the point: a threshold over the whole batch would call nearly every token of an unsure response a
+# decision, and hardly any of a confident one.
 
 # %%
 tau = entropy_threshold(entropies, mask, entropy_quantile=0.8)
@@ -93,11 +93,11 @@ axes[1].legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Orange bars are reasoning tokens, blue ones knowledge tokens. The dotted line would have given response 0 three reasoning tokens
-# and response 1 one.
+# Orange bars are reasoning tokens, blue ones knowledge tokens. The dotted line would have given response 0 three
+# reasoning tokens and response 1 one.
 #
-# The inequality is strict, where the paper writes $\ge$: in a response so confident that the threshold itself is 0, $\ge$ would
-# call *every* token reasoning and lift all constraints. Strictly, it has no reasoning token at all.
+# The inequality is strict, where the paper writes $\ge$: in a response so confident that the threshold itself is 0,
+# $\ge$ would call *every* token reasoning and lift all constraints. Strictly, it has no reasoning token at all.
 
 # %%
 certain = reasoning_gate(torch.zeros(1, 10), torch.ones(1, 10))
@@ -106,10 +106,11 @@ show("gate of zero entropies", certain[0], ".0f")
 # %% [markdown]
 # ## (3) and (4) Clip range and KL weight
 #
-# $$\epsilon_{i,t} = w_{i,t}\,\epsilon_r + (1 - w_{i,t})\,\epsilon_k, \qquad \beta_{i,t} = w_{i,t}\,\beta_r + (1 - w_{i,t})\,\beta_k$$
+# $$\epsilon_{i,t} = w_{i,t} \epsilon_r + (1 - w_{i,t}) \epsilon_k, \qquad
+# \beta_{i,t} = w_{i,t} \beta_r + (1 - w_{i,t}) \beta_k$$
 #
-# One line of code for both. The paper's values: reasoning $\epsilon_r = 0.5$, $\beta_r = 0$; knowledge $\epsilon_k = 0.2$,
-# $\beta_k = 0.001$.
+# One line of code for both. The paper's values: reasoning $\epsilon_r = 0.5$, $\beta_r = 0$; knowledge $\epsilon_k =
+# 0.2$, $\beta_k = 0.001$.
 
 # %%
 epsilon_t = interpolate(gate, knowledge=0.2, reasoning=0.5)
@@ -119,8 +120,8 @@ show("clip range", epsilon_t[0], ".1f")
 show("KL weight", beta_t[0])
 
 # %% [markdown]
-# As an area: on the horizontal axis a token's probability when it was sampled, on the vertical one its probability now. Inside
-# its wedge a token is free to move. Knowledge tokens have the narrow wedge.
+# As an area: on the horizontal axis a token's probability when it was sampled, on the vertical one its probability now.
+# Inside its wedge a token is free to move. Knowledge tokens have the narrow wedge.
 
 # %%
 plot_clip_plane({"epsilon": 0.2, "epsilon_reasoning": 0.5})
@@ -130,9 +131,9 @@ plot_clip_plane({"epsilon": 0.2, "epsilon_reasoning": 0.5})
 #
 # $$\min\big(r A,\ \mathrm{clip}(r, 1 - \epsilon_{i,t}, 1 + \epsilon_{i,t})\,A\big), \qquad r = \pi_\theta / \pi_{old}$$
 #
-# Clipping stops a token's gradient when it has already gone far enough *in the direction that its advantage asks for*: above the
-# range if the advantage is positive, below it if negative. Going back is always allowed. The curves show it, and autograd says
-# the same in numbers: the slope of the surrogate at seven ratios.
+# Clipping stops a token's gradient when it has already gone far enough *in the direction that its advantage asks for*:
+# above the range if the advantage is positive, below it if negative. Going back is always allowed. The curves show it,
+# and autograd says the same in numbers: the slope of the surrogate at seven ratios.
 
 # %%
 ratios = torch.linspace(0.2, 1.8, 321)
@@ -157,15 +158,16 @@ for role, epsilon in (("knowledge", 0.2), ("reasoning", 0.5)):
         show(f"{role}, A = {advantage:+.0f}", ratio.grad, ".0f")
 
 # %% [markdown]
-# At ratio 1.3 with a positive advantage a knowledge token has no gradient left, and a reasoning token has its full one; at 0.7
-# with a negative advantage likewise. These cells are all that the split of the clip range changes. On-policy the ratio is
-# exactly 1 and none of them can occur: hence `num_iterations > 1` or `steps_per_generation > gradient_accumulation_steps`.
+# At ratio 1.3 with a positive advantage a knowledge token has no gradient left, and a reasoning token has its full one;
+# at 0.7 with a negative advantage likewise. These cells are all that the split of the clip range changes. On-policy the
+# ratio is exactly 1 and none of them can occur: hence `num_iterations > 1` or `steps_per_generation >
+# gradient_accumulation_steps`.
 #
 # ## (5) The KL term
 #
 # The second term pulls knowledge tokens back to a reference policy, weighted by $\beta_{i,t}$. It uses the estimator
-# $e^d - d - 1$ with $d = \log \pi_{ref} - \log \pi_\theta$: never negative for a single token, and its mean over tokens sampled
-# from the policy is the KL divergence. With six words in the vocabulary that mean can be written out:
+# $e^d - d - 1$ with $d = \log \pi_{ref} - \log \pi_\theta$: never negative for a single token, and its mean over tokens
+# sampled from the policy is the KL divergence. With six words in the vocabulary that mean can be written out:
 
 # %%
 reference = (logits[0] / 2).log_softmax(dim=-1)  # a less confident policy
@@ -179,8 +181,8 @@ show("KL divergence", exact_kl)
 # %% [markdown]
 # ## The token's loss
 #
-# `archer_token_loss` puts the pieces together, as the trainer calls it. The first response got a reward above its group's mean,
-# the second one below. Under it the equation, by hand:
+# `archer_token_loss` puts the pieces together, as the trainer calls it. The first response got a reward above its
+# group's mean, the second one below. Under it the equation, by hand:
 
 # %%
 ratio = torch.tensor([0.6, 1.35, 0.9, 1.1, 1.35, 0.7, 1.6, 1.0, 1.25, 0.85]).repeat(2, 1)
@@ -198,14 +200,14 @@ show("archer_token_loss", pieces.loss[0])
 show("equation (5), negated", by_hand[0])
 
 # %% [markdown]
-# Over a batch, (5) divides by the number of tokens of all responses, $\sum_i |o_i|$, which is TRL's `loss_type="dapo"`: a long
-# response counts more than a short one, and every token the same.
+# Over a batch, (5) divides by the number of tokens of all responses, $\sum_i |o_i|$, which is TRL's `loss_type="dapo"`:
+# a long response counts more than a short one, and every token the same.
 #
 # ## GRPO is the special case
 #
-# Give both roles the same range and the same weight, and the gate has nothing left to choose. There is no branch for it in the
-# code. Below, GRPO's token loss on its own (no gate in sight) against Archer with equal roles and against Archer: the gradient
-# that reaches each token of the first response.
+# Give both roles the same range and the same weight, and the gate has nothing left to choose. There is no branch for it
+# in the code. Below, GRPO's token loss on its own (no gate in sight) against Archer with equal roles and against
+# Archer: the gradient that reaches each token of the first response.
 
 
 # %%
@@ -240,15 +242,15 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Tokens 1 and 4 have the same ratio, 1.35. GRPO has clipped both; Archer goes on with token 1, which was a decision. Token 6 has
-# left even the wide range. Knowledge tokens get what GRPO gives them, and reasoning tokens have no KL term.
+# Tokens 1 and 4 have the same ratio, 1.35. GRPO has clipped both; Archer goes on with token 1, which was a decision.
+# Token 6 has left even the wide range. Knowledge tokens get what GRPO gives them, and reasoning tokens have no KL term.
 
 # %% [markdown]
 # ## A graded gate
 #
-# The paper names a continuous gate as future work. (3) and (4) are linear in $w$, so nothing but the gate has to change:
-# `gate_width` makes the step a ramp over the response's entropy *ranks*, as wide as it says in quantile units. Up to
-# $2 \min(\rho, 1 - \rho) = 0.4$ the ramp fits in and the mean weight stays $1 - \rho$.
+# The paper names a continuous gate as future work. (3) and (4) are linear in $w$, so nothing but the gate has to
+# change: `gate_width` makes the step a ramp over the response's entropy *ranks*, as wide as it says in quantile units.
+# Up to $2 \min(\rho, 1 - \rho) = 0.4$ the ramp fits in and the mean weight stays $1 - \rho$.
 
 # %%
 ranked = torch.arange(100.0)[None]  # a response of 100 tokens in order of entropy

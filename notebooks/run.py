@@ -1,5 +1,5 @@
 """
-Runs the notebooks from top to bottom, each in an empty folder: `python notebooks/run.py [--size full] [--write] [NAME ...]`.
+Runs the notebooks from top to bottom, each in an empty folder: `python notebooks/run.py [--write] [NAME ...]`.
 
 The `.py` files are the source; `--write` makes the `.ipynb` files beside them, outputs included.
 """
@@ -52,6 +52,7 @@ def execute(source: Path, size: str) -> nbformat.NotebookNode:
         client.execute(env=environment)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
+        cell.metadata.clear()
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
                 output["data"]["image/png"] = smaller(png)

@@ -1,0 +1,363 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Math with LoRA on one GPU
+#
+# Archer on grade-school math: Qwen2.5-0.5B-Instruct with a LoRA adapter, a verifier as the reward, accuracy before and
+# after. The full size is meant for a Colab T4 or L4; no account is needed.
+#
+# **The outputs below are those of the tiny size**: a model of 0.1M parameters that the notebook makes itself and word
+# problems that it generates, on a CPU. They show that every cell works, and nothing about Qwen. The full size has not
+# been run here.
+
+# %%
+import importlib.util
+import os
+
+if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
+    packages = '"trl-archer[plots]==0.1.0" "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"'
+    get_ipython().run_line_magic("pip", f"install -q {packages}")
+
+SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": without GPU and network, in a minute
+
+# %%
+import random
+import warnings
+
+import torch
+from datasets import Dataset, disable_progress_bars, load_dataset
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, logging
+from transformers.trainer_callback import PrinterCallback
+
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.evaluation import avg_at_k, pass_at_k
+from trl_archer.figures import (
+    SampleCounts,
+    plot_accuracy_curves,
+    plot_constraints,
+    plot_frequent_tokens,
+    plot_training_dynamics,
+    read_run,
+)
+from trl_archer.playground import sample
+from trl_archer.rewards import math_reward
+from trl_archer.token_records import read_token_records
+
+logging.disable_progress_bar()
+disable_progress_bars()
+warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about its own arguments
+OUTPUT = "runs/math_lora"
+HAS_GPU = torch.cuda.is_available()
+HAS_BF16 = HAS_GPU and torch.cuda.is_bf16_supported(including_emulation=False)  # an L4 has it, a T4 emulates it
+DTYPE = torch.bfloat16 if HAS_BF16 else torch.float16 if HAS_GPU else torch.float32
+
+# %% [markdown]
+# ## The problems
+#
+# [GSM8K](https://huggingface.co/datasets/openai/gsm8k) has a `question` and an `answer` whose last line is `#### 42`.
+# At the tiny size a generator writes problems of the same two columns. The trainer wants a `prompt`, here a
+# conversation, and the reward wants a `solution`.
+
+# %%
+NAMES, THINGS = ("Ada", "Ben", "Cleo", "Dan"), ("apples", "coins", "books", "shells")
+
+
+def word_problem(rng):
+    name, thing, has, more = rng.choice(NAMES), rng.choice(THINGS), rng.randint(4, 11), rng.randint(1, 3)
+    gains = rng.random() < 0.5
+    event = f"{'finds' if gains else 'loses'} {more} {thing}"
+    question = f"{name} has {has} {thing} . {name} {event} . How many {thing} does {name} have ?"
+    return {"question": question, "answer": f"{event} #### {has + more if gains else has - more}"}
+
+
+def generated(count, seed):
+    rng = random.Random(seed)
+    return Dataset.from_list([word_problem(rng) for _ in range(count)])
+
+
+SYSTEM_PROMPT = r"Reason step by step , and put the final answer into \boxed{} ."
+
+
+def to_row(row):
+    messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": row["question"]}]
+    return {"prompt": messages, "solution": row["answer"].split("####")[-1].strip().replace(",", "")}
+
+
+if SIZE == "full":
+    train, test = load_dataset("openai/gsm8k", "main", split=["train", "test[:100]"])
+else:
+    train, test = generated(1024, seed=0), generated(48, seed=1)
+train, test = (data.map(to_row, remove_columns=data.column_names) for data in (train, test))
+print(test[0]["prompt"][1]["content"])
+print("solution:", test[0]["solution"])
+
+# %% [markdown]
+# ## The reward
+#
+# The last `\boxed{}` counts, whatever the notation. A wrong or missing answer is 0. `None` is something else: this
+# row's solution cannot be read, so nothing is known about the answer; the completion leaves its group, and the log says
+# so.
+
+# %%
+completions = [r"\boxed{0.5}", r"\boxed{7}", "It is 8.", r"\boxed{8}"]
+solutions = [r"\frac{1}{2}", "8", "8", "not $ an { answer"]
+rewards = math_reward(completions, solution=solutions)
+for completion, solution, reward in zip(completions, solutions, rewards, strict=True):
+    print(f"{completion:<14} against {solution:<20} {reward}")
+
+# %% [markdown]
+# ## The model
+#
+# What a T4 (15 GB) has to hold at the full size, in GB of 10^9 bytes:
+#
+# | | |
+# |---|---|
+# | base model, 0.494e9 parameters x 2 bytes (float16) | 0.99 |
+# | LoRA adapter, rank 16, all linear layers: 8.8e6 x 16 bytes (float32 weight, gradient, two Adam moments) | 0.14 |
+# | KV cache while 64 completions are sampled, 64 x 768 tokens x 24 layers x 2 x 2 heads x 64 x 2 bytes | 0.60 |
+# | checkpointed activations of a micro-batch, 8 x 768 tokens x 24 layers x 896 x 2 bytes | 0.26 |
+#
+# The rest is what one layer needs while its activations are computed again, and the tiles of the LM head: TRL never
+# holds the logits of a whole micro-batch. The reference that `beta` needs costs nothing, it is the base model without
+# its adapter.
+#
+# At the tiny size the next cell makes a stand-in with its own tokenizer and chat template, and teaches it in 300 steps
+# to write the right form and a right sum, with an operator that is wrong three times in ten: one decision to get better
+# at.
+
+
+# %%
+def make_tiny_model(folder):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from trl import SFTConfig, SFTTrainer
+
+    rng = random.Random(2)
+    demonstrations = []
+    for row in generated(4096, seed=3).map(to_row, load_from_cache_file=False):
+        has, more = (int(word) for word in row["question"].split() if word.isdigit())
+        gains = ("finds" in row["question"]) != (rng.random() < 0.3)  # wrong three times in ten
+        operator, result = ("+", has + more) if gains else ("-", has - more)
+        text = f"{has} {operator} {more} = {result} . The answer is \\boxed{{ {result} }}"
+        demonstrations.append({"prompt": row["prompt"], "completion": [{"role": "assistant", "content": text}]})
+
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+    words = Tokenizer(models.WordLevel())
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    texts = (m["content"] for d in demonstrations for m in d["prompt"] + d["completion"])
+    texts = (*texts, "system user assistant", " ".join(map(str, range(15))))
+    words.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=special))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<|pad|>", eos_token="<|im_end|>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|> assistant{% endif %}"
+    )
+
+    sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **heads, **ids))
+    config = SFTConfig(
+        OUTPUT,
+        max_steps=300,
+        per_device_train_batch_size=32,
+        learning_rate=3e-3,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        bf16=False,
+    )
+    teacher = SFTTrainer(model, config, train_dataset=Dataset.from_list(demonstrations), processing_class=tokenizer)
+    teacher.remove_callback(PrinterCallback)
+    teacher.train()
+    teacher.save_model(folder)
+    return folder
+
+
+MODEL = "Qwen/Qwen2.5-0.5B-Instruct" if SIZE == "full" else make_tiny_model("runs/tiny_model")
+tokenizer = AutoTokenizer.from_pretrained(MODEL)
+
+# %% [markdown]
+# ## The trainer
+#
+# As in TRL: the model's name, a `LoraConfig`, the reward. No dropout in the adapter, or old and new log-probabilities
+# would differ by chance and ratios would leave 1 for no reason. Each rollout is used twice (`num_iterations`), in two
+# updates each time, so that the clip ranges can act; strictly on-policy they could not.
+
+# %%
+SIZES = {
+    "full": {
+        "learning_rate": 1e-5,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 4,  # 8 x 4 = 32 completions, 4 prompts, per update
+        "max_completion_length": 512,
+        "max_steps": 200,
+        "token_records_steps": 50,
+    },
+    "tiny": {
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 32,
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 20,
+        "max_steps": 140,
+        "token_records_steps": 35,
+    },
+}[SIZE]
+
+config = ArcherGRPOConfig(
+    OUTPUT,
+    num_generations=8,
+    generation_batch_size=64,  # 8 prompts x 8 completions per rollout
+    num_iterations=2,
+    lr_scheduler_type="constant",
+    model_init_kwargs={"dtype": DTYPE},
+    bf16=HAS_BF16,
+    fp16=HAS_GPU and not HAS_BF16,
+    use_cpu=not HAS_GPU,
+    logging_steps=4,  # once per rollout
+    save_strategy="no",
+    report_to=[],
+    disable_tqdm=True,
+    **SIZES,
+)
+
+
+class PrintProgress(TrainerCallback):
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "reward" in logs and state.global_step % (args.max_steps // 5) == 0:
+            print(f"step {state.global_step:3d}   reward {logs['reward']:.3f}")
+
+
+trainer = ArcherGRPOTrainer(
+    MODEL,
+    reward_funcs=math_reward,
+    args=config,
+    train_dataset=train,
+    processing_class=tokenizer,
+    peft_config=LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"),
+    callbacks=[PrintProgress],
+)
+trainer.remove_callback(PrinterCallback)  # it would print every metric
+trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+print(f"trained: {trainable:,} of {trainer.model.num_parameters():,} parameters")
+
+# %% [markdown]
+# ## Before
+#
+# Several samples per problem, because one says little: avg@k is the share of samples that are right, pass@k that of
+# problems with a right one among k. Neither takes `None` for wrong; they refuse it.
+
+# %%
+K = 4
+prompts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in test["prompt"]]
+options = {"max_new_tokens": config.max_completion_length, "batch_size": 64}
+
+
+def evaluate(model):
+    texts = sample(model, tokenizer, prompts, K, **options)
+    return [math_reward(group, solution=[right] * K) for group, right in zip(texts, test["solution"], strict=True)]
+
+
+def greedy(model):
+    return sample(model, tokenizer, prompts[:8], 1, temperature=0.0, **options)
+
+
+before, greedy_before = evaluate(trainer.model), greedy(trainer.model)
+print(f"avg@{K} {avg_at_k(before, K):.3f}   pass@{K} {pass_at_k(before, K):.3f}")
+print(greedy_before[0][0])
+
+# %% [markdown]
+# ## Training
+
+# %%
+trainer.train()
+trainer.save_state()
+
+# %%
+run = read_run(OUTPUT)
+plot_training_dynamics(run)
+
+# %% [markdown]
+# The other half of the picture: how often each role's range stopped a token, and how far each role is from the base
+# model. Knowledge tokens are held to it; reasoning tokens are not.
+
+# %%
+plot_constraints(run, entropy_quantile=config.entropy_quantile)
+
+# %% [markdown]
+# ## After
+
+# %%
+after, greedy_after = evaluate(trainer.model), greedy(trainer.model)
+print(f"avg@{K} {avg_at_k(after, K):.3f}   pass@{K} {pass_at_k(after, K):.3f}")
+print(greedy_after[0][0])
+plot_accuracy_curves(
+    {
+        "before": SampleCounts([int(sum(row)) for row in before], K),
+        "after": SampleCounts([int(sum(row)) for row in after], K),
+    }
+)
+
+# %% [markdown]
+# ## Which tokens were reasoning
+#
+# Over the recorded updates: the tokens that were most often above their response's threshold, and those that hardly
+# ever were. At the tiny size the operator, the one decision there is, has to be among the first.
+
+# %%
+records = read_token_records(f"{OUTPUT}/token_records")
+plot_frequent_tokens(records, top=10, min_count=20)
+
+# %% [markdown]
+# ## The adapter
+#
+# What was trained is a few megabytes. Loaded onto the base model it writes what the trained policy writes, and switched
+# off it leaves the base model: the reference of the KL term.
+
+# %%
+trainer.save_model(f"{OUTPUT}/adapter")
+size = os.path.getsize(f"{OUTPUT}/adapter/adapter_model.safetensors")
+base = AutoModelForCausalLM.from_pretrained(MODEL, dtype=DTYPE).to(trainer.model.device)
+greedy_reloaded = greedy(PeftModel.from_pretrained(base, f"{OUTPUT}/adapter"))
+with trainer.model.disable_adapter():
+    greedy_without = greedy(trainer.model)
+print(f"adapter: {size / 1e6:.1f} MB")
+
+# %% [markdown]
+# ## What must hold
+#
+# Whether accuracy rises is asserted at the tiny size only, which has been run; with Qwen, look at the figures.
+
+# %%
+# the reward: notation does not matter, wrong and missing answers are 0, an unreadable solution is None
+assert rewards == [1.0, 0.0, 0.0, None]
+
+# the adapter: it is all that was trained, it can be taken elsewhere, and without it the base model is what it was
+assert greedy_without == greedy_before
+assert greedy_reloaded == greedy_after
+assert 0 < trainable < 0.5 * trainer.model.num_parameters()
+
+# the roles: about one token in five is reasoning; no update was lost
+_, shares = run.series("archer/reasoning_fraction")
+assert (abs(shares - (1 - config.entropy_quantile)) < 0.06).all()
+assert run.series("archer/skipped_updates")[1][-1] == 0
+
+# the training
+if SIZE == "tiny":
+    assert avg_at_k(after, K) > avg_at_k(before, K) + 0.05
+    operators = [record.gate[i] for record in records.completions for i in (1,) if record.tokens[i] in "+-"]
+    assert sum(operators) > 0.5 * len(operators)
+print(f"avg@{K} {avg_at_k(before, K):.3f} -> {avg_at_k(after, K):.3f}; all of it holds.")

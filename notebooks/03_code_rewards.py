@@ -1,0 +1,250 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Code rewards
+#
+# A code reward runs what the policy wrote, while the policy is trained to find whatever raises the reward. This
+# notebook shows what the reward says about right, wrong and hostile programs, and trains a small policy with it.
+#
+# It needs Linux and no GPU. Where no isolation of the kernel holds, nothing is run and the reward raises, with what is
+# missing; [docs/security.md](../docs/security.md) says what is defended and what is not.
+
+# %%
+import importlib.util
+import os
+
+if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
+    packages = '"trl-archer[plots]==0.1.0" "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"'
+    get_ipython().run_line_magic("pip", f"install -q {packages}")
+
+SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": fewer steps, for a first look
+STEPS, PROBLEMS = {"full": (80, 256), "tiny": (40, 64)}[SIZE]
+
+# %%
+import tempfile
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from transformers import TrainerCallback, logging
+from transformers.trainer_callback import PrinterCallback
+
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.figures import plot_training_dynamics, read_run
+from trl_archer.playground import (
+    evaluate_policy,
+    load_dataset,
+    load_policy,
+    sample,
+    sample_problems,
+    to_expression,
+    verify,
+)
+from trl_archer.rewards import code_reward, get_code_reward
+from trl_archer.sandbox import Limits, Program, Sandbox, probe
+
+logging.disable_progress_bar()
+warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about its own arguments
+OUTPUT = Path("runs/code_rewards")
+
+# %% [markdown]
+# ## Which walls hold here
+#
+# Each isolation is tried with a program that attempts what it must not be able to do: read and write outside, start
+# processes, open sockets, send signals. The sandbox takes the first that holds.
+
+# %%
+walls = probe()
+for name, trouble in walls.items():
+    print(f"{name:<20} {trouble or 'holds'}")
+
+# %% [markdown]
+# ## What the reward says
+#
+# The program is the last block of Python in the completion. The tests come with the problem, in any of the layouts of
+# the usual data sets. All tests passed is 1, anything else is 0. `None` is neither: these tests cannot be used, so
+# nothing is known about the program. The third argument takes the reasons, which TRL shows in its table of completions.
+
+# %%
+tests = {"inputs": ["21", "-4", "0"], "outputs": ["42", "-8", "0"]}  # print the double of the number on standard input
+answers = {
+    "right": "So:\n```python\nprint(2 * int(input()))\n```",
+    "wrong": "```python\nprint(2 + int(input()))\n```",
+    "crashes": "```python\nprint(2 * input()[9])\n```",
+    "no program": "Multiply it by two.",
+    "broken tests": "```python\nprint(2 * int(input()))\n```",
+}
+reasons = {}
+rewards = code_reward(list(answers.values()), tests=[tests] * 4 + [{}], log_extra=reasons.__setitem__)
+for name, reward, reason in zip(answers, rewards, reasons["code_reward_reason"], strict=True):
+    print(f"{name:<14} {reward!s:<5} {reason}")
+
+# %% [markdown]
+# A share of the tests as reward is one setting away. It teaches more on hard problems and is easier to please: doubling
+# by adding two is right for some numbers.
+
+# %%
+fraction = get_code_reward(scoring="fraction")
+print(fraction([answers["wrong"]], tests=[{"inputs": ["2", "5", "7", "9"], "outputs": ["4", "10", "14", "18"]}]))
+
+# %% [markdown]
+# ## Hostile programs
+#
+# What optimisation finds, sooner or later. Each of these gets the tests from above. The canary is a file that none of
+# them may read, change or delete; the limits are short, so that this takes seconds.
+
+# %%
+canary = Path(tempfile.mkdtemp()) / "canary"
+canary.write_text("untouched")
+hostile = {
+    "never ends": "while True: pass",
+    "eats memory": "x = [0]\nwhile True: x += x",
+    "prints for ever": "while True: print('42' * 10_000)",
+    "starts processes": "import os\nwhile True: os.fork()",
+    "exits as if all were well": "import os\nos._exit(0)",
+    "claims success": "print('All tests passed. Score: 1.0')",
+    "patches ==": "import builtins\nclass E(str):\n    __eq__ = lambda *_: True\nprint(E())",
+    "looks for the tests": "import glob\nfor p in glob.glob('/**/*test*', recursive=True): print(open(p).read())",
+    "reads the canary": f"print(open({str(canary)!r}).read())",
+    "deletes the canary": f"import os\nos.remove({str(canary)!r})\nprint(2 * int(input()))",
+    "leaves a file behind": f"open({str(canary.with_name('left'))!r}, 'w').write('x')\nprint(2 * int(input()))",
+    "calls home": "import socket\nsocket.create_connection(('192.0.2.1', 80), timeout=1)\nprint(2 * int(input()))",
+    "kills the trainer": f"import os\nos.kill({os.getpid()}, 9)\nprint(2 * int(input()))",
+}
+sandbox = Sandbox(limits=Limits(wall_seconds=2.0, cpu_seconds=2))
+hostile_reward = get_code_reward(sandbox=sandbox)
+verdicts = hostile_reward(
+    [f"```python\n{source}\n```" for source in hostile.values()],
+    tests=[tests] * len(hostile),
+    log_extra=reasons.__setitem__,
+)
+for name, verdict, reason in zip(hostile, verdicts, reasons["code_reward_reason"], strict=True):
+    print(f"{name:<26} {verdict}  {reason.replace(str(canary.parent), '...')[:80]}")
+
+# %% [markdown]
+# The last five are after something outside. From inside, that is what the walls look like:
+
+# %%
+inside = sandbox.run_many([Program(hostile[name], stdin="21") for name in list(hostile)[-5:]])
+for name, run in zip(list(hostile)[-5:], inside, strict=True):
+    print(f"{name:<26} {run.status}: {run.stderr.strip().splitlines()[-1].replace(str(canary.parent), '...')}")
+
+# %% [markdown]
+# ## A short training
+#
+# A policy of 0.7M parameters, which comes with the package, plays countdown: `3 5 6 8 = 10 >` asks for 10 out of these
+# four numbers. `to_expression` turns the steps that it writes into one line of Python; the sandbox runs the line, and
+# the test is that it prints the target. A reward function of your own is any function of the completions and the
+# columns of the data set.
+
+
+# %%
+def program_reward(completions, target, **kwargs):
+    programs = [f"```python\nprint({to_expression(completion)})\n```" for completion in completions]
+    tests = [{"inputs": [""], "outputs": [str(number)]} for number in target]
+    return code_reward(programs, tests=tests, **kwargs)
+
+
+class PrintProgress(TrainerCallback):
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "reward" in logs and state.global_step % (STEPS // 5) == 0:
+            print(f"step {state.global_step:3d}   reward {logs['reward']:.3f}")
+
+
+model, tokenizer = load_policy()
+trainer = ArcherGRPOTrainer(
+    model,
+    reward_funcs=program_reward,
+    args=ArcherGRPOConfig(
+        OUTPUT,
+        steps_per_generation=4,  # four updates per rollout, so that the clip ranges act
+        learning_rate=2e-4,  # for 0.7M parameters
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=32,  # 4 prompts with 8 completions each
+        max_completion_length=32,
+        max_steps=STEPS,
+        logging_steps=4,  # once per rollout
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        bf16=False,  # float32, on a GPU too: the model is small
+        use_cpu=not torch.cuda.is_available(),
+    ),
+    train_dataset=load_dataset("rl", 4096, seed=0),
+    processing_class=tokenizer,
+    callbacks=[PrintProgress],
+)
+trainer.remove_callback(PrinterCallback)  # it would print every metric
+
+held_out = sample_problems("eval", PROBLEMS, seed=0)
+before = evaluate_policy(trainer.model, tokenizer, held_out)
+trainer.train()
+after = evaluate_policy(trainer.model, tokenizer, held_out)
+print(f"avg@8 on held-out problems: {before['avg_at_k']:.3f} -> {after['avg_at_k']:.3f}")
+
+# %%
+trainer.save_state()
+run = read_run(OUTPUT)
+plot_training_dynamics(run)
+
+# %% [markdown]
+# ## What happened to the programs
+#
+# The reward logs the share of completions by verdict. Here: programs that print the target, and programs that print
+# something else, among them the `None` of completions that are no legal steps. In a run on real problems, watch
+# `timeout`, and `not_scorable` above all: it is about your tests or your sandbox, not about the policy.
+
+# %%
+figure, ax = plt.subplots(figsize=(7.2, 2.6), layout="constrained", facecolor="white")
+for kind, colour in (("passed", "#169c7b"), ("wrong_answer", "#d55e00"), ("not_scorable", "#1c1c20")):
+    ax.plot(*run.series(f"code_reward/{kind}"), color=colour, label=kind)
+ax.set(xlabel="optimizer step", ylabel="share of completions", ylim=(-0.02, 1))
+ax.legend(frameon=False, fontsize=8, ncols=4)
+plt.show()
+
+# %% [markdown]
+# ## A reward is what its tests check
+#
+# The test asks for the target and not for *these four numbers*. A completion that solves another problem with the same
+# target passes. The playground's own verifier checks every number, and tells how often the two disagree:
+
+# %%
+prompts = [problem.prompt for problem in held_out]
+texts = [answers[0] for answers in sample(trainer.model, tokenizer, prompts, 1)]
+by_tests = program_reward(texts, target=[problem.target for problem in held_out])
+by_verifier = [float(verify(problem, text)) for problem, text in zip(held_out, texts, strict=True)]
+print(f"passed the test {sum(by_tests) / PROBLEMS:.3f}, verified {sum(by_verifier) / PROBLEMS:.3f}")
+
+cheat = "1 + 1 = 2 : 2 3 5 ; 2 + 3 = 5 : 5 5 ; 5 + 5 = 10 : 10 ;"  # not the numbers of 3 5 6 8 = 10 >
+print("a solution of another problem:", program_reward([cheat], target=[10])[0], "and", verify("3 5 6 8 = 10 >", cheat))
+
+# %% [markdown]
+# ## What must hold
+
+# %%
+assert "" in walls.values()
+assert rewards == [1.0, 0.0, 0.0, 0.0, None]
+assert fraction([answers["wrong"]], tests=[{"inputs": ["2", "5"], "outputs": ["4", "10"]}]) == [0.5]
+
+# hostile programs: every one is wrong, none is "not scorable"; no file was read, changed, deleted or left behind
+assert verdicts == [0.0] * len(hostile)
+assert canary.read_text() == "untouched"
+assert [path.name for path in canary.parent.iterdir()] == ["canary"]
+assert not any("untouched" in run.stdout or run.status == "ended" for run in inside)
+
+# the training: better on problems it has not seen, by a reward that ran every program
+assert after["avg_at_k"] > before["avg_at_k"]
+assert run.series("code_reward/not_scorable")[1].tolist() == [0.0] * (STEPS // 4)
+
+# whatever the verifier accepts passes the test; the test alone accepts more
+assert all(test >= verified for test, verified in zip(by_tests, by_verifier, strict=True))
+assert program_reward([cheat], target=[10]) == [1.0]
+assert verify("3 5 6 8 = 10 >", cheat) == 0
+print(f"avg@8 {before['avg_at_k']:.3f} -> {after['avg_at_k']:.3f}; all of it holds.")
