@@ -19,9 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	@echo "Installing the test tools ..."
-	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
+# What an extra of pyproject.toml brings: .installed-dev, .installed-docs, ...
+$(VENV)/.installed-%: $(VENV)/.installed
+	@echo "Installing what the extra '$*' brings ..."
+	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml constraints.txt constraints-lowest.txt
@@ -42,20 +43,10 @@ test: setup ## Run the tests, offline, on the installed TRL
 test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
 	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not training" $(ARGS)
 
-$(VENV)/.installed-deepspeed: $(VENV)/.installed-dev
-	@echo "Installing DeepSpeed ..."
-	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[deepspeed]' ninja
-	@touch $@
-
-test-distributed: $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
+test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)
 
-$(VENV)/.installed-trackio: $(VENV)/.installed-dev
-	@echo "Installing Trackio ..."
-	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[trackio]'
-	@touch $@
-
-test-browser: $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)
+test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
 test-all: check docs test test-lowest test-distributed test-browser notebooks mutate ## Run everything that has to pass
@@ -82,11 +73,6 @@ bench: setup ## Measure beside TRL, about 40 minutes; write benchmarks/results/ 
 figures: setup ## Draw README's figure again from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures
 
-$(VENV)/.installed-docs: $(VENV)/.installed
-	@echo "Installing the tools of the documentation ..."
-	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[docs]'
-	@touch $@
-
 docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fails on a broken link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html; for search, make docs-serve."
@@ -94,12 +80,7 @@ docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fa
 docs-serve: $(VENV)/.installed-docs ## Serve the documentation on http://127.0.0.1:8000, built again at each change
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
 
-$(VENV)/.installed-notebooks: $(VENV)/.installed-dev
-	@echo "Installing what runs notebooks ..."
-	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[notebooks]'
-	@touch $@
-
-notebooks: $(VENV)/.installed-notebooks ## Run the notebooks to the end, tiny; ARGS="--write" makes their .ipynb files again
+notebooks: setup $(VENV)/.installed-notebooks ## Run the notebooks to the end, tiny; ARGS="--write" makes their .ipynb files again
 	@$(BIN)/python notebooks/run.py $(ARGS)
 
 mutate: setup ## Break the objective on purpose; every mutant must be killed by the tests
