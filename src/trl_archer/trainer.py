@@ -31,6 +31,7 @@ from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
 from .recorder import TokenRecorder
 from .rollouts import check_reward_models, checked_reward, weighted_rewards, zero_std_groups
+from .vllm_server import check_generation
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -93,7 +94,9 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     Raises:
         TypeError: If `args` is not an [`ArcherGRPOConfig`].
-        ValueError: If a data set has no `prompt` column or nothing in the model can be trained.
+        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, or a vLLM server is not
+            one to train with.
+        ConnectionError: If there is no vLLM server.
         RuntimeError: If Unsloth has replaced TRL's trainer.
     """
 
@@ -133,8 +136,8 @@ class ArcherGRPOTrainer(GRPOTrainer):
         environment_factory: "EnvironmentFactory | dict[str, EnvironmentFactory] | None" = None,
     ):
         refuse_unsloth(type(self))
+        model_id = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
-            model_id = model if isinstance(model, str) else get_config_model_id(model.config)
             args = ArcherGRPOConfig(f"{model_id.split('/')[-1]}-Archer")
         elif not isinstance(args, ArcherGRPOConfig):
             raise TypeError(
@@ -144,6 +147,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         if environment_factory is None:  # an environment may bring the prompts
             check_dataset("train_dataset", train_dataset)
             check_dataset("eval_dataset", eval_dataset)
+        check_generation(args, model_id)
 
         super().__init__(
             model=model,

@@ -9,6 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..vllm_server import check_installed
+
 if TYPE_CHECKING:
     from ..config import ArcherGRPOConfig
 
@@ -154,8 +156,7 @@ def check_vllm(values: Values, processes: int) -> None:
     """Checks that vLLM is there, and that processes can be split into its tensor-parallel groups."""
     if not values["use_vllm"]:
         return
-    if importlib.util.find_spec("vllm") is None:
-        raise ValueError("use_vllm=True, but vLLM is not installed. Run `pip install 'trl-archer[vllm]'`.")
+    check_installed()
     size = values["vllm_tensor_parallel_size"]
     if values["vllm_mode"] == "colocate" and (size < 1 or processes % size):
         raise ValueError(

@@ -11,6 +11,7 @@ from trl import ModelConfig
 
 from ..config import ArcherGRPOConfig
 from ..recipes import RecipeParser
+from ..vllm_server import check_generation
 from .arguments import TrainArguments
 from .data import PLAYGROUND, load_data
 from .launch import batch_geometry, check_devices, check_launch, count_processes
@@ -125,6 +126,7 @@ def prepare(
     resume = resume_point(config.resume_from_checkpoint, config.output_dir)
     if resume is not None:
         check_same_model(resume, config.output_dir, dataclasses.asdict(model))
+    check_generation(config, str(model.model_name_or_path))
     functions = load_rewards(arguments.rewards)
     reward_model = [arguments.reward_model_name_or_path] if arguments.reward_model_name_or_path else []
     rewards, weights = [*reward_model, *functions], config.reward_weights

@@ -1,0 +1,226 @@
+"""A vLLM server before training: whether it answers, and whether it is one that TRL can train this model with."""
+
+import importlib.util
+import json
+import logging
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from accelerate.utils import broadcast_object_list
+
+logger = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 60  # a server collects facts about its machine when it is first asked who it is
+_RETRY_SECONDS = 2
+
+
+def check_installed() -> None:
+    """
+    Checks that vLLM can be imported here, which is also needed to talk to a server.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError("use_vllm=True, but vLLM is not installed. Run `pip install 'trl-archer[vllm]'`.")
+
+
+def check_generation(args: Any, model: str) -> None:
+    """
+    Checks that vLLM is there if it is asked for; a server from the main process, the one that talks to it.
+
+    Args:
+        args ([`ArcherGRPOConfig`]): Configuration.
+        model (`str`): Name or path of the model to train.
+
+    Raises:
+        OSError or ValueError: On all ranks, as [`check_installed`] and [`check_server`].
+    """
+    if not args.use_vllm:
+        return
+    check_installed()
+    if args.vllm_mode != "server":
+        return
+    refusal: Exception | None = None
+    if args.process_index == 0:
+        try:
+            check_server(vars(args), model)
+        except (OSError, ValueError) as error:
+            refusal = error
+    (refusal,) = broadcast_object_list([refusal])
+    if refusal is not None:
+        raise refusal
+
+
+def check_server(values: Mapping[str, Any], model: str) -> None:
+    """
+    Waits for a vLLM server as long as `vllm_server_timeout` says, then checks that it can be trained with.
+
+    Args:
+        values (`Mapping[str, Any]`): Values of [`ArcherGRPOConfig`], by field.
+        model (`str`): Name or path of the model to train. A model without a name, `""`, fits any server.
+
+    Raises:
+        ConnectionError: If no server answers.
+        ValueError: If the address cannot be one, or if something else answers: no vLLM, another version than is
+            installed here, a server that takes no weights, or one of another model. Each message holds the address, the
+            field that it comes from, and the command that starts the right server.
+    """
+    url = server_url(values)
+    place = f"{url} ({_fields(values)})"
+    start = f"Start it with `{start_command(values, model)}`"
+    _wait(url, place, start, values["vllm_server_timeout"])
+
+    from vllm import __version__ as own_version
+
+    version = (_ask(url, "/version") or {}).get("version")
+    if version is None:
+        raise ValueError(f"What answers at {place} is no server of vLLM: it does not tell its /version. {start}.")
+    if _release(version) != _release(own_version):
+        raise ValueError(
+            f"The server at {place} runs vLLM {version}, but vLLM {own_version} is installed here, and they may pack "
+            "the weights in different ways. Install the same version on both sides."
+        )
+    info = server_info(url)
+    if info is None:
+        raise ValueError(f"The vLLM server at {place} has no development endpoints, which take the weights. {start}.")
+    transfer = info.get("weight_transfer_config")
+    if transfer is None or transfer.get("backend") != "nccl":
+        raise ValueError(
+            f"The vLLM server at {place} has weight_transfer_config={transfer}, so that TRL cannot send it weights. "
+            f"{start}."
+        )
+    served = {info["model_config"]["model"], *_names(info["model_config"].get("served_model_name"))}
+    if model and _real_path(model) not in map(_real_path, served):
+        raise ValueError(
+            f"The vLLM server at {place} serves {' as '.join(map(repr, sorted(served)))}, not {model!r}, the model to "
+            f"train. {start}. If it is the same one from another place, add `--served-model-name {model}` there."
+        )
+
+
+def server_url(values: Mapping[str, Any]) -> str:
+    """
+    The address of the server, as TRL makes it.
+
+    Args:
+        values (`Mapping[str, Any]`): Values of [`ArcherGRPOConfig`], by field.
+
+    Returns:
+        `str`: Its URL, without a slash at the end.
+
+    Raises:
+        ValueError: If `vllm_server_base_url` is no such URL.
+
+    Example:
+
+    ```python
+    >>> server_url({"vllm_server_base_url": None, "vllm_server_host": "node7", "vllm_server_port": 8000})
+    'http://node7:8000'
+
+    ```
+    """
+    base_url = values["vllm_server_base_url"]
+    if base_url is None:
+        return f"http://{values['vllm_server_host']}:{values['vllm_server_port']}"
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.endswith("/") or parts.query:
+        raise ValueError(
+            f"vllm_server_base_url={base_url!r} is no address of a server. Write it as 'http://HOST:PORT', without a "
+            "slash at the end."
+        )
+    return base_url
+
+
+def start_command(values: Mapping[str, Any], model: str) -> str:
+    """
+    The command that starts a server which TRL can train with.
+
+    Args:
+        values (`Mapping[str, Any]`): Values of [`ArcherGRPOConfig`], by field.
+        model (`str`): Name or path of the model.
+
+    Returns:
+        `str`: A line for the shell.
+    """
+    port = urlsplit(server_url(values)).port
+    command = ["vllm", "serve", model or "MODEL", *([] if port is None else ["--port", str(port)])]
+    options = ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", "processed_logprobs"]
+    return f"VLLM_SERVER_DEV_MODE=1 {shlex.join(command + options)}"
+
+
+def server_info(url: str) -> dict[str, Any] | None:
+    """
+    What a server says of itself.
+
+    Args:
+        url (`str`): Its address.
+
+    Returns:
+        `dict`: vLLM's configuration; `None` if the server has no development endpoints.
+
+    Raises:
+        OSError: If it does not answer.
+    """
+    info = _ask(url, "/server_info?config_format=json")
+    return None if info is None else info["vllm_config"]
+
+
+def _wait(url: str, place: str, start: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    waiting = False
+    while True:
+        try:
+            urlopen(f"{url}/health", timeout=10).close()
+            return
+        except OSError as error:
+            problem = getattr(error, "reason", None) or error
+        if time.monotonic() >= deadline:
+            raise ConnectionError(
+                f"No vLLM server answers at {place}: {problem}. It was waited for {timeout:g} seconds "
+                f"(vllm_server_timeout). {start}, or correct the address."
+            )
+        if not waiting:
+            logger.warning(f"Waiting for the vLLM server at {place}, up to {timeout:g} seconds: {problem}.")
+            waiting = True
+        time.sleep(_RETRY_SECONDS)
+
+
+def _ask(url: str, path: str) -> dict[str, Any] | None:
+    """The JSON object at a path, or `None` if there is none."""
+    try:
+        with urlopen(f"{url}{path}", timeout=_ANSWER_SECONDS) as answer:
+            content = json.load(answer)
+    except HTTPError as error:
+        if error.code == 404:
+            return None
+        raise ConnectionError(f"{url}{path} answers with {error}.") from None
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _fields(values: Mapping[str, Any]) -> str:
+    base_url = values["vllm_server_base_url"]
+    if base_url is not None:
+        return f"vllm_server_base_url={base_url!r}"
+    return f"vllm_server_host={values['vllm_server_host']!r}, vllm_server_port={values['vllm_server_port']}"
+
+
+def _release(version: str) -> list[str]:
+    """Major and minor version."""
+    return version.split(".")[:2]
+
+
+def _names(served: str | list[str] | None) -> list[str]:
+    """`served_model_name`, of which vLLM takes one or several."""
+    return [served] if isinstance(served, str) else served or []
+
+
+def _real_path(model: str) -> str:
+    return os.path.realpath(model) if os.path.exists(model) else model
