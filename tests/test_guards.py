@@ -1,15 +1,11 @@
 """Each guard, by causing what it guards against."""
 
-import json
 import logging
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 import torch
@@ -20,6 +16,7 @@ from trl_archer.guards import ServerWatch, generate_with_retries, poison_if_not_
 
 from .test_distributed import DDP, run
 from .tiny import make_trainer
+from .vllm_stub import ServerStub
 
 # Updates
 
@@ -221,31 +218,6 @@ def test_disk_that_is_full_for_one_rank(ranks: list[dict[str, Any]], failing: in
 # Generation
 
 
-class Server:
-    """Answers `/health` and `/server_info` as vLLM does."""
-
-    def __init__(self) -> None:
-        self.instance: str | None = "first"
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(json.dumps({"vllm_config": {"instance_id": outer.instance}}).encode())
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-
-
 class Client:
     """TRL's client, as far as the watch uses it."""
 
@@ -253,10 +225,6 @@ class Client:
         self.base_url = url
         self.failures = failures
         self.communicators = 1
-
-    def get_server_info(self) -> dict[str, Any]:
-        with urlopen(f"{self.base_url}/server_info", timeout=5) as answer:
-            return json.load(answer)["vllm_config"]
 
     def generate(self, prompts: list) -> dict[str, list]:
         if self.failures:
@@ -272,8 +240,8 @@ class Client:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
+def server() -> Iterator[ServerStub]:
+    server = ServerStub()
     yield server
     server.close()
 
@@ -302,7 +270,9 @@ def generating_trainer(model_path: str, tmp_path: Path, client: Client, retries:
     return (lambda: generate_with_retries(trainer, generate)), synchronised
 
 
-def test_cut_off_generation_is_repeated(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+def test_cut_off_generation_is_repeated(
+    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
+) -> None:
     """The server is the same one, so it still has the weights."""
     client = Client(server.url, failures=2)
     generate, synchronised = generating_trainer(model_path, tmp_path, client)
@@ -314,14 +284,14 @@ def test_cut_off_generation_is_repeated(model_path: str, tmp_path: Path, server:
 
 @pytest.mark.parametrize("instance", ["second", None])
 def test_restarted_server_is_sent_the_weights(
-    model_path: str, tmp_path: Path, server: Server, waits: list[float], instance: str | None
+    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float], instance: str | None
 ) -> None:
     """Also one that does not tell who it is and has failed."""
     if instance is None:
-        server.instance = None
+        server.info["instance_id"] = None
     client = Client(server.url, failures=1)
     generate, synchronised = generating_trainer(model_path, tmp_path, client)
-    server.instance = instance
+    server.info["instance_id"] = instance
     assert generate()[0] == [[1, 2], [1, 2]]
     assert client.communicators == 2
     assert synchronised == [-1]
@@ -330,7 +300,27 @@ def test_restarted_server_is_sent_the_weights(
     assert synchronised == [-1]
 
 
-def test_server_that_stays_away(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+def test_server_that_was_restarted_behind_the_clients_retry(
+    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
+) -> None:
+    """What it generated comes from the weights on its disk, and is not used."""
+    client = Client(server.url)
+    answer = client.generate
+
+    def generate_and_restart(prompts: list) -> dict[str, list]:
+        if server.info["instance_id"] == "second":
+            return answer(prompts)
+        server.info["instance_id"] = "second"
+        return {"completion_ids": [[9]] * len(prompts), "logprobs": [[[0.0]]] * len(prompts)}
+
+    client.generate = generate_and_restart  # type: ignore[method-assign]
+    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    assert generate()[0] == [[1, 2], [1, 2]]
+    assert synchronised == [-1]
+    assert waits == [10]
+
+
+def test_server_that_stays_away(model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]) -> None:
     client = Client(server.url)
     generate, _ = generating_trainer(model_path, tmp_path, client)
     server.close()
@@ -340,27 +330,27 @@ def test_server_that_stays_away(model_path: str, tmp_path: Path, server: Server,
 
 
 def test_server_that_comes_back(
-    model_path: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    model_path: str, tmp_path: Path, server: ServerStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(server.url)
     generate, synchronised = generating_trainer(model_path, tmp_path, client)
     server.close()
-    new = Server()
-    new.instance = "second"
+    new = ServerStub()
+    new.info["instance_id"] = "second"
     monkeypatch.setattr(guards.time, "sleep", lambda seconds: setattr(client, "base_url", new.url))
     assert generate()[0] == [[1, 2], [1, 2]]
     assert synchronised == [-1]
     new.close()
 
 
-def test_server_that_always_cuts_off(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+def test_server_that_always_cuts_off(model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]) -> None:
     generate, _ = generating_trainer(model_path, tmp_path, Client(server.url, failures=9), retries=1)
     with pytest.raises(ConnectionError, match=r"in 2 attempts .*: cut off, ConnectionError: reset by peer"):
         generate()
     assert waits == [10]
 
 
-def test_rank_without_prompts(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+def test_rank_without_prompts(model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]) -> None:
     """No completions are no failure: in a loop over tools some ranks have nothing to generate."""
     trainer = make_trainer(model_path, tmp_path)
     trainer.vllm_generation = SimpleNamespace(vllm_client=Client(server.url))
@@ -369,7 +359,9 @@ def test_rank_without_prompts(model_path: str, tmp_path: Path, server: Server, w
     assert waits == []
 
 
-def test_other_errors_of_the_client_pass(model_path: str, tmp_path: Path, server: Server, waits: list[float]) -> None:
+def test_other_errors_of_the_client_pass(
+    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
+) -> None:
     client = Client(server.url)
     generating_trainer(model_path, tmp_path, client)
     with pytest.raises(TypeError):

@@ -15,6 +15,8 @@ from accelerate.utils import broadcast_object_list, gather, gather_object
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from .vllm_server import server_info
+
 logger = get_logger(__name__)
 
 
@@ -176,10 +178,15 @@ class ServerWatch:
         def generate_or_nothing(*args: Any, **kwargs: Any) -> dict[str, Any]:
             self.failure = None
             try:
-                return generate(*args, **kwargs)
+                output = generate(*args, **kwargs)
+                # The client repeats a request that was cut off, which a server that was started again would answer
+                # from the weights on its disk
+                if self._instance_id() == self.instance:
+                    return output
+                self.failure = "it was started again meanwhile"
             except OSError as error:  # what requests raises
                 self.failure = f"{type(error).__name__}: {error}"
-                return self._NOTHING
+            return self._NOTHING
 
         self.client.generate = generate_or_nothing
 
@@ -200,8 +207,7 @@ class ServerWatch:
             return self.failure
 
     def _instance_id(self) -> str | None:
-        server_info: dict[str, Any] = getattr(self.client, "get_server_info", dict)()  # TRL 1.15 does not ask for it
-        return server_info.get("instance_id")
+        return (server_info(self.client.base_url) or {}).get("instance_id")
 
 
 def generate_with_retries(trainer: Any, generate: Callable[[], tuple[list, Any]]) -> tuple[list, Any]:
