@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+VLLM := .venv-vllm
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-distributed test-browser test-all check format bench figures notebooks docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-lowest test-distributed test-browser test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -38,10 +39,10 @@ demo: $(VENV)/.installed ## Train Archer on the embedded playground, offline, mi
 	@$(BIN)/trl-archer demo $(ARGS)
 
 test: setup ## Run the tests, offline, on the installed TRL
-	@$(BIN)/pytest -n 2 -m "not distributed and not browser" $(ARGS)
+	@$(BIN)/pytest -n 2 -m "not distributed and not browser and not vllm" $(ARGS)
 
 test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
-	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not training" $(ARGS)
+	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not vllm and not training" $(ARGS)
 
 test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)
@@ -49,7 +50,19 @@ test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start
 test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
-test-all: check docs test test-lowest test-distributed test-browser notebooks mutate ## Run everything that has to pass
+# torch first, with what it needs; the others without, since vLLM's CPU wheel asks for packages that we leave out
+$(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_engine/cpu_shims/*)
+	@echo "Installing vLLM for CPUs into $(VLLM) (once, 3 GB) ..."
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/pip install $(PIP_FLAGS) --constraint requirements-vllm.txt torch
+	@$(VLLM)/bin/pip install $(PIP_FLAGS) --no-deps --requirement requirements-vllm.txt
+	@$(VLLM)/bin/pip install $(PIP_FLAGS) --no-deps ./tests/vllm_engine/cpu_shims --editable .
+	@touch $@
+
+test-vllm: $(VLLM)/.installed ## Run the tests that train with a real vLLM engine, on the CPU
+	@$(VLLM)/bin/pytest -n 2 -m vllm tests/vllm_engine $(ARGS)
+
+test-all: check docs test test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that has to pass
 
 check: setup ## Check format, lint and types; never writes
 	@$(BIN)/ruff format --check .
@@ -94,4 +107,4 @@ build: setup ## Build wheel and sdist into dist/
 	@$(BIN)/python -m build
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(LOWEST) dist build site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .pytest_cache .mypy_cache .ruff_cache

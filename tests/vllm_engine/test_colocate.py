@@ -1,0 +1,22 @@
+"""Training with a real vLLM engine in the trainer's process. `cpu_shims` says what stands in for a GPU."""
+
+from typing import Any
+
+import pytest
+
+from .runs import assert_correction_enters_the_loss, assert_rollouts_come_from_the_policy, assert_weights_arrive, run
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture(scope="module", params=["untied", "tied", "lora"])
+def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Untied and tied embeddings, and an adapter that is merged into the weights that are sent."""
+    return run("colocate_worker.py", request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_engine(facts: dict[str, Any]) -> None:
+    assert_weights_arrive(facts)
+    assert_rollouts_come_from_the_policy(facts)
+    assert_correction_enters_the_loss(facts, "token_truncate", width=12)
+    assert_correction_enters_the_loss(facts, "sequence_mask", width=1)

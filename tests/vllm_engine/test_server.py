@@ -1,0 +1,36 @@
+"""Training with a real vLLM server, started by the command of our own messages; one is killed while it generates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .engine import PASSES
+from .runs import assert_correction_enters_the_loss, assert_rollouts_come_from_the_policy, assert_weights_arrive, run
+
+pytestmark = pytest.mark.vllm
+SYNC = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
+
+
+def assert_engine(facts: dict[str, Any]) -> None:
+    assert_weights_arrive(facts)
+    assert_rollouts_come_from_the_policy(facts)
+    assert_correction_enters_the_loss(facts, "token_truncate", width=12)
+    assert_correction_enters_the_loss(facts, "sequence_mask", width=1)
+
+
+def test_server_and_what_it_is_refused_for(tmp_path: Path) -> None:
+    facts = run("server_worker.py", "untied", tmp_path)
+    assert_engine(facts)
+    refusals = facts["refusals"]
+    assert f"serves '{tmp_path}/model', not '{tmp_path}/other', the model to train." in refusals["model"]
+    assert "runs vLLM 0.31.0, but vLLM 0.22.0 is installed here" in refusals["version"]
+
+
+def test_server_that_is_killed_while_it_generates_and_comes_back(tmp_path: Path) -> None:
+    """The new one is sent the weights, anew, before anything that it generates is used."""
+    facts = run("server_worker.py", "tied", tmp_path)
+    assert_engine(facts)
+    second_rollout = [path for path, step in facts["posts"] if step == PASSES]
+    interrupted = [*SYNC, "/v1/completions"]
+    assert second_rollout == [*interrupted, "/init_weight_transfer_engine", *SYNC, "/v1/completions"]
