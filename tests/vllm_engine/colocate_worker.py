@@ -8,7 +8,8 @@ import torch
 from trl.generation import vllm_generation
 from vllm import LLM, SamplingParams
 
-from tests.vllm_engine.engine import TOKENS, engine_trainer, save_model, train_and_measure
+from tests.vllm_engine.engine import engine_trainer, save_model, train_and_measure
+from tests.vllm_engine.settings import TOKENS
 
 
 def engine_logps(llm: LLM) -> torch.Tensor:

@@ -12,11 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.test_trainer_oracle import oracle_loss
 from tests.tiny import SIZES, TOKENIZER, loss_and_gradients, make_trainer
-
-TOKENS = list(range(3, 27))  # scored by engine and trained model
-ROLLOUTS = 3
-PASSES = 2
-MAX_LENGTH = 64
+from tests.vllm_engine.settings import MAX_LENGTH, PASSES, ROLLOUTS, TOKENS
 
 
 def save_model(directory: Path, *, tied: bool, seed: int = 0) -> str:
@@ -29,7 +25,7 @@ def save_model(directory: Path, *, tied: bool, seed: int = 0) -> str:
 
 
 def engine_trainer(path: str, folder: Path, *, lora: bool = False, **config: Any) -> Any:
-    """A trainer that makes two passes over each of three rollouts, so that ratios and KL come into play."""
+    """A trainer of three rollouts."""
     adapter = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear")
     return make_trainer(
         path,

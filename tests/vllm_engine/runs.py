@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from .engine import ROLLOUTS
-from .server import PID_FILE
+from .settings import PID_FILE, ROLLOUTS, free_port
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 600  # seconds; a hang is a failure
@@ -27,6 +26,7 @@ def run(worker: str, kind: str, folder: Path) -> dict[str, Any]:
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
+        "MASTER_PORT": str(free_port()),
         "TORCHDYNAMO_DISABLE": "1",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "VLLM_CACHE_ROOT": str(folder / "cache"),

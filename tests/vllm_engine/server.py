@@ -3,16 +3,13 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.vllm_engine.engine import MAX_LENGTH
+from tests.vllm_engine.settings import MAX_LENGTH, PID_FILE, free_port
 from trl_archer.vllm_server import start_command
-
-PID_FILE = "server.pid"
 
 
 class Server:
@@ -58,9 +55,3 @@ class Server:
 
     def __exit__(self, *args: Any) -> None:
         self.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

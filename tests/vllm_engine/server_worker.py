@@ -9,8 +9,9 @@ import torch
 import vllm
 from vllm_cpu_shims import install_in_trainer
 
-from tests.vllm_engine.engine import PASSES, TOKENS, engine_trainer, save_model, train_and_measure
-from tests.vllm_engine.server import Server, free_port
+from tests.vllm_engine.engine import engine_trainer, save_model, train_and_measure
+from tests.vllm_engine.server import Server
+from tests.vllm_engine.settings import PASSES, TOKENS, free_port
 
 
 def engine_logps(client: Any) -> torch.Tensor:

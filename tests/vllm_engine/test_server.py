@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from .engine import PASSES
 from .runs import assert_correction_enters_the_loss, assert_rollouts_come_from_the_policy, assert_weights_arrive, run
+from .settings import PASSES
 
 pytestmark = pytest.mark.vllm
 SYNC = ["/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache"]
