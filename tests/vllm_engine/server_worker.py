@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 import vllm
+from requests.adapters import HTTPAdapter
 from vllm_cpu_shims import install_in_trainer
 
 from tests.vllm_engine.engine import engine_trainer, save_model, train_and_measure
 from tests.vllm_engine.server import Server
 from tests.vllm_engine.settings import PASSES, TOKENS, free_port
+from trl_archer.vllm_server import check_server
 
 
 def engine_logps(client: Any) -> torch.Tensor:
@@ -19,18 +21,24 @@ def engine_logps(client: Any) -> torch.Tensor:
     return torch.tensor(answer["actual_logprobs"][0]).squeeze(1)
 
 
-def kill_during_second_rollout(trainer: Any, server: Server) -> list[list[Any]]:
-    """Kills the server between a request and its answer, once, and starts it again; returns what is asked of it."""
+def kill_while_it_generates(trainer: Any, server: Server) -> list[list[Any]]:
+    """
+    Kills the server between a request and its answer, and starts it again: in the second rollout the request is cut
+    off, in the third the new server answers it. Returns what is asked of it, as it comes.
+    """
     client = trainer.vllm_generation.vllm_client
+    client.session.mount("http://", HTTPAdapter())  # TRL's would repeat the request for a minute
     post, posts = client._post, []
 
     def post_or_kill(url: str, **kwargs: Any) -> Any:
-        path, step = url.removeprefix(server.url), trainer.state.global_step
-        is_first = [path, step] not in posts
-        posts.append([path, step])
-        if path == "/v1/completions" and step == PASSES and is_first:
+        request = [url.removeprefix(server.url), trainer.state.global_step]
+        is_first = request not in posts
+        posts.append(request)
+        if is_first and request in (["/v1/completions", PASSES], ["/v1/completions", 2 * PASSES]):
             server.kill()
             server.start()
+            if request[1] == 2 * PASSES:
+                check_server(vars(trainer.args), trainer.model.name_or_path)  # which waits for it
         return post(url, **kwargs)
 
     client._post = post_or_kill
@@ -68,7 +76,7 @@ def main() -> None:
         facts: dict[str, Any] = {} if kind == "tied" else {"refusals": refusals(path, folder, config)}
         trainer = engine_trainer(path, folder, **config)
         if kind == "tied":
-            facts["posts"] = kill_during_second_rollout(trainer, server)
+            facts["posts"] = kill_while_it_generates(trainer, server)
         logps = partial(engine_logps, trainer.vllm_generation.vllm_client)
         train_and_measure(trainer, logps, folder / "facts.json", **facts)
 

@@ -1,4 +1,4 @@
-"""Training with a real vLLM server, started by the command of our own messages; one is killed while it generates."""
+"""Training with a real vLLM server, started by the command of our own messages; one is killed on the way."""
 
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ def test_server_and_what_it_is_refused_for(tmp_path: Path) -> None:
 
 
 def test_server_that_is_killed_while_it_generates_and_comes_back(tmp_path: Path) -> None:
-    """The new one is sent the weights, anew, before anything that it generates is used."""
+    """The new one is sent the weights before anything that it generates is used."""
     facts = run("server_worker.py", "tied", tmp_path)
     assert_engine(facts)
-    second_rollout = [path for path, step in facts["posts"] if step == PASSES]
-    interrupted = [*SYNC, "/v1/completions"]
-    assert second_rollout == [*interrupted, "/init_weight_transfer_engine", *SYNC, "/v1/completions"]
+    for rollout in (1, 2):
+        posts = [path for path, step in facts["posts"] if step == rollout * PASSES]
+        generation = [*SYNC, "/v1/completions"]
+        assert posts == [*generation, "/init_weight_transfer_engine", *generation], rollout
