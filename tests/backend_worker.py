@@ -1,17 +1,32 @@
-"""One rank of a whole training run on fixed rollouts: `... tests/backend_worker.py BACKEND MODEL OUTPUT`."""
+"""One rank of whole training runs on fixed rollouts: `... tests/backend_worker.py MODEL OUTPUT BACKEND`."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import set_seed
 
+from tests.backends import BACKENDS, SINGLE, local_share, without_gpu
+from tests.resume_worker import LORA
 from tests.tiny import PROMPTS, TOKENIZER, make_trainer
+from trl_archer import ArcherGRPOConfig
 
 GROUP = 4
 LONGEST = 40
+
+
+class Config(ArcherGRPOConfig):
+    """Lets ZeRO-3 split parameters of any size; those of a tiny model would stay whole."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.deepspeed_plugin is not None:
+            zero = self.deepspeed_plugin.deepspeed_config["zero_optimization"]
+            zero["stage3_param_persistence_threshold"] = 0
 
 
 def completion_of(prompt: str, index: int) -> list[int]:
@@ -39,47 +54,76 @@ def reward(prompts: list[str], completion_ids: list[list[int]], **kwargs: Any) -
     ]
 
 
-def main() -> None:
-    backend, model_path, output = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    placement = {"use_cpu": True} if backend in ("single", "ddp") else {"use_cpu": False, "ddp_backend": "gloo"}
+def make(model_path: str, output: Path, backend: str, lora: bool) -> Any:
     world = 1 if backend == "single" else 2
-    trainer = make_trainer(
+    set_seed(0)  # of the adapter
+    return make_trainer(
         model_path,
         output,
         reward_funcs=reward,
-        trainer_kwargs={"rollout_func": rollout},
+        config_class=Config,
+        trainer_kwargs={"rollout_func": rollout, "peft_config": LORA if lora else None},
         # One process keeps TRL's layout and is the measure; the ranks go without padding
         remove_padding=backend != "single",
         per_device_train_batch_size=4,
         gradient_accumulation_steps=8 // world,
         steps_per_generation=8 // world,
         num_generations=GROUP,
-        num_iterations=2,
+        num_iterations=3,
         max_completion_length=LONGEST,
         shuffle_dataset=False,
         max_steps=3,
-        optim="sgd",
-        learning_rate=0.05,
+        # Adam would divide gradients that are zero but for rounding by their own size
+        adam_epsilon=1.0,
+        learning_rate=1.0,
         lr_scheduler_type="constant",
-        max_grad_norm=0.0,
+        max_grad_norm=0.1,
         beta=0.1,
         beta_reasoning=0.02,
-        save_strategy="no",
-        **placement,
+        save_steps=2,
+        token_records_steps=3,
+        **BACKENDS.get(backend, SINGLE).arguments,
     )
-    trainer.train()
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    history = [{k: v for k, v in e.items() if "time" not in k} for e in trainer.state.log_history if "loss" in e]
-    result: dict[str, Any] = {
+
+
+def outcome(trainer: Any) -> dict[str, Any]:
+    """What this rank sees of a run that has ended; the first one has the whole weights."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    logs = [{k: v for k, v in e.items() if "time" not in k} for e in trainer.state.log_history if "loss" in e]
+    parameters = list(trainer.model.parameters())
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return {
         "num_processes": trainer.accelerator.num_processes,
-        "type": str(trainer.accelerator.distributed_type),
-        "metrics": history,
+        "type": trainer.accelerator.distributed_type.value,
+        "zero_stage": None if plugin is None else plugin.zero_stage,
+        "held": sum(local_share(p).numel() for p in parameters),
+        "parameters": sum(math.prod(getattr(p, "ds_shape", p.shape)) for p in parameters),
+        "logs": logs,
+        "weights": {k: v.cpu() for k, v in weights.items()} if trainer.accelerator.is_main_process else {},
     }
-    if trainer.accelerator.is_main_process:
-        torch.save({name: tensor.cpu() for name, tensor in state.items()}, output / "weights.pt")
-        plugin = trainer.accelerator.state.deepspeed_plugin
-        result["zero_stage"] = None if plugin is None else plugin.zero_stage
-    (output / f"rank{PartialState().process_index}.json").write_text(json.dumps(result))
+
+
+def run(model_path: str, output: Path, backend: str, lora: bool) -> dict[str, Any]:
+    """Three steps, of which the last one is made again by another trainer, from the checkpoint before it."""
+    trainer = make(model_path, output, backend, lora)
+    trainer.train()
+    result = {"undisturbed": outcome(trainer)}
+    trainer.save_model(str(output / "final"))
+    if backend != "single":
+        trainer = make(model_path, output, backend, lora)
+        trainer.train(resume_from_checkpoint=str(output / "out" / "checkpoint-2"))
+        result["resumed"] = outcome(trainer)
+    return result
+
+
+def main() -> None:
+    model_path, output, backend = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    if backend != "single":
+        without_gpu(backend)
+    results = {kind: run(model_path, output / kind, backend, lora=kind == "lora") for kind in ("full", "lora")}
+    weights = {f"{kind} {name}": x.pop("weights") for kind, runs in results.items() for name, x in runs.items()}
+    torch.save(weights, output / f"rank{PartialState().process_index}.pt")
+    (output / f"rank{PartialState().process_index}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

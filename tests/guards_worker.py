@@ -1,4 +1,4 @@
-"""One rank of a test of guards: `accelerate launch ... tests/guards_worker.py MODEL OUTPUT`."""
+"""One rank of a test of guards: `accelerate launch ... tests/guards_worker.py MODEL OUTPUT BACKEND`."""
 
 import errno
 import json
@@ -13,8 +13,12 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 import trl_archer.trainer
+from tests.backends import BACKENDS, local_share, without_gpu
 from tests.tiny import TOKENIZER, make_trainer
 from trl_archer.checkpoints import why_incomplete
+from trl_archer.token_records import read_token_records
+
+Options = dict[str, Any]
 
 
 def outcome(call: Callable[[], Any]) -> dict[str, str]:
@@ -25,7 +29,7 @@ def outcome(call: Callable[[], Any]) -> dict[str, str]:
     return {"type": "none", "text": ""}
 
 
-def failing_reward(model_path: str, output: Path, kind: str) -> dict[str, str]:
+def failing_reward(model_path: str, output: Path, kind: str, options: Options) -> dict[str, str]:
     """A reward that raises on the second rank only."""
 
     def judge(completions: list[str], **kwargs: Any) -> list[float]:
@@ -51,6 +55,7 @@ def failing_reward(model_path: str, output: Path, kind: str) -> dict[str, str]:
         reward_funcs=reward,
         num_iterations=2,
         trainer_kwargs={"reward_processing_classes": TOKENIZER} if kind == "model" else None,
+        **options,
     )
     return outcome(trainer.train)
 
@@ -72,41 +77,52 @@ class Watch(TrainerCallback):
 
 
 def flat(model: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    return torch.cat([local_share(p).detach().flatten().clone() for p in model.parameters()])
 
 
-def bad_numbers(model_path: str, output: Path, what: str) -> dict[str, Any]:
+def bad_numbers(model_path: str, output: Path, what: str, options: Options) -> dict[str, Any]:
     """The second rank's loss, or gradient, is not finite in the second step."""
     watch = Watch()
     trainer = make_trainer(
-        model_path, output, num_iterations=2, max_steps=3, learning_rate=1e-2, save_strategy="no",
-        trainer_kwargs={"callbacks": [watch]},
+        model_path, output, num_iterations=2, max_steps=4, learning_rate=1e-2, save_strategy="no",
+        token_records_steps=3, trainer_kwargs={"callbacks": [watch]}, **options,
     )  # fmt: skip
     spoil_on_second_rank(trainer, what, {1})
     trainer.train()
-    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    logs = [{k: v for k, v in e.items() if "time" not in k} for e in trainer.state.log_history if "loss" in e]
+    PartialState().wait_for_everyone()
+    records = read_token_records(output / "out" / "token_records", step=3)
     return {
-        "skipped": [entry["archer/skipped_updates"] for entry in logs],
+        "num_processes": trainer.accelerator.num_processes,
+        "type": trainer.accelerator.distributed_type.value,
+        "logs": logs,
         "unchanged": watch.unchanged,
-        "weights": flat(trainer.model).tolist(),
+        "is_finite": flat(trainer.model).isfinite().all().item(),
+        "recorded_ranks": sorted({record.rank for record in records.completions}),
     }
 
 
 def spoil_on_second_rank(trainer: Any, what: str, steps: set[int]) -> None:
-    rank = trainer.accelerator.process_index
-    is_bad = lambda: rank == 1 and trainer.state.global_step in steps  # noqa: E731
-    if what == "loss":
-        reduce = trainer._reduce
-        trainer._reduce = lambda *args: reduce(*args) + (torch.inf if is_bad() else 0.0)
-    else:
-        parameter = next(trainer.model.parameters())
-        parameter.register_hook(lambda gradient: gradient * torch.nan if is_bad() else gradient)
+    reduce, rank = trainer._reduce, trainer.accelerator.process_index
+
+    def reduce_badly(*args: Any) -> torch.Tensor:
+        loss = reduce(*args)
+        if rank == 1 and trainer.state.global_step in steps:
+            if what == "loss":
+                return loss + torch.inf
+            loss.register_hook(lambda gradient: gradient * torch.nan)
+        return loss
+
+    trainer._reduce = reduce_badly
 
 
-def stopped(model_path: str, output: Path) -> dict[str, str]:
-    trainer = make_trainer(model_path, output, num_iterations=2, max_skipped_updates=1)
-    spoil_on_second_rank(trainer, "loss", {0})
-    return outcome(trainer.train)
+def stopped(model_path: str, output: Path, options: Options) -> dict[str, Any]:
+    """The second rank's loss is infinite in the first two steps, which is as often as is allowed."""
+    trainer = make_trainer(model_path, output, num_iterations=2, max_skipped_updates=2, **options)
+    spoil_on_second_rank(trainer, "loss", {0, 1})
+    error = outcome(trainer.train)
+    dump = torch.load(error["text"].split(" are in ")[1].split(": load")[0], weights_only=True)
+    return {**error, "dump": {"step": dump["step"], "rows": [len(batch["rewards"]) for batch in dump["micro_batches"]]}}
 
 
 def run(model_path: str, output: Path, stop_after: int | None = None, resume: bool = False) -> dict[str, Any]:
@@ -148,21 +164,24 @@ def full_disk(model_path: str, output: Path, failing: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    model_path, output = sys.argv[1], Path(sys.argv[2])
+    model_path, output, backend = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    without_gpu(backend)
+    options = dict(BACKENDS[backend].arguments)
+    if backend != "ddp":
+        options["bf16"] = True  # the precision of the configurations, and a matter of its own to DeepSpeed
     results: dict[str, Any] = {}
-    for kind in ("function", "async", "model"):
-        results[f"reward {kind}"] = failing_reward(model_path, output / kind, kind)
+    for kind in ("function", "async", "model") if backend == "ddp" else ("function",):
+        results[f"reward {kind}"] = failing_reward(model_path, output / kind, kind, options)
     for what in ("loss", "gradient"):
-        results[f"bad {what}"] = bad_numbers(model_path, output / what, what)
-    results["stopped"] = stopped(model_path, output / "stopped")
-    results["undisturbed"] = run(model_path, output / "undisturbed")
-    run(model_path, output / "resumed", stop_after=4)
-    results["resumed"] = run(model_path, output / "resumed", resume=True)
-    for failing in (0, 1):
-        results[f"disk {failing}"] = full_disk(model_path, output / f"disk{failing}", failing)
-    state = PartialState()
-    results["world"] = state.num_processes
-    (output / f"rank{state.process_index}.json").write_text(json.dumps(results))
+        results[f"bad {what}"] = bad_numbers(model_path, output / what, what, options)
+    results["stopped"] = stopped(model_path, output / "stopped", options)
+    if backend == "ddp":
+        results["undisturbed"] = run(model_path, output / "undisturbed")
+        run(model_path, output / "resumed", stop_after=4)
+        results["resumed"] = run(model_path, output / "resumed", resume=True)
+        for failing in (0, 1):
+            results[f"disk {failing}"] = full_disk(model_path, output / f"disk{failing}", failing)
+    (output / f"rank{PartialState().process_index}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,50 +1,22 @@
 """Two processes are one process on the same global batch, with unequal lengths and a rank without any token."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from .tolerances import RANK_SPLIT
+from .backends import launch
+from .tolerances import FLOAT32_LOGS, RANK_SPLIT
 
 pytestmark = pytest.mark.distributed
-ROOT = Path(__file__).parent.parent
-TIME_LIMIT = 240  # seconds; a hang is a failure
-DDP = """\
-distributed_type: MULTI_GPU
-gpu_ids: all
-num_machines: 1
-num_processes: 2
-mixed_precision: 'no'
-"""
-
-
-def run(
-    command: list[str], model_path: str, output: Path, worker: str = "distributed_worker.py"
-) -> list[dict[str, Any]]:
-    output.mkdir()
-    arguments = [str(ROOT / "tests" / worker), model_path, str(output)]
-    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [*command, *arguments], env=env, capture_output=True, text=True, check=False, timeout=TIME_LIMIT
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-    return [json.loads(path.read_text()) for path in sorted(output.glob("rank*.json"))]
 
 
 @pytest.fixture(scope="module")
 def runs(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Results of one process, and of two."""
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "ddp.yaml").write_text(DDP)
-    (single,) = run([sys.executable], model_path, folder / "one")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "ddp.yaml")]
-    return single, run(launch, model_path, folder / "two")
+    (single,) = launch(None, "distributed_worker.py", model_path, folder / "one")
+    return single, launch("ddp", "distributed_worker.py", model_path, folder / "two")
 
 
 def test_there_really_are_two(runs: Any) -> None:
@@ -66,7 +38,7 @@ def test_same_weights_and_metrics_as_one_process(runs: Any, loss_type: str, drop
         assert difference <= RANK_SPLIT
         assert rank[name]["metrics"].keys() == single[plain]["metrics"].keys()
         for metric, value in single[plain]["metrics"].items():
-            assert rank[name]["metrics"][metric] == pytest.approx(value, rel=1e-4, abs=1e-6), metric
+            assert rank[name]["metrics"][metric] == pytest.approx(value, **FLOAT32_LOGS), metric
     assert ranks[0][name]["metrics"] == ranks[1][name]["metrics"]
 
 

@@ -1,8 +1,10 @@
 """Each guard, by causing what it guards against."""
 
 import logging
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards
 from trl_archer.guards import ServerWatch, generate_with_retries, poison_if_not_finite
 
-from .test_distributed import DDP, run
+from .backends import BACKENDS, launch
 from .tiny import make_trainer
 from .vllm_stub import ServerStub
 
@@ -166,52 +168,78 @@ def test_limits_are_checked(tmp_path: Path, name: str, value: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def ranks(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("guards")
-    (folder / "ddp.yaml").write_text(DDP)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / "ddp.yaml")]
-    found = run(launch, model_path, folder / "two", worker="guards_worker.py")
-    assert [rank["world"] for rank in found] == [2, 2]
-    return found
+def ranks(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[dict[str, Any]]]:
+    """What both ranks of a backend report; it is started when it is first asked for."""
+
+    @cache
+    def of(backend: str) -> list[dict[str, Any]]:
+        found = launch(backend, "guards_worker.py", model_path, tmp_path_factory.mktemp("guards") / "two", backend)
+        assert len(found) == 2
+        return found
+
+    return of
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("kind", ["function", "async", "model"])
-def test_reward_that_fails_on_one_rank_fails_on_both(ranks: list[dict[str, Any]], kind: str) -> None:
-    for rank in ranks:
+@pytest.mark.parametrize(
+    ("backend", "kind"), [("ddp", "async"), ("ddp", "model"), *((backend, "function") for backend in BACKENDS)]
+)
+def test_reward_that_fails_on_one_rank_fails_on_both(ranks: Any, backend: str, kind: str) -> None:
+    for rank in ranks(backend):
         error = rank[f"reward {kind}"]
         assert error["type"] == "RuntimeError"
         assert "Rewards failed on 1 of 2 ranks" in error["text"]
         assert "Rank 1:\nTraceback" in error["text"]
         assert "the judge is out" in error["text"]
         assert "in judge" in error["text"]
-    if kind != "model":
-        assert "Raised in the reward function 'judge'" in ranks[0][f"reward {kind}"]["text"]
+        if kind != "model":
+            assert "Raised in the reward function 'judge'" in error["text"]
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_bad_numbers_on_one_rank_skip_the_update_on_both(ranks: list[dict[str, Any]], what: str) -> None:
-    assert ranks[0][f"bad {what}"] == ranks[1][f"bad {what}"]
-    assert ranks[0][f"bad {what}"]["skipped"] == [0, 1, 1]
-    assert ranks[0][f"bad {what}"]["unchanged"] == [2]
-    for index, rank in enumerate(ranks):
-        assert rank["stopped"]["type"] == "FloatingPointError"
-        assert f"step-1-rank-{index}.pt" in rank["stopped"]["text"]
+def test_bad_numbers_on_one_rank_skip_the_update_on_both(ranks: Any, backend: str, what: str) -> None:
+    first, second = (rank[f"bad {what}"] for rank in ranks(backend))
+    for report in (first, second):
+        assert (report["num_processes"], report["type"]) == (2, BACKENDS[backend].distributed_type)
+        assert [logs["archer/skipped_updates"] for logs in report["logs"]] == [0, 1, 1, 1]
+        assert [math.isfinite(logs["grad_norm"]) for logs in report["logs"]] == [True, False, True, True]
+        assert report["unchanged"] == [2]
+        assert report["is_finite"]
+        assert report["recorded_ranks"] == [0, 1]
+    assert without_nan(first["logs"]) == without_nan(second["logs"])
+
+
+def without_nan(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Comparable: NaN differs from itself."""
+    return [{k: str(v) if v != v else v for k, v in entry.items()} for entry in logs]
 
 
 @pytest.mark.distributed
-def test_resumed_on_two_processes(ranks: list[dict[str, Any]]) -> None:
-    for rank in ranks:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_stops_on_both_ranks_with_the_batch_of_each(ranks: Any, backend: str) -> None:
+    for index, rank in enumerate(ranks(backend)):
+        assert rank["stopped"]["type"] == "FloatingPointError"
+        assert "2 in a row (max_skipped_updates=2)" in rank["stopped"]["text"]
+        assert f"step-2-rank-{index}.pt" in rank["stopped"]["text"]
+        assert rank["stopped"]["dump"]["step"] == 2
+        assert len(rank["stopped"]["dump"]["rows"]) == 1
+
+
+@pytest.mark.distributed
+def test_resumed_on_two_processes(ranks: Any) -> None:
+    first, second = ranks("ddp")
+    for rank in (first, second):
         assert rank["resumed"]["weights"] == rank["undisturbed"]["weights"]
         assert rank["resumed"]["history"] == rank["undisturbed"]["history"]
-    assert ranks[0]["resumed"] == ranks[1]["resumed"]
+    assert first["resumed"] == second["resumed"]
 
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("failing", [0, 1])
-def test_disk_that_is_full_for_one_rank(ranks: list[dict[str, Any]], failing: int) -> None:
-    for rank in ranks:
+def test_disk_that_is_full_for_one_rank(ranks: Any, failing: int) -> None:
+    for rank in ranks("ddp"):
         assert rank[f"disk {failing}"] == {"failed_saves": [1, 0], "checkpoints": ["checkpoint-2"], "incomplete": None}
 
 

@@ -76,10 +76,11 @@ def make_trainer(
         **config,
     }
     dataset = Dataset.from_dict({"prompt": PROMPTS}) if dataset is None else dataset
+    args = config_class(**options)  # before the model, which ZeRO-3 splits while it is loaded
     return trainer_class(
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32),
         reward_funcs,
-        args=config_class(**options),
+        args=args,
         train_dataset=dataset,
         eval_dataset=dataset,
         processing_class=TOKENIZER,

@@ -38,3 +38,5 @@ OTHER_LAYOUT = 5e-6
 RANK_SPLIT = 5e-6
 # Relative, of loss and gradient: trimmed and regrouped micro-batches.
 REMOVE_PADDING = 1e-5
+# What is logged, of two ranks and of one process.
+FLOAT32_LOGS: dict[str, float] = {"rel": 1e-4, "abs": 1e-6}

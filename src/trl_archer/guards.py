@@ -78,8 +78,9 @@ def guard_update(trainer: Any, model: nn.Module, grad_norm: Tensor | float | Non
             )
         trainer._skipped_updates += 1
         trainer._skipped_in_a_row += 1
-        model.zero_grad(set_to_none=True)
-        _report_skipped(trainer, grad_norm)
+        if not trainer.is_deepspeed_enabled:  # whose engine has dropped it, and takes no such argument
+            model.zero_grad(set_to_none=True)
+        _report_skipped(trainer, math.nan if grad_norm is None else float(grad_norm))
     trainer._metrics["train"]["archer/skipped_updates"] = [float(trainer._skipped_updates)]
 
 
@@ -90,15 +91,15 @@ def _scales_loss(trainer: Any) -> bool:
     return scaler is not None and scaler.get_scale() > 1
 
 
-def _report_skipped(trainer: Any, grad_norm: Any) -> None:
+def _report_skipped(trainer: Any, grad_norm: float) -> None:
     step, limit = trainer.state.global_step + 1, trainer.args.max_skipped_updates
-    skipped = f"Step {step}: loss or gradient is not finite (norm {float(grad_norm)}), the update was skipped"
+    skipped = f"Step {step}: loss or gradient is not finite (norm {grad_norm}), the update was skipped"
     if trainer._skipped_in_a_row < limit:
         logger.warning(f"{skipped}, {trainer._skipped_in_a_row} in a row; training stops at {limit}.")
         return
     path = Path(trainer.args.output_dir) / "nonfinite" / f"step-{step}-rank-{trainer.accelerator.process_index}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"step": step, "grad_norm": float(grad_norm), "micro_batches": _last_micro_batches(trainer)}, path)
+    torch.save({"step": step, "grad_norm": grad_norm, "micro_batches": _last_micro_batches(trainer)}, path)
     raise FloatingPointError(
         f"{skipped}, {limit} in a row (max_skipped_updates={limit}). The weights are those of the last good update. "
         f"This rank's rows of the last batch are in {path}: load them with `torch.load` and look for ratios or rewards "
