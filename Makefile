@@ -44,7 +44,7 @@ test: setup ## Run the tests, offline, on the installed TRL
 test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
 	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not vllm and not training" $(ARGS)
 
-test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO-3; on CPUs)
+test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO, FSDP2; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)
 
 test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)

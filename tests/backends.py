@@ -1,5 +1,6 @@
 """The backends that the tests start on two processes, each from the configuration that users get, on CPUs."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
@@ -32,6 +34,10 @@ BACKENDS = {
     "fsdp2": Backend("FSDP", environment={"ACCELERATE_TORCH_DEVICE": "cpu"}),
 }
 SINGLE = Backend("NO", arguments={"use_cpu": True})
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="needs DeepSpeed (pip install 'trl-archer[deepspeed]')"
+)
+EACH = [pytest.param(name, marks=needs_deepspeed if x.zero_stage else ()) for name, x in BACKENDS.items()]
 
 
 def without_gpu(backend: str) -> None:

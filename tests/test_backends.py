@@ -3,7 +3,6 @@
 Full fine-tuning and LoRA. Each run is resumed from its checkpoint, and what it saved loads without this package.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +15,10 @@ from transformers import AutoModelForCausalLM
 
 from trl_archer.token_records import CompletionRecord, read_token_records
 
-from .backends import BACKENDS, launch
+from .backends import BACKENDS, EACH, launch
 from .tolerances import FLOAT32_LOGS, RANK_SPLIT
 
-pytestmark = [
-    pytest.mark.distributed,
-    pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None, reason="needs DeepSpeed (pip install 'trl-archer[deepspeed]')"
-    ),
-]
+pytestmark = pytest.mark.distributed
 KINDS = ("full", "lora")
 Weights = dict[str, Tensor]
 
@@ -62,7 +56,7 @@ def single(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return runs
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=EACH)
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 

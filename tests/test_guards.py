@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards
 from trl_archer.guards import ServerWatch, generate_with_retries, poison_if_not_finite
 
-from .backends import BACKENDS, launch
+from .backends import BACKENDS, EACH, launch
 from .tiny import make_trainer
 from .vllm_stub import ServerStub
 
@@ -123,8 +124,10 @@ def test_overflow_of_the_loss_scale_does_not_count(model_path: str, tmp_path: Pa
     assert trainer._skipped_updates == 1
 
 
-@pytest.mark.parametrize(("skipped", "count"), [(True, 1), (False, None)])
-def test_deepspeed_is_asked(model_path: str, tmp_path: Path, skipped: bool, count: int | None) -> None:
+@pytest.mark.parametrize(
+    ("skipped", "norm", "count"), [(True, 3.0, 1), (True, None, 1), (False, math.nan, None), (False, 3.0, 0)]
+)
+def test_deepspeed_is_asked(skipped: bool, norm: float | None, count: int | None) -> None:
     """It updates before its norm is known: an update that it did not skip cannot be undone."""
     accelerator = SimpleNamespace(optimizer_step_was_skipped=skipped, process_index=0)
     trainer = SimpleNamespace(
@@ -141,10 +144,33 @@ def test_deepspeed_is_asked(model_path: str, tmp_path: Path, skipped: bool, coun
         with pytest.raises(
             FloatingPointError, match=r"has made an update with gradient norm nan at step 7.*check_grad_overflow"
         ):
-            guards.guard_update(trainer, torch.nn.Linear(1, 1), float("nan"))
+            guards.guard_update(trainer, torch.nn.Linear(1, 1), norm)
     else:
-        guards.guard_update(trainer, torch.nn.Linear(1, 1), 3.0)  # the norm is that of the last update made
+        guards.guard_update(trainer, torch.nn.Linear(1, 1), norm)  # that of the last update made, if there was one
         assert trainer._metrics["train"]["archer/skipped_updates"] == [count]
+
+
+@pytest.mark.parametrize(
+    ("installed", "stage", "precision", "way_out"),
+    [
+        ("0.19.7", 3, "bf16", "Install deepspeed>=0.19.8, or use ZeRO-2 in bfloat16"),
+        ("0.19.7", 2, "no", r"ZeRO-2 in float32 .* Install deepspeed>=0.19.8\."),
+        ("0.18.9", 2, "bf16", None),
+        ("0.18.9", 3, "fp16", None),
+        ("0.19.8", 3, "bf16", None),
+    ],
+)
+def test_deepspeed_that_makes_bad_updates(
+    monkeypatch: pytest.MonkeyPatch, installed: str, stage: int, precision: str, way_out: str | None
+) -> None:
+    monkeypatch.setattr(guards, "version", {"deepspeed": installed}.__getitem__)
+    trainer = SimpleNamespace(
+        is_deepspeed_enabled=True,
+        args=SimpleNamespace(bf16=precision == "bf16", fp16=precision == "fp16"),
+        accelerator=SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))),
+    )
+    with pytest.raises(ValueError, match=way_out) if way_out else nullcontext():
+        guards.check_deepspeed_version(trainer)
 
 
 def test_finite_loss_is_left_alone() -> None:
@@ -181,11 +207,19 @@ def ranks(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize(
-    ("backend", "kind"), [("ddp", "async"), ("ddp", "model"), *((backend, "function") for backend in BACKENDS)]
-)
-def test_reward_that_fails_on_one_rank_fails_on_both(ranks: Any, backend: str, kind: str) -> None:
-    for rank in ranks(backend):
+@pytest.mark.parametrize("kind", ["async", "model"])
+def test_other_rewards_that_fail_on_one_rank_fail_on_both(ranks: Any, kind: str) -> None:
+    assert_failed_on_both(ranks("ddp"), kind)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("backend", EACH)
+def test_reward_that_fails_on_one_rank_fails_on_both(ranks: Any, backend: str) -> None:
+    assert_failed_on_both(ranks(backend), "function")
+
+
+def assert_failed_on_both(reports: list[dict[str, Any]], kind: str) -> None:
+    for rank in reports:
         error = rank[f"reward {kind}"]
         assert error["type"] == "RuntimeError"
         assert "Rewards failed on 1 of 2 ranks" in error["text"]
@@ -197,7 +231,7 @@ def test_reward_that_fails_on_one_rank_fails_on_both(ranks: Any, backend: str, k
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EACH)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_bad_numbers_on_one_rank_skip_the_update_on_both(ranks: Any, backend: str, what: str) -> None:
     first, second = (rank[f"bad {what}"] for rank in ranks(backend))
@@ -217,7 +251,7 @@ def without_nan(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EACH)
 def test_training_stops_on_both_ranks_with_the_batch_of_each(ranks: Any, backend: str) -> None:
     for index, rank in enumerate(ranks(backend)):
         assert rank["stopped"]["type"] == "FloatingPointError"

@@ -4,6 +4,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.request import urlopen
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, gather, gather_object
+from packaging.version import Version
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
@@ -21,6 +23,8 @@ logger = get_logger(__name__)
 
 
 # Updates
+
+_DROPS_BAD_GRADIENTS = "0.19.8"
 
 
 def poison_if_not_finite(loss: Tensor) -> Tensor:
@@ -47,6 +51,32 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
     ```
     """
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+
+
+def check_deepspeed_version(trainer: Any) -> None:
+    """
+    Checks that DeepSpeed drops gradients that are not finite, in the precision and at the ZeRO stage of a run.
+
+    Up to 0.19.7, ZeRO-3 looks for them in float16 only and ZeRO-1 and ZeRO-2 not in float32. They make the update and
+    report a norm that is finite, so that nothing would notice before every weight is NaN.
+
+    Args:
+        trainer ([`ArcherGRPOTrainer`]): Trainer.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if not trainer.is_deepspeed_enabled:
+        return
+    installed, args = version("deepspeed"), trainer.args
+    stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
+    is_looked_for = args.fp16 or (args.bf16 and stage < 3)
+    if Version(installed) < Version(_DROPS_BAD_GRADIENTS) and not is_looked_for:
+        raise ValueError(
+            f"deepspeed=={installed} with ZeRO-{stage} in {'bfloat16' if args.bf16 else 'float32'} makes updates with "
+            "gradients that are not finite: one bad loss would ruin the weights, unnoticed. Install "
+            f"deepspeed>={_DROPS_BAD_GRADIENTS}{', or use ZeRO-2 in bfloat16' if args.bf16 else ''}."
+        )
 
 
 def guard_update(trainer: Any, model: nn.Module, grad_norm: Tensor | float | None) -> None:

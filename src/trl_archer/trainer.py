@@ -25,7 +25,14 @@ from .checkpoints import (
 )
 from .checks import check_dataset, check_left_padding, check_trainable, refuse_unsloth
 from .config import ArcherGRPOConfig
-from .guards import ServerWatch, generate_with_retries, guard_update, poison_if_not_finite, raise_on_all_ranks
+from .guards import (
+    ServerWatch,
+    check_deepspeed_version,
+    generate_with_retries,
+    guard_update,
+    poison_if_not_finite,
+    raise_on_all_ranks,
+)
 from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
@@ -94,8 +101,8 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     Raises:
         TypeError: If `args` is not an [`ArcherGRPOConfig`].
-        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, or a vLLM server is not
-            one to train with.
+        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, a vLLM server is not one
+            to train with, or the version of DeepSpeed would not drop gradients that are not finite.
         ConnectionError: If there is no vLLM server.
         RuntimeError: If Unsloth has replaced TRL's trainer.
     """
@@ -166,6 +173,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
             environment_factory=environment_factory,
         )
         check_trainable(self.model)
+        check_deepspeed_version(self)
         self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
         self._padding_is_checked = False
