@@ -86,6 +86,11 @@ def make(model_path: str, output: Path, backend: str, lora: bool) -> Any:
     )
 
 
+def held(parameter: torch.Tensor) -> int:
+    """Numbers of a parameter in the memory of this rank: with ZeRO-3 its share, and all of it if that stays, too."""
+    return local_share(parameter).numel() + (parameter.numel() if hasattr(parameter, "ds_tensor") else 0)
+
+
 def outcome(trainer: Any) -> dict[str, Any]:
     """What this rank sees of a run that has ended; the first one has the whole weights."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -96,7 +101,7 @@ def outcome(trainer: Any) -> dict[str, Any]:
         "num_processes": trainer.accelerator.num_processes,
         "type": trainer.accelerator.distributed_type.value,
         "zero_stage": None if plugin is None else plugin.zero_stage,
-        "held": sum(local_share(p).numel() for p in parameters),
+        "held": sum(map(held, parameters)),
         "parameters": sum(math.prod(getattr(p, "ds_shape", p.shape)) for p in parameters),
         "logs": logs,
         "weights": {k: v.cpu() for k, v in weights.items()} if trainer.accelerator.is_main_process else {},
