@@ -75,9 +75,9 @@ def make(model_path: str, output: Path, backend: str, lora: bool) -> Any:
         max_steps=3,
         # Adam would divide gradients that are zero but for rounding by their own size
         adam_epsilon=1.0,
-        learning_rate=1.0,
+        learning_rate=1.0 if lora else 0.05,
         lr_scheduler_type="constant",
-        max_grad_norm=0.1,
+        max_grad_norm=0.1 if lora else 0.0,  # clipping would hide a wrong scale
         beta=0.1,
         beta_reasoning=0.02,
         save_steps=2,
