@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards
@@ -129,6 +130,7 @@ def test_overflow_of_the_loss_scale_does_not_count(model_path: str, tmp_path: Pa
 )
 def test_deepspeed_is_asked(skipped: bool, norm: float | None, count: int | None) -> None:
     """It updates before its norm is known: an update that it did not skip cannot be undone."""
+    PartialState()  # accelerate's logger asks for it
     accelerator = SimpleNamespace(optimizer_step_was_skipped=skipped, process_index=0)
     trainer = SimpleNamespace(
         is_deepspeed_enabled=True,
