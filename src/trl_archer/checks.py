@@ -5,8 +5,12 @@ from typing import Any
 
 import torch
 import trl
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.nn.functional import pad
+
+from .adapters import is_quantized
 
 
 def refuse_unsloth(trainer_class: type) -> None:
@@ -70,6 +74,62 @@ def check_trainable(model: nn.Module) -> None:
         )
 
 
+_QUANTIZED_SYNC = (
+    "use_vllm=True with a quantised model: TRL would merge the adapter into the quantised weights, which rounds them "
+    "anew at every sync, and send vLLM the result without its scales. Set use_vllm=False, or train the adapter on the "
+    "model in bfloat16, without load_in_4bit, load_in_8bit and quantization_config."
+)
+
+
+def check_adapter(model: Any, args: Any, quantization_config: Any = None) -> None:
+    """
+    Checks an adapter that the trainer was given, and that vLLM can be sent its weights, before anything is loaded.
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`): What the trainer was given.
+        args ([`ArcherGRPOConfig`]): The configuration.
+        quantization_config (`BitsAndBytesConfig`, *optional*): How a model that is yet to be loaded is quantised.
+
+    Raises:
+        ValueError: If TRL could not copy the adapter for the reference, or if quantised weights would go to vLLM.
+    """
+    if args.use_vllm and (is_quantized(model) or (isinstance(model, str) and quantization_config is not None)):
+        raise ValueError(_QUANTIZED_SYNC)
+    if not isinstance(model, PeftModel):
+        return
+    if list(model.peft_config) != ["default"]:
+        names = ", ".join(map(repr, model.peft_config))
+        raise ValueError(
+            f"The model's adapter is called {names}. TRL takes the one adapter called 'default' for the one to train: "
+            "load it with `PeftModel.from_pretrained(model, path, is_trainable=True)`, without adapter_name."
+        )
+
+
+def check_synced_weights(model: nn.Module, args: Any) -> None:
+    """
+    Checks that vLLM can hold what is trained; it ties embeddings and output layer where the configuration says so.
+
+    Args:
+        model (`nn.Module`): Model, adapters included.
+        args ([`ArcherGRPOConfig`]): The configuration.
+
+    Raises:
+        ValueError: If the adapter trains one of the two apart from the other, or the model is quantised.
+    """
+    if args.use_vllm and is_quantized(model):  # as it was stored
+        raise ValueError(_QUANTIZED_SYNC)
+    if not (args.use_vllm and isinstance(model, PeftModel) and model.config.get_text_config().tie_word_embeddings):
+        return
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(embeddings, BaseTunerLayer) or embeddings.weight is not head.weight:
+        raise ValueError(
+            "use_vllm=True: the model ties its embeddings to its output layer, and the adapter trains one apart from "
+            "the other, which vLLM cannot hold; it would sample from other weights than those trained. Leave "
+            "embed_tokens and lm_head out of modules_to_save and target_modules, train both as one with "
+            "`LoraConfig(modules_to_save=['embed_tokens'], ensure_weight_tying=True)`, or set use_vllm=False."
+        )
+
+
 # Mean difference of log-probabilities, in nats, that rounding alone can make when a sequence is shifted
 _ROUNDING = 1e-3
 _ROUNDING_OF_HALF_PRECISION = 5e-2  # TF32 has as few digits
@@ -101,7 +161,8 @@ def check_left_padding(trainer: Any, inputs: dict[str, Any], shift: int = 8, lon
     trainer.model.train(training)
     # The largest over the ranks, so that all of them go on or none does
     difference = trainer.accelerator.gather((plain - shifted).abs().mean()).max().item()
-    coarse = trainer.args.bf16 or trainer.args.fp16 or trainer.args.tf32
+    # A quantised model multiplies in the dtype of its quantisation, whatever its own
+    coarse = trainer.args.bf16 or trainer.args.fp16 or trainer.args.tf32 or is_quantized(trainer.model)
     exact = not coarse and trainer.model.dtype in (torch.float32, torch.float64)
     limit = _ROUNDING if exact else _ROUNDING_OF_HALF_PRECISION
     if not difference <= limit:

@@ -14,6 +14,7 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
+from .adapters import adapter_weights, prepare_adapter
 from .checkpoints import (
     find_checkpoint,
     load_progress,
@@ -23,7 +24,14 @@ from .checkpoints import (
     trainable_shapes,
     write_manifest,
 )
-from .checks import check_dataset, check_left_padding, check_trainable, refuse_unsloth
+from .checks import (
+    check_adapter,
+    check_dataset,
+    check_left_padding,
+    check_synced_weights,
+    check_trainable,
+    refuse_unsloth,
+)
 from .config import ArcherGRPOConfig
 from .guards import (
     ServerWatch,
@@ -101,8 +109,9 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     Raises:
         TypeError: If `args` is not an [`ArcherGRPOConfig`].
-        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, a vLLM server is not one
-            to train with, or the version of DeepSpeed would not drop gradients that are not finite.
+        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, vLLM or the reference would
+            not get the weights of its adapter, a vLLM server is not one to train with, or the version of DeepSpeed
+            would not drop gradients that are not finite.
         ConnectionError: If there is no vLLM server.
         RuntimeError: If Unsloth has replaced TRL's trainer.
     """
@@ -154,7 +163,9 @@ class ArcherGRPOTrainer(GRPOTrainer):
         if environment_factory is None:  # an environment may bring the prompts
             check_dataset("train_dataset", train_dataset)
             check_dataset("eval_dataset", eval_dataset)
+        check_adapter(model, args, quantization_config)
         check_generation(args, model_id)
+        weights = adapter_weights(model)
 
         super().__init__(
             model=model,
@@ -174,6 +185,8 @@ class ArcherGRPOTrainer(GRPOTrainer):
         )
         check_trainable(self.model)
         check_deepspeed_version(self)
+        check_synced_weights(self.model, args)
+        prepare_adapter(self, weights)
         self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
         self._padding_is_checked = False
