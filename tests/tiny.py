@@ -30,15 +30,16 @@ SIZES: dict[str, Any] = {
 PROMPTS = ["3 5 6 8 = 10 >", "1 2 = 3 >", "7 7 9 11 = 20 >", "4 >", "2 4 6 8 = 12 >", "9 = 9 >", "1 1 1 1 = 4 >", "5 >"]
 
 
-def save_model(directory: Path, moe: bool = False) -> str:
+def save_model(directory: Path, moe: bool = False, **changes: Any) -> str:
     """Writes a randomly initialised model that TRL can load by path, as it does for the reference model."""
+    sizes = {**SIZES, "intermediate_size": 48, **changes}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if moe:
             experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
-            model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, intermediate_size=48, **experts))
+            model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **experts))
         else:
-            model = LlamaForCausalLM(LlamaConfig(**SIZES, intermediate_size=48))
+            model = LlamaForCausalLM(LlamaConfig(**sizes))
     model.save_pretrained(directory)
     TOKENIZER.save_pretrained(directory)
     return str(directory)
@@ -57,9 +58,10 @@ def make_trainer(
     dataset: Dataset | None = None,
     config_class: type = ArcherGRPOConfig,
     trainer_kwargs: dict[str, Any] | None = None,
+    model: Any = None,
     **config: Any,
 ) -> Any:
-    """A trainer on the CPU in float32, with small batches unless told otherwise."""
+    """A trainer on the CPU in float32, with small batches unless told otherwise. `model` replaces the one at `path`."""
     options = {
         "output_dir": str(tmp_path / "out"),
         "use_cpu": True,
@@ -78,7 +80,7 @@ def make_trainer(
     dataset = Dataset.from_dict({"prompt": PROMPTS}) if dataset is None else dataset
     args = config_class(**options)  # before the model, which ZeRO-3 splits while it is loaded
     return trainer_class(
-        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32),
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) if model is None else model,
         reward_funcs,
         args=args,
         train_dataset=dataset,

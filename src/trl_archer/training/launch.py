@@ -77,13 +77,14 @@ def check_launch(values: Values) -> None:
         values (`Mapping[str, Any]`): All values, by field.
 
     Raises:
-        ValueError: If number of processes, batch sizes, precision or DeepSpeed's file contradict each other, or if
-            vLLM or DeepSpeed is asked for and not installed.
+        ValueError: If number of processes, batch sizes, precision, quantisation or DeepSpeed's file contradict each
+            other, or if vLLM, bitsandbytes or DeepSpeed is asked for and not installed.
     """
     processes = launched_processes()
     check_processes(values, processes)
     check_batch(values, processes)
     check_vllm(values, processes)
+    check_quantization(values)
     check_precision(values)
     settings = deepspeed_settings(values)
     if settings is not None:
@@ -162,6 +163,27 @@ def check_vllm(values: Values, processes: int) -> None:
         raise ValueError(
             f"vllm_tensor_parallel_size={size} does not divide {count_processes(processes)} into groups. Set it to a "
             "divisor."
+        )
+
+
+def check_quantization(values: Values) -> None:
+    """Checks that a quantised model gets an adapter to train, and samples for itself."""
+    flag = next((name for name in ("load_in_4bit", "load_in_8bit") if values[name]), None)
+    if flag is None:
+        return
+    if not values["use_peft"]:
+        raise ValueError(
+            f"{flag}=True without use_peft: quantised weights cannot be trained. Set use_peft, which trains an adapter "
+            f"on top of them, or leave {flag} out."
+        )
+    if values["use_vllm"]:
+        raise ValueError(
+            f"{flag}=True with use_vllm=True: vLLM cannot be sent quantised weights. Set use_vllm to false, or leave "
+            f"{flag} out and load the model in bfloat16 (dtype)."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
         )
 
 
