@@ -170,9 +170,9 @@ def test_quantised_model_with_vllm_is_refused(path: str, tmp_path: Path) -> None
 
 # `trl-archer train`
 
-RUN = """--dataset_name playground --reward_funcs tests.tiny.length_reward --use_cpu --bf16 false --report_to none --save_strategy no
---gradient_checkpointing false --num_generations 4 --per_device_train_batch_size 8 --max_completion_length 6
---num_iterations 2 --max_steps 2 --learning_rate 0.01"""
+RUN = """--dataset_name playground --reward_funcs tests.tiny.length_reward --use_cpu --bf16 false --report_to none
+--save_strategy no --gradient_checkpointing false --num_generations 4 --per_device_train_batch_size 8
+--max_completion_length 6 --num_iterations 2 --max_steps 2 --learning_rate 0.01"""
 
 
 @pytest.fixture

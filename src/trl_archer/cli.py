@@ -1,4 +1,4 @@
-"""Command line: `trl-archer demo`, `trl-archer train` and `trl-archer figures`."""
+"""Command line: `trl-archer demo`, `train`, `export` and `figures`."""
 
 import argparse
 import os
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
     _add_train(commands)
+    _add_export(commands)
     add_figures(commands)
     args, rest = parser.parse_known_args(argv)
     if rest and args.run is not _run_train:
@@ -89,6 +90,41 @@ def _run_train(args: argparse.Namespace) -> int:
     from .training.run import main as train
 
     return train(args.rest)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    export = commands.add_parser(
+        "export",
+        help="merge a trained adapter into its base model, for transformers and vLLM without PEFT",
+        description="Merges the adapter of a run into its base model, in float32 on the CPU, and saves model, "
+        "tokenizer and generation configuration. For an adapter trained on quantised weights the base model is the one "
+        "before quantisation.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    export.add_argument("--run", dest="run_dir", required=True, help="folder of a run, a checkpoint or an adapter")
+    export.add_argument("--output", required=True, help="folder to write, which must not exist")
+    export.add_argument("--checkpoint", type=_positive, help="step of the checkpoint; None takes the end of the run")
+    export.add_argument("--base", help="base model, if it is no longer where the adapter says")
+    export.add_argument("--revision", help="revision of the base model; None takes that of the run")
+    export.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="None takes the base model's")
+    export.add_argument("--trust-remote-code", action="store_true", help="let the base model bring code of its own")
+    export.set_defaults(run=_run_export)
+
+
+def _run_export(args: argparse.Namespace) -> int:
+    from .training.export import export
+
+    names = ("checkpoint", "base", "revision", "dtype", "trust_remote_code")
+    try:
+        done = export(args.run_dir, args.output, **{name: getattr(args, name) for name in names})
+    except (ValueError, OSError) as error:
+        print(f"trl-archer export: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{done['adapter']} merged into {done['base']}, written to {args.output} in {done['dtype']}.")
+    print(f"Log-probabilities differ by at most {done['difference']:.1e} nats before rounding to {done['dtype']}.")
+    if done["quantized"]:
+        print("The adapter was trained on quantised weights and is now on the unquantised ones; evaluate the result.")
+    return 0
 
 
 if __name__ == "__main__":
