@@ -157,7 +157,7 @@ def test_check_sees_recipe_and_flags_before_the_classes_are_made(tmp_path: Path)
 
 
 def test_all_recipes_are_there() -> None:
-    assert {path.stem for path in RECIPES} == {*PAPER, "lora_24gb", "playground"}
+    assert {path.stem for path in RECIPES} == {*PAPER, "lora_24gb", "qlora_24gb", "playground"}
 
 
 @by_name
@@ -259,11 +259,12 @@ def test_prompts_of_the_math_recipes(name: str, monkeypatch: pytest.MonkeyPatch)
     assert data.to_list() == [{"solution": "2", "prompt": [{"role": "user", "content": text}]}]
 
 
-@pytest.mark.parametrize("name", ["lora_24gb", "playground"])
+@pytest.mark.parametrize("name", ["lora_24gb", "qlora_24gb", "playground"])
 def test_batch_of_the_other_recipes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, config, _ = load(ROOT / "examples" / "recipes" / f"{name}.yaml", monkeypatch)
     geometry = batch_geometry(config)
-    expected = {"lora_24gb": (16, 8, 8, 6, 3), "playground": (32, 8, 8, 4, 1)}[name]
+    batches = {"lora_24gb": (16, 8, 8, 6, 3), "qlora_24gb": (8, 8, 4, 6, 3), "playground": (32, 8, 8, 4, 1)}
+    expected = batches[name]
     assert geometry == BatchGeometry(*expected)
     assert config.max_steps % geometry.updates_per_rollout == 0
     assert config.save_strategy == "no" or config.save_steps % geometry.updates_per_rollout == 0
