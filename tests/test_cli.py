@@ -17,6 +17,7 @@ from trl_archer.cli import main
         (["--help"], "demo"),
         (["--help"], "train"),
         (["demo", "--help"], "--lora"),
+        (["export", "--help"], "--checkpoint"),
         (["train", "--help"], "--epsilon_reasoning"),
         (["train", "-h"], "--reward_funcs"),
         (["train", "--help"], "--resume [PATH]"),

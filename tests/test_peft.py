@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -282,11 +283,17 @@ def test_many_syncs_leave_the_reference_alone(model_path: str, tmp_path: Path) -
 def test_vllm_gets_the_trained_adapter_and_not_its_start(model_path: str, start_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path, model=load(model_path, start_path, is_trainable=True), **LONG_WAY)
     train_some(trainer)
-    generation = engine(trainer.model, trainer)
-    adapters.sync_without_drift(generation)
-    sent = dict(generation._iter_named_params())
+    generation = trainer.vllm_generation = engine(trainer.model, trainer)
+    generation.accelerator, generation.mode, generation.enable_sleep_mode = trainer.accelerator, "colocate", False
+    generation.llm = MagicMock()
+    trainer.use_vllm = True  # as a trainer with an engine has it
+    adapters.prepare_adapter(trainer, {})
+    generation.sync_weights()
+    load_weights = generation.llm.llm_engine.model_executor.driver_worker.model_runner.model.load_weights
+    sent = dict(call.args[0][0] for call in load_weights.call_args_list)
     fresh = load(model_path)
-    assert fresh.load_state_dict(sent, strict=True)
+    fresh.load_state_dict(sent, strict=True)
+    trainer.use_vllm = False
     rollout = rollout_of(trainer)
     policy = logps_of(trainer, trainer.model, rollout)
     torch.testing.assert_close(logps_of(trainer, fresh, rollout), policy, rtol=0, atol=1e-5)

@@ -116,6 +116,7 @@ def test_adapter_trained_further_starts_unrounded_and_is_its_own_reference(path:
 
 def test_evaluation_leaves_loss_and_gradient_alone(path: str, tmp_path: Path) -> None:
     trainer = make_qlora(path, tmp_path)
+    trainer.model.train()
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             if "lora_B" in name:
@@ -150,6 +151,17 @@ def test_gradient_checkpointing_trains_the_same_adapter(path: str, tmp_path: Pat
     assert twice == once + 3
     assert max((plain[name] - before[name]).abs().max().item() for name in plain) > 1e-3
     assert all(torch.equal(plain[name], checkpointed[name]) for name in plain)
+
+
+def test_rounding_of_the_quantisation_is_not_taken_for_absolute_positions(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_ROUNDING", -1.0)  # which a GPU exceeds in bfloat16, and a CPU does not
+    options = {"model_init_kwargs": {"dtype": "float32"}, "bf16": False}
+    trainer = make_qlora(path, tmp_path, torch.bfloat16, **options)
+    trainer.train()
+    assert trainer.model.dtype == torch.float32
+    assert trainer._padding_is_checked
 
 
 def test_quantised_model_without_adapter_is_refused(path: str, tmp_path: Path) -> None:
