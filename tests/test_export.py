@@ -68,6 +68,7 @@ def run_dir(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_adapter(model_path, tmp_path_factory.mktemp("run"), **ADAPTERS["all linear"])
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("kind", "tied"), [*((kind, tied) for kind in list(ADAPTERS)[:3] for tied in (False, True)), ("tied as one", True)]
 )

@@ -82,6 +82,7 @@ NEW_ADAPTERS = {
 }
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("kind", "tied"), [*((kind, tied) for kind in NEW_ADAPTERS for tied in (False, True)), ("both as one", True)]
 )
@@ -164,6 +165,7 @@ def test_resumed_run_keeps_the_start_as_its_reference(model_path: str, start_pat
     assert torch.equal(rollout["ref_per_token_logps"], logps_of(resumed, load(model_path, start_path), rollout))
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", ["attention", "own head", "own embeddings"])
 def test_saved_adapter_is_the_trained_one(
@@ -201,6 +203,7 @@ def count_passes(trainer: Any) -> list[None]:
     return passes
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_gradient_checkpointing_trains_the_same_adapter(model_path: str, tmp_path: Path, use_reentrant: bool) -> None:
     runs = []

@@ -48,6 +48,18 @@ def prepare_adapter(trainer: Any, weights: dict[str, Tensor]) -> None:
         sync_without_drift(trainer.vllm_generation)
 
 
+def load_trained_adapter(model: Any, folder: str) -> None:
+    """
+    Loads the trained one of two adapters from a checkpoint: transformers 5.17 loads the frozen copy beside it only.
+
+    Args:
+        model (`nn.Module`): Model that the Trainer has loaded the checkpoint into.
+        folder (`str`): Checkpoint.
+    """
+    if isinstance(model, PeftModel) and len(model.peft_config) > 1:
+        model.load_adapter(folder, "default", is_trainable=True)
+
+
 def is_quantized(model: Any) -> bool:
     """Whether bitsandbytes holds the model's weights in 4 or 8 bits."""
     return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))

@@ -14,7 +14,7 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
-from .adapters import adapter_weights, prepare_adapter
+from .adapters import adapter_weights, load_trained_adapter, prepare_adapter
 from .checkpoints import (
     find_checkpoint,
     load_progress,
@@ -417,6 +417,10 @@ class ArcherGRPOTrainer(GRPOTrainer):
         self._resumed_from = find_checkpoint(self, resume_from_checkpoint)
         self._step, self._buffered_inputs = 0, None  # what an earlier call left belongs to other data
         return super().train(self._resumed_from, trial, ignore_keys_for_eval)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_trained_adapter(self.model if model is None else model, resume_from_checkpoint)
 
     def _get_train_sampler(self, dataset=None):
         sampler = super()._get_train_sampler(dataset)
