@@ -170,14 +170,15 @@ def spoil(run: Path, what: str) -> None:
         ("final cut off", "--run {run}", "not complete: adapter_model.safetensors is cut off."),
         ("", "--run {run} --output {empty}", "exists. Choose another, or remove it."),
         ("moved", "--run {run}", "The base model '/nowhere/model' of "),
-        ("", "--run {run} --base {moe}", "does not fit the base model"),
+        ("", "--run {run} --base {shallower}", "weight is only in the adapter"),
+        ("", "--run {run} --base {wider}", "does not fit the base model"),
     ],
 )
 def test_what_cannot_be_exported(
     run_dir: Path,
     model_path: str,
-    moe_path: str,
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     capsys: pytest.CaptureFixture[str],
     what: str,
     flags: str,
@@ -186,7 +187,12 @@ def test_what_cannot_be_exported(
     run = shutil.copytree(run_dir, tmp_path / "run")
     (tmp_path / "empty").mkdir()
     spoil(run, what)
-    flags = flags.format(run=run, model=model_path, moe=moe_path, empty=tmp_path / "empty")
+    others = tmp_path_factory.mktemp("others")
+    paths = {
+        "shallower": save_model(others / "shallower", num_hidden_layers=1) if "shallower" in flags else "",
+        "wider": save_model(others / "wider", hidden_size=64) if "wider" in flags else "",
+    }
+    flags = flags.format(run=run, model=model_path, empty=tmp_path / "empty", **paths)
     output = [] if "--output" in flags else ["--output", str(tmp_path / "merged")]
     assert main(["export", *flags.split(), *output]) == 2
     error = capsys.readouterr().err
