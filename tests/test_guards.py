@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache

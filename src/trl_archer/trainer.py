@@ -109,9 +109,9 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     Raises:
         TypeError: If `args` is not an [`ArcherGRPOConfig`].
-        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, vLLM or the reference would
-            not get the weights of its adapter, a vLLM server is not one to train with, or the version of DeepSpeed
-            would not drop gradients that are not finite.
+        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, vLLM or the reference
+            would not get the weights of its adapter, a vLLM server is not one to train with, or the version of
+            DeepSpeed would not drop gradients that are not finite.
         ConnectionError: If there is no vLLM server.
         RuntimeError: If Unsloth has replaced TRL's trainer.
     """
