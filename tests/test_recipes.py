@@ -44,7 +44,7 @@ class Some:
     limit: float | None = 1.0
     text: str | None = None
     options: dict | str | None = None
-    place: str | Literal[False] | None = None
+    place: str | None | Literal[False] = None  # noqa: RUF036  (in the order that transformers has)
 
 
 def parse(tmp_path: Path, recipe: str, *flags: str, **kwargs: Any) -> Some:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from benchmarks.environment import load
 from benchmarks.scaling import measured
@@ -43,6 +43,7 @@ PARAMETERS = {
     "qwen3-8b": 8_190_735_360,
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-7b": 7_615_616_512,
 }
 
 
@@ -133,6 +134,39 @@ def test_an_adapter_has_no_reference_and_small_states() -> None:
     assert passing(made, 8192) < passing(replace(made, lora_rank=None), 8192)  # no gradient of the LM head
 
 
+def held_bytes(parameter: torch.nn.Parameter) -> int:
+    """A weight as it is held; in 4 bits with its scales, and their scales and code tables."""
+    state = getattr(parameter, "quant_state", None)
+    scales = [] if state is None else [state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
+    return sum(tensor.numel() * tensor.element_size() for tensor in [parameter, *scales])
+
+
+def test_weights_in_four_bits(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not there for this platform")
+    case = measured.CASES["Qwen2"]
+    measured.build(case).save_pretrained(tmp_path)
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=True)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16, quantization_config=config)
+    made = replace(case.setup, lora_rank=8, quantized=True)
+    held = sum(held_bytes(parameter) for parameter in model.parameters())
+    frozen = model_states(made)["weights"] - 4 * made.trained
+    assert frozen == pytest.approx(held, rel=0.01)
+    assert frozen < 0.35 * 2 * case.shape.parameters
+
+
+def test_quantized_setups_are_those_that_are_modelled() -> None:
+    made = setup("qwen2.5-7b", 1, "none", lora_rank=32, dtype="bfloat16", quantized=True)
+    matrix = 2 * 3584 * 18944  # the one that is unpacked
+    assert passing(made, 16384) - passing(replace(made, quantized=False), 16384) == matrix
+    sampled = estimate(replace(made, vllm="none"))
+    assert sampled.phase == "generation"
+    assert sampled.largest == "cache"  # of all completions of the rollout
+    assert "generation_batch_size" in (sampled.problem or "")
+    for changes in ({"lora_rank": None}, {"sharding": "zero2"}, {"model": MODELS["qwen3-30b-a3b"]}):
+        with pytest.raises(ValueError, match="quantized=True is modelled for adapters of dense models"):
+            replace(made, **changes)
+
+
 def test_phases() -> None:
     awake, asleep = estimate(setup()), estimate(setup(sleep=True))
     share = 0.4 * 80 * GIB
@@ -176,6 +210,8 @@ def test_recipes_are_read() -> None:
     assert sum(states.values()) / 1e9 == pytest.approx(35, abs=1)  # what the recipe's head says, reference included
     lora = read_setup(RECIPES / "lora_24gb.yaml", GPUS["a10"])
     assert (lora.sharding, lora.lora_rank, lora.gpus, lora.mini_batch) == ("none", 32, 1, 8)
+    qlora = read_setup(RECIPES / "qlora_24gb.yaml", GPUS["a10"])
+    assert (qlora.quantized, qlora.vllm, qlora.dtype) == (True, "none", "bfloat16")
 
 
 def test_guide_takes_the_first_that_fits_and_names_what_ships() -> None:

@@ -11,6 +11,8 @@ TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
 # DeepSpeed's defaults, which accelerate's YAML leaves alone, in elements: gradients that are reduced at once, weights
 # of ZeRO-3 that may be gathered at once, weights that the optimizer takes at once
 REDUCE_BUCKET, GATHERED, SUB_GROUP = 5 * 10**8, 10**9, 10**9
+# bitsandbytes, bytes of a weight in 4 bits with nested scales: one of 8 bits for 64 weights, one of 32 for 256 of those
+FOUR_BITS = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 # Not from any source code, and not measured here: CUDA and NCCL contexts with fragmentation, as a share of the memory;
 # what vLLM keeps beside weights and cache; what it keeps asleep
 RESERVE = 0.08
@@ -102,12 +104,14 @@ def layer_backward(setup: Setup, tokens: int) -> float:
     under_way = 2 * width * model.hidden + 3 * 2 * routed * model.intermediate
     if model.experts:
         under_way += 2 * 2 * routed * model.hidden
+    # Of 4-bit weights one matrix at a time is unpacked
+    unpacked = 2 * model.hidden * max(model.query, model.intermediate) if setup.quantized else 0
     if not setup.checkpointing:
-        return tokens * under_way
+        return tokens * under_way + unpacked
     again = layer_activations(model, setup.casts)
     if setup.casts:  # the kept input is also that of the first norm; copies of the weights of this layer
-        return tokens * (again - 4 * model.hidden + under_way) + 2 * model.layer
-    return tokens * (again + under_way)
+        return tokens * (again - 4 * model.hidden + under_way) + 2 * model.layer + unpacked
+    return tokens * (again + under_way) + unpacked
 
 
 def head_backward(setup: Setup, tokens: int) -> float:
@@ -146,8 +150,9 @@ def model_states(setup: Setup) -> dict[str, float]:
     reference = total if setup.reference and not setup.lora_rank else 0
     if setup.sharding == "none":
         own = 4 if setup.lora_rank else full  # adapters are float32
+        saved = (full - FOUR_BITS) * setup.model.linear if setup.quantized else 0
         return {
-            "weights": full * frozen + own * trained,
+            "weights": full * frozen - saved + own * trained,
             "gradients": own * trained,
             "optimizer": 2 * own * trained,
             "reference": full * reference,
@@ -214,6 +219,7 @@ def estimate(setup: Setup) -> Estimate:
     split = setup.sharding not in ("none", "fsdp2", "zero3_offload")
     step = 4 * min(setup.trained / setup.gpus, SUB_GROUP) if split else 0
     kept_gradients = 0 if setup.sharding in ("none", "fsdp2") else states["gradients"]  # else freed after an update
+    sampler = "cache" if setup.vllm == "none" else "vLLM"
     common = {"reserve": reserve, **states}
     phases: dict[str, dict[str, float]] = {
         "update": {
@@ -221,10 +227,10 @@ def estimate(setup: Setup) -> Estimate:
             "communication": moving,
             "kept activations": kept_layers(setup, tokens),
             "passing activations": passing(setup, tokens),
-            "vLLM": resident,
+            sampler: resident,
         },
-        "optimizer": {**common, "float32 gradient": step, "communication": moving, "vLLM": resident},
-        "generation": {**common, "gradients": kept_gradients, "vLLM": awake},
+        "optimizer": {**common, "float32 gradient": step, "communication": moving, sampler: resident},
+        "generation": {**common, "gradients": kept_gradients, sampler: awake},
     }
     sums = {phase: sum(parts.values()) for phase, parts in phases.items()}
     phase = max(sums, key=lambda name: sums[name])
@@ -244,6 +250,7 @@ def _problem(setup: Setup, parts: dict[str, float], phase: str, kv_tokens: float
     largest = max(parts, key=lambda part: parts[part])
     advice = {
         "vLLM": "vllm_enable_sleep_mode, a lower vllm_gpu_memory_utilization, or vllm_mode: server",
+        "cache": "a smaller generation_batch_size, shorter completions, or use_vllm",
         "passing activations": "a smaller per_device_train_batch_size or shorter completions",
         "kept activations": "gradient_checkpointing, a smaller per_device_train_batch_size or shorter completions",
         "communication": "ZeRO-3 or FSDP2 over more GPUs",

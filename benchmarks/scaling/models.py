@@ -68,6 +68,11 @@ class Shape:
         return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
 
     @property
+    def linear(self) -> int:
+        """Weights of the linear layers of a dense model without the LM head: what bitsandbytes quantises."""
+        return self.layers * (self.attention_matrices + self.expert)
+
+    @property
     def active_matrices(self) -> int:
         """Weights that multiply each token, without the LM head."""
         mlp = self.expert * max(1, self.experts_per_token) + self.hidden * self.experts
@@ -98,5 +103,6 @@ MODELS = {
     "qwen3-8b": Shape("Qwen/Qwen3-8B", "qwen3", 36, 4096, 32, 8, 128, 12288, 151936, tied=False),
     "qwen3-30b-a3b": Shape("Qwen/Qwen3-30B-A3B", "qwen3_moe", 48, 2048, 32, 4, 128, 768, 151936, False, 128, 8),
     "qwen2.5-1.5b": Shape("Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 28, 1536, 12, 2, 128, 8960, 151936, tied=True),
+    "qwen2.5-7b": Shape("Qwen/Qwen2.5-7B-Instruct", "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, tied=False),
 }
 PAPER = ("r1-distill-qwen-1.5b", "qwen3-4b", "qwen3-8b", "qwen3-30b-a3b")

@@ -40,6 +40,8 @@ class Setup:
         prompt, completion (`int`): Longest, in tokens.
         lora_rank (`int`, *optional*): Rank of an adapter on all linear layers; `None` trains all weights.
         dtype (`str`, *optional*, defaults to `"float32"`): That of the loaded weights.
+        quantized (`bool`, *optional*, defaults to `False`): Whether linear layers are held in 4 bits, `load_in_4bit`
+            with `use_bnb_nested_quant`. Memory only; their times are not modelled.
         reference (`bool`, *optional*, defaults to `True`): Whether `beta > 0`.
         checkpointing (`bool`, *optional*, defaults to `True`): Whether layers are computed again in the backward pass.
         vllm (`str`, *optional*, defaults to `"colocate"`): `"colocate"`, `"server"` or `"none"`.
@@ -61,6 +63,7 @@ class Setup:
     completion: int
     lora_rank: int | None = None
     dtype: str = "float32"
+    quantized: bool = False
     reference: bool = True
     checkpointing: bool = True
     vllm: str = "colocate"
@@ -79,6 +82,8 @@ class Setup:
             raise ValueError(f"sharding={self.sharding!r} is none of {', '.join(sorted(set(SHARDING.values())))}.")
         if self.vllm not in ("colocate", "server", "none"):
             raise ValueError(f"vllm={self.vllm!r} is none of colocate, server, none.")
+        if self.quantized and (self.sharding != "none" or self.lora_rank is None or self.model.experts):
+            raise ValueError("quantized=True is modelled for adapters of dense models on one GPU, or with DDP.")
         if self.generating % self.tensor_parallel:
             raise ValueError(f"tensor_parallel={self.tensor_parallel} does not divide {self.generating} GPUs of vLLM.")
 
@@ -143,10 +148,11 @@ def read_setup(recipe: Path, gpu: GPU) -> Setup:
         completion=values["max_completion_length"],
         lora_rank=values["lora_r"] if values.get("use_peft") else None,
         dtype=values.get("dtype", "float32"),
+        quantized=values.get("load_in_4bit", False) and values["use_bnb_nested_quant"],
         reference=values.get("beta", 0.001) != 0,
         checkpointing=values.get("gradient_checkpointing", True),
         vllm=values["vllm_mode"] if values.get("use_vllm") else "none",
-        utilization=values["vllm_gpu_memory_utilization"],
+        utilization=values.get("vllm_gpu_memory_utilization", 0.3),  # the default of TRL
         tensor_parallel=values.get("vllm_tensor_parallel_size", 1),
         sleep=values.get("vllm_enable_sleep_mode", False),
         prompts=values["generation_batch_size"] // responses,

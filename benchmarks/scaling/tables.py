@@ -53,9 +53,25 @@ def recipes() -> str:
         parts = row["parts"]
         states = sum(parts[part] for part in ("weights", "gradients", "optimizer", "reference"))
         activations = sum(parts.get(part, 0) for part in ("kept activations", "passing activations", "communication"))
-        values = (states, activations, parts["vLLM"], parts["reserve"], row["bytes"], row["capacity"])
+        values = (
+            states,
+            activations,
+            parts.get("vLLM", parts.get("cache")),
+            parts["reserve"],
+            row["bytes"],
+            row["capacity"],
+        )
         rows.append([f"`{name}`", row["phase"], *(f"{value / GIB:.1f}" for value in values)])
-    header = ["recipe", "fullest phase", "states", "activations and buffers", "vLLM", "reserve", "sum", "GPU has"]
+    header = [
+        "recipe",
+        "fullest phase",
+        "states",
+        "activations and buffers",
+        "vLLM, or cache",
+        "reserve",
+        "sum",
+        "GPU has",
+    ]
     return "Predicted, GiB of one GPU:\n\n" + table(header, rows)
 
 
