@@ -1,6 +1,7 @@
 """What the models predict: the paper's four sizes on 8 and 16 GPUs, and what gives way on 64 and 512."""
 
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from .calibration import ANCHORS, fitted_costs
@@ -35,7 +36,7 @@ def recipes() -> dict[str, dict[str, Any]]:
             "parts": made.parts,
             "bytes": made.total,
             "capacity": made.capacity,
-            "kv_tokens": made.kv_tokens,
+            "kv_tokens": made.kv_tokens if isfinite(made.kv_tokens) else None,
             "problem": made.problem,
         }
     return result
