@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,7 @@ from benchmarks.scaling.models import MODELS, PAPER
 from benchmarks.scaling.setup import SHARDING, Setup, gpu_of, read_setup
 from benchmarks.scaling.step_time import Load, collective_seconds, pass_flops, phase_seconds, rollout_seconds
 from trl_archer.training.run import make_parser
+from trl_archer.vllm_server import start_command
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "examples" / "slurm").glob("*.sbatch"))
@@ -401,10 +404,12 @@ SLURM_NODEID=1 exec "$@"
     "accelerate": """\
 printf "%s\\n" "$@" > "$LOG.accelerate"
 touch "$LOG.started"
+[ "$SLURM_JOB_NUM_NODES" = 2 ] || while [ ! -s "$LOG.vllm" ]; do sleep 0.1; done
 [ -z "$SLEEP" ] || while [ ! -e "$LOG.killed" ]; do sleep 0.1; done
 """,
-    "trl": """\
-printf "%s\\n" "$@" > "$LOG.trl"
+    "vllm": """\
+printf "%s\\n" "$VLLM_SERVER_DEV_MODE" "$@" > "$LOG.vllm.part"
+mv "$LOG.vllm.part" "$LOG.vllm"
 exec sleep 60
 """,
     "pkill": """\
@@ -464,21 +469,15 @@ def test_scripts_pass_flags_that_exist(script: Path, submit: Callable[..., subpr
     assert values.config == "examples/recipes/math_qwen3_4b.yaml"
     if script.stem == "train_server":
         assert (values.vllm_mode, values.vllm_server_base_url) == ("server", "http://node2:8000")
-        served = (tmp_path / "log.trl").read_text().splitlines()
-        serve = re.findall(r"^    (\w+): ", _source_of("trl.scripts.vllm_serve"), re.M)
-        assert served[0] == "vllm-serve"
-        assert {flag[2:] for flag in served if flag.startswith("--")} <= set(serve)
-        assert served[1:5] == ["--model", "Qwen/Qwen3-4B", "--max_model_len", "10240"]
+        served = (tmp_path / "log.vllm").read_text().splitlines()
+        assert served[:5] == ["1", "serve", "Qwen/Qwen3-4B", "--max-model-len", "10240"]
+        own = start_command({"vllm_server_base_url": "http://node2:8000"}, "Qwen/Qwen3-4B")
+        environment, *command = shlex.split(own)  # of the trainer's message about a missing server
+        assert environment == f"VLLM_SERVER_DEV_MODE={served[0]}"
+        assert command[1:3] == served[1:3]
+        assert command[-4:] == served[-4:]
+        assert ("--port", "8000") in pairwise(served)
     assert "requeue" not in (tmp_path / "log").read_text()
-
-
-def _source_of(module: str) -> str:
-    from importlib.util import find_spec
-
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).read_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

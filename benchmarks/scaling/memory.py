@@ -18,7 +18,7 @@ FOUR_BITS = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 RESERVE = 0.08
 VLLM_WORKSPACE = 3 * GIB
 VLLM_ASLEEP = 2 * GIB
-SERVER_UTILIZATION = 0.9  # the default of `trl vllm-serve`
+SERVER_UTILIZATION = 0.9  # the default of `vllm serve`
 
 
 @dataclass(frozen=True)
