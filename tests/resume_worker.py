@@ -14,7 +14,7 @@ from peft import LoraConfig
 from transformers import TrainerCallback
 
 import trl_archer.trainer
-from trl_archer import checkpoints
+from trl_archer.progress import PROGRESS
 
 from .tiny import make_trainer
 
@@ -50,7 +50,7 @@ def kill_while_saving(step: int, before: str) -> None:
     def progress(trainer: Any, folder: Any) -> None:
         save_progress(trainer, folder)
         if trainer.state.global_step == step and before == "progress":
-            path = next(Path(folder).glob(f"{checkpoints.PROGRESS}*"))
+            path = next(Path(folder).glob(f"{PROGRESS}*"))
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             die()
 

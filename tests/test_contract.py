@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from trl import GRPOConfig, GRPOTrainer
+from trl.generation.vllm_client import VLLMClient
+from trl.generation.vllm_generation import VLLMGeneration
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, options
 from trl_archer.trainer import IMAGE_INPUTS
@@ -29,6 +31,14 @@ SOURCES = {
     "prediction_step": "008b555451073a5a",  # calls compute_loss in evaluation
     "training_step": "9e18632f7dd8e8d8",  # counts the micro-batches of a generation batch in _step
 }
+VLLM_SOURCES = {
+    (VLLMGeneration, "_iter_named_params"): "baab615d5c7bc3e1",  # replaced, for adapters
+    (VLLMGeneration, "_fix_param_name_to_vllm"): "c42c3965795e12dc",  # called, for adapters
+    (VLLMGeneration, "sync_weights"): "63d669fb32304ff5",  # walks _iter_named_params on all ranks
+    (VLLMGeneration, "generate"): "2d2ac2be5b1309c4",  # broadcasts what the client returns, also if it is nothing
+    (VLLMClient, "generate"): "63635cf59ca8bb70",  # wrapped: keys of its answer
+    (VLLMClient, "close_communicator"): "70cd79521a6987bb",  # called, before a new one is made
+}
 
 # Fields that exist in only one of the supported versions of TRL and transformers
 NOT_EVERYWHERE = frozenset({"activation_checkpointing", "activation_checkpointing_kwargs"})
@@ -46,6 +56,12 @@ TABLES = {
 def test_source_of_trl_is_the_one_we_read(method: str) -> None:
     source = inspect.getsource(getattr(GRPOTrainer, method))
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == SOURCES[method]
+
+
+@pytest.mark.parametrize(("owner", "method"), VLLM_SOURCES)
+def test_source_of_trls_side_of_vllm_is_the_one_we_read(owner: type, method: str) -> None:
+    source = inspect.getsource(getattr(owner, method))
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == VLLM_SOURCES[owner, method]
 
 
 def test_constructor_takes_what_trl_takes() -> None:

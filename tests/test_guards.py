@@ -14,8 +14,9 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards
-from trl_archer.guards import ServerWatch, generate_with_retries, poison_if_not_finite
+from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards, server_watch
+from trl_archer.guards import poison_if_not_finite
+from trl_archer.server_watch import ServerWatch, generate_with_retries
 
 from .backends import BACKENDS, EACH, launch
 from .tiny import make_trainer
@@ -312,7 +313,7 @@ def server() -> Iterator[ServerStub]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seconds: list[float] = []
-    monkeypatch.setattr(guards.time, "sleep", seconds.append)
+    monkeypatch.setattr(server_watch.time, "sleep", seconds.append)
     return seconds
 
 
@@ -400,7 +401,7 @@ def test_server_that_comes_back(
     server.close()
     new = ServerStub()
     new.info["instance_id"] = "second"
-    monkeypatch.setattr(guards.time, "sleep", lambda seconds: setattr(client, "base_url", new.url))
+    monkeypatch.setattr(server_watch.time, "sleep", lambda seconds: setattr(client, "base_url", new.url))
     assert generate()[0] == [[1, 2], [1, 2]]
     assert synchronised == [-1]
     new.close()
@@ -457,7 +458,7 @@ def test_alarm_stops_after_its_patience() -> None:
 def test_alarm_warns_once_and_again_after_recovery(caplog: pytest.LogCaptureFixture) -> None:
     alarm = CollapseAlarm(entropy_floor=None, repetition_ceiling=0.3, patience=2)
     values = [{"completions/repetition": x} for x in (0.4, 0.4, 0.4, 0.4, 0.3, 0.5, 0.5)]
-    with caplog.at_level(logging.WARNING, logger="trl_archer.guards"):
+    with caplog.at_level(logging.WARNING, logger="trl_archer.collapse"):
         _, stops = logged(alarm, values)
     assert not any(stops)
     said = [record.getMessage() for record in caplog.records]

@@ -16,8 +16,9 @@ import torch
 from datasets import IterableDataset
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trl_archer import checkpoints
-from trl_archer.checkpoints import MANIFEST, MARKER, CheckpointError, check_model, find_checkpoint, why_incomplete
+from trl_archer import checkpoint_saving
+from trl_archer.checkpoint_saving import CheckpointError
+from trl_archer.checkpoints import MANIFEST, MARKER, check_model, find_checkpoint, why_incomplete
 
 from .resume_worker import LORA, in_a_process, train
 from .tiny import PROMPTS, SIZES, make_trainer
@@ -167,7 +168,7 @@ def test_checkpoint_of_trl_is_resumed_with_a_warning(
     for name in (MANIFEST, "archer_state.pth"):
         (folder / name).unlink()
     trainer = make_trainer(model_path, tmp_path, num_iterations=3, max_steps=4)
-    with caplog.at_level(logging.WARNING, logger="trl_archer.checkpoints"):
+    with caplog.at_level(logging.WARNING, logger="trl_archer.progress"):
         trainer.train(resume_from_checkpoint=str(folder))
     assert trainer.state.global_step == trainer._step == 4
     assert any("has no archer_state.pth: completions" in record.getMessage() for record in caplog.records)
@@ -177,7 +178,7 @@ def test_changed_batches_are_sampled_anew(
     model_path: str, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = make_trainer(model_path, tmp_path, num_iterations=2, max_steps=4)
-    with caplog.at_level(logging.WARNING, logger="trl_archer.checkpoints"):
+    with caplog.at_level(logging.WARNING, logger="trl_archer.progress"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
     assert any("num_iterations from 3 to 2" in record.getMessage() for record in caplog.records)
     assert trainer.state.global_step == 4
@@ -189,7 +190,7 @@ def test_stream_in_its_second_pass_is_not_resumed_silently(
     stream = IterableDataset.from_generator(lambda: iter([{"prompt": prompt} for prompt in PROMPTS]))
     options = {"dataset": stream, "num_iterations": 2, "save_steps": 1}  # a pass is 8 steps
     for max_steps, warnings in ((8, 0), (10, 0), (11, 1)):
-        with caplog.at_level(logging.WARNING, logger="trl_archer.checkpoints"):
+        with caplog.at_level(logging.WARNING, logger="trl_archer.progress"):
             trainer = make_trainer(model_path, tmp_path, **options, max_steps=max_steps)
             trainer.train(resume_from_checkpoint=max_steps > 8)
         assert trainer.state.global_step == max_steps
@@ -283,11 +284,11 @@ def test_full_disk(
     if not known_size:
         monkeypatch.setattr(type(trainer), "_checkpoint_bytes", property(lambda _: 0, lambda *_: None), raising=False)
     with (
-        caplog.at_level(logging.ERROR, logger="trl_archer.checkpoints"),
+        caplog.at_level(logging.ERROR, logger="trl_archer.checkpoint_saving"),
         pytest.raises(CheckpointError, match=r"checkpoint-3 could not be written: .* No later save will come"),
     ):
         trainer.train()
-    (said,) = (record.getMessage() for record in caplog.records if record.name == "trl_archer.checkpoints")
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "trl_archer.checkpoint_saving")
     assert f"{small_disk}/out/checkpoint-2 could not be written" in said
     assert "bytes are free there" in said
     assert "saves again at the next save" in said
@@ -318,7 +319,7 @@ def test_too_many_failed_saves_stop_training(model_path: str, tmp_path: Path, mo
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoints, "_flush", full)
+    monkeypatch.setattr(checkpoint_saving, "_flush", full)
     trainer = make_trainer(model_path, tmp_path, max_steps=8, save_steps=2, max_failed_saves=2)
     with pytest.raises(CheckpointError, match=r"stops after 2 failed saves in a row \(max_failed_saves=2\)"):
         trainer.train()

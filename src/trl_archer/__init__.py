@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 from .lazy import load_public
 
 if TYPE_CHECKING:
+    from .collapse import CollapseAlarm as CollapseAlarm
     from .config import ArcherGRPOConfig as ArcherGRPOConfig
-    from .guards import CollapseAlarm as CollapseAlarm
     from .trainer import ArcherGRPOTrainer as ArcherGRPOTrainer
 
 __version__ = "0.1.0"
 
 # Public name -> module. Loaded on first use, so that `import trl_archer` is quick and does not import torch.
-_PUBLIC = {"ArcherGRPOConfig": ".config", "ArcherGRPOTrainer": ".trainer", "CollapseAlarm": ".guards"}
+_PUBLIC = {"ArcherGRPOConfig": ".config", "ArcherGRPOTrainer": ".trainer", "CollapseAlarm": ".collapse"}
 __all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "CollapseAlarm", "__version__"]
 
 

@@ -1,23 +1,17 @@
-"""What goes wrong in runs of days, handled on all ranks alike: numbers, reward functions, a vLLM server, collapse."""
+"""What goes wrong in runs of days, handled on all ranks alike: numbers and reward functions."""
 
 import math
-import time
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import broadcast_object_list, gather, gather_object
+from accelerate.utils import gather, gather_object
 from packaging.version import Version
 from torch import Tensor, nn
-from transformers import TrainerCallback
-
-from .vllm_server import server_info
 
 logger = get_logger(__name__)
 
@@ -183,177 +177,3 @@ def raise_on_all_ranks(trainer: Any, calculate: Callable[[], Tensor], rows: int)
             "them.\n" + "\n".join(texts)
         ) from failure
     return rewards
-
-
-# Generation
-
-
-class ServerWatch:
-    """
-    The main process's view of a vLLM server: whether it answers, and whether it is still the one that has our weights.
-
-    Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer with `vllm_mode="server"`. A call of its client that is cut off returns
-            no completions from now on, which TRL broadcasts as any others, so that no rank waits for ever.
-    """
-
-    _NOTHING: dict[str, list] = {"prompt_ids": [], "completion_ids": [], "logprobs": [], "logprob_token_ids": []}
-
-    def __init__(self, trainer: Any):
-        self.client = trainer.vllm_generation.vllm_client
-        self.device = trainer.accelerator.device
-        self.failure: str | None = None
-        self.instance = self._instance_id()
-        generate = self.client.generate
-
-        def generate_or_nothing(*args: Any, **kwargs: Any) -> dict[str, Any]:
-            self.failure = None
-            try:
-                output = generate(*args, **kwargs)
-                # The client repeats a request that was cut off, which a server that was started again would answer
-                # from the weights on its disk
-                if self._instance_id() == self.instance:
-                    return output
-                self.failure = "it was started again meanwhile"
-            except OSError as error:  # what requests raises
-                self.failure = f"{type(error).__name__}: {error}"
-            return self._NOTHING
-
-        self.client.generate = generate_or_nothing
-
-    def look(self) -> str:
-        """Returns `"up"`, `"restarted"` for a server that needs the weights anew, or what is wrong."""
-        try:
-            urlopen(f"{self.client.base_url}/health", timeout=10).close()
-            instance = self._instance_id()
-            # A server that does not tell its id may have been another since it last failed
-            if instance == self.instance and (instance is not None or self.failure is None):
-                return "up"
-            self.client.close_communicator()
-            self.client.init_communicator(device=self.device)
-            self.instance, self.failure = instance, None
-            return "restarted"
-        except Exception as error:
-            self.failure = f"{type(error).__name__}: {error}"
-            return self.failure
-
-    def _instance_id(self) -> str | None:
-        return (server_info(self.client.base_url) or {}).get("instance_id")
-
-
-def generate_with_retries(trainer: Any, generate: Callable[[], tuple[list, Any]]) -> tuple[list, Any]:
-    """
-    Generates on a vLLM server that may go away and come back, on all ranks together.
-
-    A server that was restarted has lost the policy: it is sent the weights again, by all ranks, before it generates.
-
-    Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
-        generate (`Callable`): TRL's generation, which sends the weights if `_last_loaded_step` is not the current step.
-
-    Returns:
-        `tuple`: What it returned.
-
-    Raises:
-        ConnectionError: On all ranks, if the server does not answer after `max_generation_retries`.
-    """
-    retries = trainer.args.max_generation_retries
-    is_main = trainer.accelerator.is_main_process
-    for attempt in range(retries + 1):
-        (state,) = broadcast_object_list([trainer._server.look() if is_main else None])
-        if state == "restarted":
-            logger.warning("The vLLM server is a new one; it is sent the weights.")
-            trainer._last_loaded_step = -1
-        if state in ("up", "restarted"):
-            output = generate()
-            # Not by the completions, of which a rank may have none to make
-            (failure,) = broadcast_object_list([trainer._server.failure if is_main else None])
-            if failure is None:
-                return output
-            state = f"cut off, {failure}"
-        if attempt < retries:
-            delay = min(10 * 2**attempt, 300)
-            logger.warning(f"No completions from the vLLM server ({state}). Attempt {attempt + 2} in {delay} seconds.")
-            time.sleep(delay)
-    raise ConnectionError(
-        f"The vLLM server gave no completions in {retries + 1} attempts (max_generation_retries={retries}): {state}. "
-        "Start it again and resume from the last checkpoint."
-    )
-
-
-# Collapse
-
-
-class CollapseAlarm(TrainerCallback):
-    """
-    Raises the alarm when a policy collapses: hardly any entropy left, or text that repeats itself.
-
-    It reads what is logged and nothing else, so it costs nothing, and continues after a resume where it was.
-
-    Args:
-        entropy_floor (`float`, *optional*, defaults to `0.05`):
-            Alarm below this mean token entropy, in nats (`entropy`). `None` to leave entropy alone.
-        repetition_ceiling (`float`, *optional*, defaults to `0.3`):
-            Alarm above this share of repeated 20-grams (`completions/repetition`). `None` to leave it alone.
-        patience (`int`, *optional*, defaults to `10`):
-            How many logs in a row have to be beyond the limit.
-        action (`str`, *optional*, defaults to `"warn"`):
-            `"warn"`, once as long as it lasts, or `"stop"`, which ends training without another checkpoint, since one
-            of a collapsed policy might push a good one out of `save_total_limit`.
-
-    Raises:
-        ValueError: If both limits are `None` or a value is out of its range.
-
-    Example:
-
-    ```python
-    trainer = ArcherGRPOTrainer(..., callbacks=[CollapseAlarm(entropy_floor=0.02, action="stop")])
-    ```
-    """
-
-    def __init__(
-        self,
-        entropy_floor: float | None = 0.05,
-        repetition_ceiling: float | None = 0.3,
-        patience: int = 10,
-        action: str = "warn",
-    ):
-        if entropy_floor is None and repetition_ceiling is None:
-            raise ValueError("entropy_floor=None and repetition_ceiling=None leave nothing to watch. Set one of them.")
-        if entropy_floor is not None and not entropy_floor > 0:
-            raise ValueError(f"entropy_floor={entropy_floor} is not positive. Use nats, such as 0.05, or None.")
-        if repetition_ceiling is not None and not 0 <= repetition_ceiling < 1:
-            raise ValueError(f"repetition_ceiling={repetition_ceiling} is outside [0, 1). Use a share such as 0.3.")
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"patience={patience!r} is not a whole number from 1 up. The default is 10.")
-        if action not in ("warn", "stop"):
-            raise ValueError(f"action={action!r} is not one of 'warn' and 'stop'.")
-        self.entropy_floor = entropy_floor
-        self.repetition_ceiling = repetition_ceiling
-        self.patience = patience
-        self.action = action
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        for name, side, limit in (
-            ("entropy", "below", self.entropy_floor),
-            ("completions/repetition", "above", self.repetition_ceiling),
-        ):
-            if limit is None or (logs or {}).get(name) is None:
-                continue
-            count = self._logs_beyond(state.log_history, name, limit, -1 if side == "below" else 1)
-            if count < self.patience:
-                continue
-            control.should_training_stop |= self.action == "stop"
-            if count == self.patience:
-                logger.warning(
-                    f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {logs[name]:.3g} at "
-                    f"step {state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an "
-                    "earlier checkpoint with a lower learning_rate or a higher beta."
-                )
-        return control
-
-    @staticmethod
-    def _logs_beyond(history: list[dict[str, Any]], name: str, limit: float, sign: int) -> int:
-        """Length of the run of values beyond a limit at the end of what was logged."""
-        values = (entry[name] for entry in reversed(history) if entry.get(name) is not None)
-        return sum(1 for _ in takewhile(lambda value: sign * (value - limit) > 0, values))

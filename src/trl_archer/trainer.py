@@ -15,15 +15,8 @@ from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
 from .adapters import adapter_weights, load_trained_adapter, prepare_adapter
-from .checkpoints import (
-    find_checkpoint,
-    load_progress,
-    save_checkpoint,
-    save_progress,
-    skip_epochs,
-    trainable_shapes,
-    write_manifest,
-)
+from .checkpoint_saving import save_checkpoint, write_manifest
+from .checkpoints import find_checkpoint, trainable_shapes
 from .checks import (
     check_adapter,
     check_dataset,
@@ -33,19 +26,14 @@ from .checks import (
     refuse_unsloth,
 )
 from .config import ArcherGRPOConfig
-from .guards import (
-    ServerWatch,
-    check_deepspeed_version,
-    generate_with_retries,
-    guard_update,
-    poison_if_not_finite,
-    raise_on_all_ranks,
-)
+from .guards import check_deepspeed_version, guard_update, poison_if_not_finite, raise_on_all_ranks
 from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
+from .progress import load_progress, save_progress, skip_epochs
 from .recorder import TokenRecorder
 from .rollouts import check_reward_models, checked_reward, weighted_rewards, zero_std_groups
+from .server_watch import ServerWatch, generate_with_retries
 from .vllm_server import check_generation
 
 if TYPE_CHECKING:

@@ -1,0 +1,84 @@
+"""An alarm for policies that collapse."""
+
+from itertools import takewhile
+from typing import Any
+
+from accelerate.logging import get_logger
+from transformers import TrainerCallback
+
+logger = get_logger(__name__)
+
+
+class CollapseAlarm(TrainerCallback):
+    """
+    Raises the alarm when a policy collapses: hardly any entropy left, or text that repeats itself.
+
+    It reads what is logged and nothing else, so it costs nothing, and continues after a resume where it was.
+
+    Args:
+        entropy_floor (`float`, *optional*, defaults to `0.05`):
+            Alarm below this mean token entropy, in nats (`entropy`). `None` to leave entropy alone.
+        repetition_ceiling (`float`, *optional*, defaults to `0.3`):
+            Alarm above this share of repeated 20-grams (`completions/repetition`). `None` to leave it alone.
+        patience (`int`, *optional*, defaults to `10`):
+            How many logs in a row have to be beyond the limit.
+        action (`str`, *optional*, defaults to `"warn"`):
+            `"warn"`, once as long as it lasts, or `"stop"`, which ends training without another checkpoint, since one
+            of a collapsed policy might push a good one out of `save_total_limit`.
+
+    Raises:
+        ValueError: If both limits are `None` or a value is out of its range.
+
+    Example:
+
+    ```python
+    trainer = ArcherGRPOTrainer(..., callbacks=[CollapseAlarm(entropy_floor=0.02, action="stop")])
+    ```
+    """
+
+    def __init__(
+        self,
+        entropy_floor: float | None = 0.05,
+        repetition_ceiling: float | None = 0.3,
+        patience: int = 10,
+        action: str = "warn",
+    ):
+        if entropy_floor is None and repetition_ceiling is None:
+            raise ValueError("entropy_floor=None and repetition_ceiling=None leave nothing to watch. Set one of them.")
+        if entropy_floor is not None and not entropy_floor > 0:
+            raise ValueError(f"entropy_floor={entropy_floor} is not positive. Use nats, such as 0.05, or None.")
+        if repetition_ceiling is not None and not 0 <= repetition_ceiling < 1:
+            raise ValueError(f"repetition_ceiling={repetition_ceiling} is outside [0, 1). Use a share such as 0.3.")
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ValueError(f"patience={patience!r} is not a whole number from 1 up. The default is 10.")
+        if action not in ("warn", "stop"):
+            raise ValueError(f"action={action!r} is not one of 'warn' and 'stop'.")
+        self.entropy_floor = entropy_floor
+        self.repetition_ceiling = repetition_ceiling
+        self.patience = patience
+        self.action = action
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        for name, side, limit in (
+            ("entropy", "below", self.entropy_floor),
+            ("completions/repetition", "above", self.repetition_ceiling),
+        ):
+            if limit is None or (logs or {}).get(name) is None:
+                continue
+            count = self._logs_beyond(state.log_history, name, limit, -1 if side == "below" else 1)
+            if count < self.patience:
+                continue
+            control.should_training_stop |= self.action == "stop"
+            if count == self.patience:
+                logger.warning(
+                    f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {logs[name]:.3g} at "
+                    f"step {state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an "
+                    "earlier checkpoint with a lower learning_rate or a higher beta."
+                )
+        return control
+
+    @staticmethod
+    def _logs_beyond(history: list[dict[str, Any]], name: str, limit: float, sign: int) -> int:
+        """Length of the run of values beyond a limit at the end of what was logged."""
+        values = (entry[name] for entry in reversed(history) if entry.get(name) is not None)
+        return sum(1 for _ in takewhile(lambda value: sign * (value - limit) > 0, values))
