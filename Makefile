@@ -73,12 +73,13 @@ format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure beside TRL, about 40 minutes; write benchmarks/results/ and the tables made from it
+bench: setup ## Measure beside TRL, about an hour; write benchmarks/results/ and the tables made from it
 	@$(BIN)/python -m benchmarks.compute_loss
 	@$(BIN)/python -m benchmarks.update_phase
 	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.rewards
 	@$(BIN)/python -m benchmarks.playground
+	@$(BIN)/python -m benchmarks.ablation
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.render
 	@$(BIN)/python -m benchmarks.figures

@@ -20,8 +20,8 @@ def curves(log_history: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
     }
 
 
-def run(job: tuple[str, int]) -> dict[str, Any]:
-    """One run of the demo in a process of its own, on one thread."""
+def run(job: tuple[str, str, int, dict[str, Any]]) -> dict[str, Any]:
+    """One run of the demo, of a name, method, seed and further settings, in a process of its own, on one thread."""
     import torch
     import transformers
 
@@ -29,13 +29,19 @@ def run(job: tuple[str, int]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
-    method, seed = job
+    name, method, seed, config = job
     result, trainer = train_and_measure(
-        method, seed=seed, output_dir=f"runs/benchmark-{method}-{seed}", logging_steps=1
+        method, seed=seed, output_dir=f"runs/benchmark-{name.replace(' ', '_')}-{seed}", logging_steps=1, **config
     )
     result["curves"] = curves(trainer.state.log_history)
-    print(f"{method:7} seed {seed}: avg@8 {result['before']['avg_at_k']:.3f} -> {result['after']['avg_at_k']:.3f}")
+    print(f"{name:24} seed {seed}: avg@8 {result['before']['avg_at_k']:.3f} -> {result['after']['avg_at_k']:.3f}")
     return result
+
+
+def run_all(jobs: list[tuple[str, str, int, dict[str, Any]]], processes: int) -> list[dict[str, Any]]:
+    """Results of all runs, in their order."""
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
+        return pool.map(run, jobs, chunksize=1)
 
 
 def main() -> None:
@@ -43,9 +49,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    jobs = [(method, seed) for seed in range(args.seeds) for method in METHODS]
-    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
-        runs = pool.map(run, jobs, chunksize=1)
+    jobs: list[Any] = [(method, method, seed, {}) for seed in range(args.seeds) for method in METHODS]
+    runs = run_all(jobs, args.processes)
     print(f"wrote {save('playground', {'command': 'python -m benchmarks.playground', 'runs': runs})}")
 
 

@@ -1,12 +1,16 @@
 """The token recorder: what it writes is what the objective saw, and nothing changes by writing it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from trl_archer import ArcherGRPOConfig
+from trl_archer.recorder import TokenRecorder
 from trl_archer.token_records import read_token_records
 
 from .tiny import PROMPTS, TOKENIZER, length_reward, make_trainer, save_model
@@ -20,6 +24,36 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 def some_unscorable(completions, **kwargs):
     rewards = length_reward(completions)
     return [None if index == 0 else reward for index, reward in enumerate(rewards)]
+
+
+def sentencepiece() -> PreTrainedTokenizerFast:
+    """Decodes as Llama 2 does, without the first space."""
+    words = ["▁the", "▁cat", "s", ",", "<0x0A>", "<eos>"]
+    inner = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, [], byte_fallback=True))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    inner.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    inner = Tokenizer(models.BPE({word: number for number, word in enumerate(["Ġthe", "Ġcat", "s", ",", "Ċ"])}, []))
+    inner.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "ids", "text"),
+    [
+        (TOKENIZER, TOKENIZER("5 + 8 = 13 ;")["input_ids"], "5 + 8 = 13 ;"),
+        (sentencepiece(), [0, 1, 2, 3, 0, 4, 1, 5], "the cats, the\n cat<eos>"),
+        (byte_level(), [0, 1, 2, 3, 0, 4, 1], " the cats, the\n cat"),
+    ],
+    ids=["words", "sentencepiece", "bytes"],
+)
+def test_joined_tokens_are_the_text(tmp_path: Path, tokenizer: Any, ids: list[int], text: str) -> None:
+    recorder = TokenRecorder(ArcherGRPOConfig(str(tmp_path), use_cpu=True, bf16=False), tokenizer.decode)
+    assert tokenizer.decode(ids) == text
+    assert "".join(recorder._piece(token) for token in ids).strip(" ") == text.strip(" ")
 
 
 def test_records_are_what_the_update_saw(model_path: str, tmp_path: Path):
@@ -57,7 +91,7 @@ def test_records_are_what_the_update_saw(model_path: str, tmp_path: Path):
         for row in rows:
             assert row.prompt in PROMPTS
             assert row.completion == TOKENIZER.decode(row.token_ids.tolist())
-            assert [TOKENIZER.decode([token]) for token in row.token_ids.tolist()] == list(row.tokens)
+            assert "".join(row.tokens).removeprefix(" ") == row.completion
             above = row.entropies > row.entropy_threshold
             assert (above == (row.gate == 1)).all()
             if row.reward is not None:

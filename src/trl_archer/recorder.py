@@ -106,8 +106,10 @@ class TokenRecorder:
             )
 
     def _piece(self, token: int) -> str:
+        """Text of a token within a text, once decoded: by itself it may lack the space before it."""
         if token not in self._pieces:
-            self._pieces[token] = self._decode([token])
+            first, both = self._decode([token]), self._decode([token, token])
+            self._pieces[token] = both[len(first) :] if both.startswith(first) else first
         return self._pieces[token]
 
     def _write(self, step: int, accelerator: Accelerator) -> None:
