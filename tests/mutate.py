@@ -127,7 +127,8 @@ def survives(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "src" / "trl_archer", copy / "src" / "trl_archer")
-        shutil.copytree(ROOT / "tests", copy / "tests")
+        for name in ("tests", "examples"):  # the tests launch with the configurations of the examples
+            shutil.copytree(ROOT / name, copy / name)
         shutil.copy(ROOT / "pyproject.toml", copy)
         file = copy / "src" / "trl_archer" / mutant.file
         text = file.read_text()
@@ -143,10 +144,10 @@ def survives(mutant: Mutant) -> bool:
             text=True,
             check=False,
         )
-    if result.returncode not in (0, 1):  # 1: tests ran and failed; anything else is no verdict
-        raise SystemExit(f"mutant '{mutant.name}': pytest ended with {result.returncode}\n{result.stdout[-3000:]}")
     failed = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
-    verdict = "SURVIVED" if result.returncode == 0 else "killed by " + failed[0].split()[1].split("::", 1)[1]
+    if result.returncode != (1 if failed else 0):  # anything else, such as a fixture that failed, is no verdict
+        raise SystemExit(f"mutant '{mutant.name}': pytest ended with {result.returncode}\n{result.stdout[-3000:]}")
+    verdict = "killed by " + failed[0].split()[1].split("::", 1)[1] if failed else "SURVIVED"
     print(f"{mutant.name:40} {verdict}", flush=True)
     return result.returncode == 0
 
