@@ -23,6 +23,7 @@ import importlib.util
 import os
 
 if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
+    # Until 0.1.0 is on PyPI: a wheel made by `make build`, uploaded, as "./trl_archer-0.1.0-py3-none-any.whl[plots]"
     packages = '"trl-archer[plots]==0.1.0" "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"'
     get_ipython().run_line_magic("pip", f"install -q {packages}")
 

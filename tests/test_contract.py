@@ -37,6 +37,8 @@ VLLM_SOURCES = {
     (VLLMGeneration, "sync_weights"): "63d669fb32304ff5",  # walks _iter_named_params on all ranks
     (VLLMGeneration, "generate"): "2d2ac2be5b1309c4",  # broadcasts what the client returns, also if it is nothing
     (VLLMClient, "generate"): "63635cf59ca8bb70",  # wrapped: keys of its answer
+    (VLLMClient, "update_named_params"): "6acaa216cc7e2174",  # wrapped: weights are named and gathered by the iterator
+    (VLLMClient, "reset_prefix_cache"): "ac75596a9e9bf2b2",  # wrapped: follows the weights
     (VLLMClient, "close_communicator"): "70cd79521a6987bb",  # called, before a new one is made
 }
 

@@ -1,5 +1,6 @@
 """Each guard, by causing what it guards against."""
 
+import json
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from trl_archer import ArcherGRPOConfig, CollapseAlarm, guards, server_watch
 from trl_archer.guards import poison_if_not_finite
@@ -166,13 +168,22 @@ def test_deepspeed_that_makes_bad_updates(
     monkeypatch: pytest.MonkeyPatch, installed: str, stage: int, precision: str, way_out: str | None
 ) -> None:
     monkeypatch.setattr(guards, "version", {"deepspeed": installed}.__getitem__)
-    trainer = SimpleNamespace(
-        is_deepspeed_enabled=True,
-        args=SimpleNamespace(bf16=precision == "bf16", fp16=precision == "fp16"),
-        accelerator=SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))),
-    )
+    plugin = SimpleNamespace(zero_stage=stage)
+    args = SimpleNamespace(bf16=precision == "bf16", fp16=precision == "fp16", deepspeed_plugin=plugin)
     with pytest.raises(ValueError, match=way_out) if way_out else nullcontext():
-        guards.check_deepspeed_version(trainer)
+        guards.check_deepspeed_version(args)
+
+
+def test_old_deepspeed_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    pytest.importorskip("deepspeed", reason="needs the extra 'deepspeed'")
+    request.addfinalizer(unset_hf_deepspeed_config)  # which the configuration has set for the whole process
+    monkeypatch.setattr(guards, "version", {"deepspeed": "0.19.7"}.__getitem__)
+    file = tmp_path / "zero3.json"
+    file.write_text(json.dumps({"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": "auto"}))
+    with pytest.raises(ValueError, match=r"deepspeed==0\.19\.7 with ZeRO-3 in float32"):
+        make_trainer("./nowhere", tmp_path, model="./nowhere", deepspeed=str(file))
 
 
 def test_finite_loss_is_left_alone() -> None:
@@ -288,13 +299,26 @@ class Client:
     def __init__(self, url: str, failures: int = 0):
         self.base_url = url
         self.failures = failures
+        self.error: Exception = ConnectionError("reset by peer")
+        self.failing_syncs = 0
+        self.synchronised: list[str] = []
         self.communicators = 1
 
     def generate(self, prompts: list) -> dict[str, list]:
         if self.failures:
             self.failures -= 1
-            raise ConnectionError("reset by peer")
+            raise self.error
         return {"completion_ids": [[1, 2]] * len(prompts), "logprobs": [[[0.0], [0.0]]] * len(prompts)}
+
+    def update_named_params(self, metadata: list, named_params: Iterator[tuple[str, Any]]) -> None:
+        if self.failing_syncs:
+            self.failing_syncs -= 1
+            next(named_params)
+            raise Exception("Request failed: 500, EngineDeadError")
+        self.synchronised = [name for name, _ in named_params]
+
+    def reset_prefix_cache(self) -> None:
+        pass
 
     def close_communicator(self) -> None:
         pass
@@ -423,14 +447,71 @@ def test_rank_without_prompts(model_path: str, tmp_path: Path, server: ServerStu
     assert waits == []
 
 
-def test_other_errors_of_the_client_pass(
+def test_server_that_fails_while_it_is_sent_the_weights(
     model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
 ) -> None:
+    """All weights are gathered, as other ranks take part; what has a part of them generates nothing, and gets all."""
     client = Client(server.url)
-    generating_trainer(model_path, tmp_path, client)
-    with pytest.raises(TypeError):
-        client.generate()
+    client.failing_syncs = 2
+    trainer = make_trainer(model_path, tmp_path)
+    trainer.vllm_generation = SimpleNamespace(vllm_client=client)
+    trainer._server = ServerWatch(trainer)
+    trainer._last_loaded_step = -1
+    gathered: list[str] = []
+
+    def named_params() -> Iterator[tuple[str, None]]:
+        for name in ("a", "b", "c"):
+            gathered.append(name)
+            yield name, None
+
+    def generate() -> tuple[list, list]:
+        if trainer._last_loaded_step != 0:
+            client.update_named_params([], named_params())
+            client.reset_prefix_cache()
+            trainer._last_loaded_step = 0
+        output = client.generate(["a"])
+        return output["completion_ids"], output["logprobs"]
+
+    assert generate_with_retries(trainer, generate)[0] == [[1, 2]]
+    assert gathered == ["a", "b", "c"] * 3
+    assert client.synchronised == ["a", "b", "c"]
+    assert client.communicators == 3
+    assert waits == [10, 20]
+
+
+def test_overloaded_server_is_asked_again(
+    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
+) -> None:
+    client = Client(server.url, failures=1)
+    client.error = Exception("Request failed: 504, gateway timeout")
+    generate, _ = generating_trainer(model_path, tmp_path, client)
+    assert generate()[0] == [[1, 2], [1, 2]]
+    assert waits == [10]
+
+
+@pytest.mark.parametrize("error", [Exception("Request failed: 400, too many tokens"), TypeError("no such argument")])
+def test_refusals_are_not_repeated(
+    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float], error: Exception
+) -> None:
+    """They end training, on all ranks: each learns of the failure before it raises."""
+    client = Client(server.url, failures=1)
+    client.error = error
+    generate, _ = generating_trainer(model_path, tmp_path, client)
+    with pytest.raises(RuntimeError, match=f"gave no completions: {type(error).__name__}: {error}") as raised:
+        generate()
+    assert raised.value.__cause__ is error
     assert waits == []
+
+
+def test_calls_that_are_not_watched_raise(model_path: str, tmp_path: Path, server: ServerStub) -> None:
+    """As those of a `rollout_func` of one's own."""
+    client = Client(server.url, failures=1)
+    client.failing_syncs = 1
+    generating_trainer(model_path, tmp_path, client)
+    with pytest.raises(ConnectionError, match="reset by peer"):
+        client.generate(["a"])
+    with pytest.raises(Exception, match="EngineDeadError"):
+        client.update_named_params([], iter([("a", None)]))
 
 
 # Collapse

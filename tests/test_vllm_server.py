@@ -2,9 +2,13 @@
 
 import re
 import shlex
+import socket
 import sys
+import threading
 from collections.abc import Iterator
+from http.client import IncompleteRead
 from importlib.machinery import ModuleSpec
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,7 +112,54 @@ def test_waiting_ends_whatever_is_answered(server: ServerStub, monkeypatch: pyte
     assert server.requests == ["/health"] * 4
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "http://", "http://localhost:8000/", "node7", "ftp://node7"])
+def test_what_answers_speaks_another_protocol() -> None:
+    """As a server of SSH does, or one that is cut off."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        port = listener.getsockname()[1]
+        values = {"vllm_server_base_url": f"http://127.0.0.1:{port}", "vllm_server_timeout": 0.0}
+        with pytest.raises(ConnectionError, match=rf"No vLLM server answers at .*{port}.*: SSH-2.0-OpenSSH_9.2"):
+            check_server(values, "MODEL")
+
+
+def test_answer_that_is_cut_off(server: ServerStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(answer: Any) -> None:
+        raise IncompleteRead(b"{", 100)
+
+    monkeypatch.setattr(vllm_server.json, "load", cut_off)
+    with pytest.raises(ConnectionError, match=r"/version answers with IncompleteRead"):
+        check_server(fields(server), "MODEL")
+
+
+def test_several_processes_behind_one_address(server: ServerStub) -> None:
+    numbers = count()
+    server.answers[INFO] = (200, lambda: {"vllm_config": {**server.info, "instance_id": str(next(numbers) % 2)}})
+    message = refusal(fields(server))
+    assert f"Several processes answer at {server.url} (vllm_server_host" in message
+    assert "`--api-server-count 1`" in message
+
+
+@pytest.mark.parametrize("port", [0, -1, 80000])
+def test_no_port(port: int) -> None:
+    values = {"vllm_server_base_url": None, "vllm_server_host": "node7", "vllm_server_port": port}
+    with pytest.raises(ValueError, match=rf"vllm_server_port={port} is no port, which are the numbers from 1 to 65535"):
+        server_url(values)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000", "http://", "http://localhost:8000/", "node7", "ftp://node7"),
+        *("http://node7:abc", "http://node7:80000", "http://node7:0", "http://:8000"),
+    ],
+)
 def test_no_address(url: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"vllm_server_base_url={url!r} is no address of a server. Write")):
         server_url({"vllm_server_base_url": url})

@@ -8,7 +8,8 @@ from typing import Any
 
 class ServerStub:
     """
-    Answers what is asked of a vLLM server before training; `answers` holds a status and a body by path.
+    Answers what is asked of a vLLM server before training; `answers` holds a status and a body, or what makes one, by
+    path.
 
     It serves the model `MODEL` with vLLM 0.31.0 until told otherwise.
     """
@@ -31,6 +32,7 @@ class ServerStub:
             def do_GET(self) -> None:
                 stub.requests.append(self.path)
                 status, body = stub.answers.get(self.path, (404, {"detail": "Not Found"}))
+                body = body() if callable(body) else body
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(body.encode() if isinstance(body, str) else json.dumps(body).encode())

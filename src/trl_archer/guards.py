@@ -47,7 +47,7 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 
-def check_deepspeed_version(trainer: Any) -> None:
+def check_deepspeed_version(args: Any) -> None:
     """
     Checks that DeepSpeed drops gradients that are not finite, in the precision and at the ZeRO stage of a run.
 
@@ -55,15 +55,14 @@ def check_deepspeed_version(trainer: Any) -> None:
     report a norm that is finite, so that nothing would notice before every weight is NaN.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
+        args ([`ArcherGRPOConfig`]): Configuration.
 
     Raises:
         ValueError: If it does not.
     """
-    if not trainer.is_deepspeed_enabled:
+    if args.deepspeed_plugin is None:
         return
-    installed, args = version("deepspeed"), trainer.args
-    stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
+    installed, stage = version("deepspeed"), args.deepspeed_plugin.zero_stage
     is_looked_for = args.fp16 or (args.bf16 and stage < 3)
     if Version(installed) < Version(_DROPS_BAD_GRADIENTS) and not is_looked_for:
         raise ValueError(

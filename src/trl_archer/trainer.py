@@ -152,6 +152,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
             check_dataset("train_dataset", train_dataset)
             check_dataset("eval_dataset", eval_dataset)
         check_adapter(model, args, quantization_config)
+        check_deepspeed_version(args)
         check_generation(args, model_id)
         weights = adapter_weights(model)
 
@@ -172,7 +173,6 @@ class ArcherGRPOTrainer(GRPOTrainer):
             environment_factory=environment_factory,
         )
         check_trainable(self.model)
-        check_deepspeed_version(self)
         check_synced_weights(self.model, args)
         prepare_adapter(self, weights)
         self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]

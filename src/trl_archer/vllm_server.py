@@ -7,9 +7,10 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import urlopen
 
 from accelerate.utils import broadcast_object_list
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 60  # a server collects facts about its machine when it is first asked who it is
 _RETRY_SECONDS = 2
+_QUESTIONS = 8  # that find several processes behind an address, nearly always
 
 
 def check_installed() -> None:
@@ -40,7 +42,7 @@ def check_generation(args: Any, model: str) -> None:
         model (`str`): Name or path of the model to train.
 
     Raises:
-        OSError or ValueError: On all ranks, as [`check_installed`] and [`check_server`].
+        OSError or ValueError: As [`check_installed`] and [`check_server`]. Any error is raised on all ranks.
     """
     if not args.use_vllm:
         return
@@ -51,7 +53,7 @@ def check_generation(args: Any, model: str) -> None:
     if args.process_index == 0:
         try:
             check_server(vars(args), model)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the other ranks wait for it
             refusal = error
     (refusal,) = broadcast_object_list([refusal])
     if refusal is not None:
@@ -69,8 +71,8 @@ def check_server(values: Mapping[str, Any], model: str) -> None:
     Raises:
         ConnectionError: If no server answers.
         ValueError: If the address cannot be one, or if something else answers: no vLLM, another version than is
-            installed here, a server that takes no weights, or one of another model. Each message holds the address, the
-            field that it comes from, and the command that starts the right server.
+            installed here, a server that takes no weights, one of another model, or several behind one address. Each
+            message holds the address, the field that it comes from, and the command that starts the right server.
     """
     url = server_url(values)
     place = f"{url} ({_fields(values)})"
@@ -102,6 +104,12 @@ def check_server(values: Mapping[str, Any], model: str) -> None:
             f"The vLLM server at {place} serves {' as '.join(map(repr, sorted(served)))}, not {model!r}, the model to "
             f"train. {start}. If it is the same one from another place, add `--served-model-name {model}` there."
         )
+    ids = {(server_info(url) or {}).get("instance_id") for _ in range(_QUESTIONS)}
+    if len(ids) > 1:
+        raise ValueError(
+            f"Several processes answer at {place}, so that a server which was started again cannot be told from one "
+            "that has the weights. With data parallelism, start `vllm serve` with `--api-server-count 1`."
+        )
 
 
 def server_url(values: Mapping[str, Any]) -> str:
@@ -115,7 +123,7 @@ def server_url(values: Mapping[str, Any]) -> str:
         `str`: Its URL, without a slash at the end.
 
     Raises:
-        ValueError: If `vllm_server_base_url` is no such URL.
+        ValueError: If `vllm_server_base_url` is no such URL, or `vllm_server_port` no port.
 
     Example:
 
@@ -127,9 +135,12 @@ def server_url(values: Mapping[str, Any]) -> str:
     """
     base_url = values["vllm_server_base_url"]
     if base_url is None:
-        return f"http://{values['vllm_server_host']}:{values['vllm_server_port']}"
+        host, port = values["vllm_server_host"], values["vllm_server_port"]
+        if not 0 < port < 2**16:
+            raise ValueError(f"vllm_server_port={port} is no port, which are the numbers from 1 to 65535.")
+        return f"http://{host}:{port}"
     parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.endswith("/") or parts.query:
+    if parts.scheme not in ("http", "https") or not _has_address(parts) or parts.path.endswith("/") or parts.query:
         raise ValueError(
             f"vllm_server_base_url={base_url!r} is no address of a server. Write it as 'http://HOST:PORT', without a "
             "slash at the end."
@@ -178,7 +189,7 @@ def _wait(url: str, place: str, start: str, timeout: float) -> None:
         try:
             urlopen(f"{url}/health", timeout=10).close()
             return
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             problem = getattr(error, "reason", None) or error
         if time.monotonic() >= deadline:
             raise ConnectionError(
@@ -200,9 +211,18 @@ def _ask(url: str, path: str) -> dict[str, Any] | None:
         if error.code == 404:
             return None
         raise ConnectionError(f"{url}{path} answers with {error}.") from None
+    except HTTPException as error:
+        raise ConnectionError(f"{url}{path} answers with {type(error).__name__}: {error}.") from None
     except ValueError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def _has_address(parts: SplitResult) -> bool:
+    try:
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of what is no port
+        return False
 
 
 def _fields(values: Mapping[str, Any]) -> str:
