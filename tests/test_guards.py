@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cache
+from itertools import count as counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -519,12 +520,14 @@ def test_calls_that_are_not_watched_raise(model_path: str, tmp_path: Path, serve
 
 def logged(alarm: CollapseAlarm, values: list[dict[str, float | None]]) -> tuple[TrainerState, list[bool]]:
     """What the alarm makes of a series of logs: whether training stops after each."""
+    PartialState()  # accelerate's logger asks for it
     state, stops = TrainerState(), []
+    args = SimpleNamespace(save_strategy="steps")
     for step, entry in enumerate(values, start=1):
         state.global_step = step
         state.log_history.append({**entry, "step": step})
         control = TrainerControl()
-        alarm.on_log(None, state, control, logs=dict(entry))
+        alarm.on_log(args, state, control, logs=dict(entry))
         stops.append(control.should_training_stop)
     return state, stops
 
@@ -560,6 +563,47 @@ def test_alarm_in_a_run(model_path: str, tmp_path: Path) -> None:
     trainer.train()
     assert trainer.state.global_step == 3
     assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    ("patience", "saving", "saved"),
+    [
+        (3, {"save_steps": 1}, {1, 2}),
+        (3, {"save_steps": 1, "max_steps": 3}, {1, 2}),
+        (3, {"save_strategy": "epoch"}, set()),
+        (6, {"save_strategy": "epoch"}, {4}),
+        (3, {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 1}, {1, 2}),
+    ],
+)
+def test_alarm_that_stops_leaves_no_checkpoint(
+    model_path: str, tmp_path: Path, patience: int, saving: dict[str, Any], saved: set[int]
+) -> None:
+    """Nor at the end of the epoch, of 4 steps, or as the best so far."""
+    rewards = counter()  # every evaluation is better than the one before
+    trainer = make_trainer(
+        model_path,
+        tmp_path,
+        reward_funcs=lambda completions, **kwargs: [float(next(rewards)) for _ in completions],
+        trainer_kwargs={"callbacks": [CollapseAlarm(entropy_floor=100.0, patience=patience, action="stop")]},
+        **{"max_steps": 8, "metric_for_best_model": "eval_reward", "greater_is_better": True, **saving},
+    )
+    trainer.train()
+    assert trainer.state.global_step == patience
+    assert {int(path.name.split("-")[1]) for path in (tmp_path / "out").glob("checkpoint-*")} == saved
+
+
+@pytest.mark.parametrize("action", ["warn", "stop"])
+def test_alarm_lets_other_runs_save(model_path: str, tmp_path: Path, action: str) -> None:
+    """One that only warns, and one that has stopped an earlier call."""
+    alarm = CollapseAlarm(entropy_floor=100.0, patience=1, action=action)
+    trainer = make_trainer(
+        model_path, tmp_path, trainer_kwargs={"callbacks": [alarm]}, max_steps=4, save_strategy="epoch"
+    )
+    if action == "stop":
+        trainer.train()
+        alarm.patience = 100
+    trainer.train()
+    assert {path.name for path in (tmp_path / "out").glob("checkpoint-*")} == {"checkpoint-4"}
 
 
 @pytest.mark.parametrize(

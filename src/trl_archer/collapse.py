@@ -4,7 +4,8 @@ from itertools import takewhile
 from typing import Any
 
 from accelerate.logging import get_logger
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
 logger = get_logger(__name__)
 
@@ -24,7 +25,7 @@ class CollapseAlarm(TrainerCallback):
             How many logs in a row have to be beyond the limit.
         action (`str`, *optional*, defaults to `"warn"`):
             `"warn"`, once as long as it lasts, or `"stop"`, which ends training without another checkpoint, since one
-            of a collapsed policy might push a good one out of `save_total_limit`.
+            of a collapsed policy might push a good one out of `save_total_limit`. `trainer.save_model()` still saves.
 
     Raises:
         ValueError: If both limits are `None` or a value is out of its range.
@@ -57,6 +58,10 @@ class CollapseAlarm(TrainerCallback):
         self.repetition_ceiling = repetition_ceiling
         self.patience = patience
         self.action = action
+        self._has_stopped = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._has_stopped = False
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for name, side, limit in (
@@ -68,7 +73,9 @@ class CollapseAlarm(TrainerCallback):
             count = self._logs_beyond(state.log_history, name, limit, -1 if side == "below" else 1)
             if count < self.patience:
                 continue
-            control.should_training_stop |= self.action == "stop"
+            if self.action == "stop":
+                self._has_stopped = control.should_training_stop = True
+                _drop_save(args, control)
             if count == self.patience:
                 logger.warning(
                     f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {logs[name]:.3g} at "
@@ -77,8 +84,20 @@ class CollapseAlarm(TrainerCallback):
                 )
         return control
 
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self._has_stopped:  # the Trainer ends the epoch after its last step all the same
+            _drop_save(args, control)
+        return control
+
     @staticmethod
     def _logs_beyond(history: list[dict[str, Any]], name: str, limit: float, sign: int) -> int:
         """Length of the run of values beyond a limit at the end of what was logged."""
         values = (entry[name] for entry in reversed(history) if entry.get(name) is not None)
         return sum(1 for _ in takewhile(lambda value: sign * (value - limit) > 0, values))
+
+
+def _drop_save(args: TrainingArguments, control: TrainerControl) -> None:
+    """Takes back a checkpoint that is due, and the evaluation that would make one due."""
+    control.should_save = False
+    if args.save_strategy == SaveStrategy.BEST:
+        control.should_evaluate = False
