@@ -1,6 +1,7 @@
 """`trl-archer train` from recipe to saved model, in this process and as a user starts it."""
 
 import json
+import logging
 import os
 import re
 import runpy
@@ -122,6 +123,21 @@ def test_adapter_with_evaluation(folder: Path, capsys: pytest.CaptureFixture[str
     assert "eval_reward" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("action", ["stop", "warn", "none", None])
+def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, action: str | None) -> None:
+    """Set on the command line, or by null in the recipe."""
+    flags = ["--collapse_entropy_floor", "100", "--collapse_patience", "2", "--save_steps", "1", "--max_steps", "4"]
+    if action is None:
+        (folder / "recipe.yaml").write_text((folder / "recipe.yaml").read_text() + "\ncollapse_action: null\n")
+    else:
+        flags += ["--collapse_action", action]
+    with caplog.at_level(logging.WARNING, logger="trl_archer.collapse"):
+        assert main(["--config", "recipe.yaml", *flags]) == 0
+    assert ("entropy has been below 100.0 for 2 logs in a row" in caplog.text) is (action in ("warn", "stop"))
+    saved = {path.name for path in (folder / "out").glob("checkpoint-*")}
+    assert saved == {f"checkpoint-{step}" for step in ((1,) if action == "stop" else (1, 2, 3, 4))}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -137,6 +153,7 @@ def test_adapter_with_evaluation(folder: Path, capsys: pytest.CaptureFixture[str
         (["--num_processes", "2"], "num_processes=2, for which the batch sizes are written, but 1 run"),
         (["--beta", "-1"], "beta=-1.0 is negative"),
         (["--loss_type", "cispo"], "loss_type='cispo' has no clip range per token"),
+        (["--collapse_patience", "0"], "collapse_patience=0 is not a whole number from 1 up"),
         (["--use_vllm"], "vLLM is not installed. Run `pip install 'trl-archer[vllm]'`"),
         (["--resume"], "There is nothing to resume from: output_dir='out' holds no complete checkpoint"),
         (["--resume", "elsewhere"], "The checkpoint 'elsewhere' cannot be resumed from: it is not a folder."),

@@ -2,12 +2,14 @@
 
 import json
 import re
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
+from trl_archer import CollapseAlarm
 from trl_archer.training.arguments import TrainArguments
 from trl_archer.training.data import load_data
 
@@ -205,6 +207,17 @@ def test_refused_files(path: str, tmp_path: Path) -> None:
         ({"reward_funcs": [3]}, "neither a name nor a mapping with a `name`"),
         ({"max_prompt_length": 0}, "max_prompt_length=0 leaves no prompt"),
         ({"ignore_bias_buffers": True}, "ignore_bias_buffers=True is read by no GRPO trainer"),
+        (
+            {"collapse_action": "halt"},
+            "collapse_action='halt' is not one of 'warn' and 'stop'. Or leave the alarm out ",
+        ),
+        ({"collapse_entropy_floor": 0.0}, "collapse_entropy_floor=0.0 is not positive"),
+        ({"collapse_repetition_ceiling": 30.0}, "collapse_repetition_ceiling=30.0 is outside [0, 1)"),
+        ({"collapse_patience": 0}, "collapse_patience=0 is not a whole number from 1 up"),
+        (
+            {"collapse_entropy_floor": None, "collapse_repetition_ceiling": None},
+            "collapse_entropy_floor=None and collapse_repetition_ceiling=None leave nothing to watch",
+        ),
     ],
 )
 def test_refused_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -218,3 +231,23 @@ def test_arguments_as_the_command_line_gives_them() -> None:
     )
     assert made.columns == {"prompt": "problem"}
     assert made.rewards == [{"name": "math"}, {"name": "code", "seed": 1}]
+
+
+def test_collapse_alarm_of_the_arguments() -> None:
+    def alarm(**arguments: Any) -> CollapseAlarm | None:
+        return TrainArguments(dataset_name="playground", reward_funcs=["countdown"], **arguments).collapse_alarm
+
+    assert alarm(collapse_action="none", collapse_patience=0) is None
+    assert alarm(collapse_action=None) is None
+    settings = signature(CollapseAlarm).parameters
+    made = alarm()
+    assert {name: getattr(made, name) for name in settings} == {name: p.default for name, p in settings.items()}
+    made = alarm(
+        collapse_action="stop", collapse_entropy_floor=None, collapse_repetition_ceiling=0.5, collapse_patience=3
+    )
+    assert {name: getattr(made, name) for name in settings} == {
+        "entropy_floor": None,
+        "repetition_ceiling": 0.5,
+        "patience": 3,
+        "action": "stop",
+    }

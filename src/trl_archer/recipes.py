@@ -193,6 +193,8 @@ def _name_or_false(text: str) -> str | Literal[False]:
 
 
 def _accepts_none(action: argparse.Action) -> bool:
+    if "none" in (action.choices or ()):
+        return True
     try:
         return action.default is None or (callable(action.type) and action.type("none") is None)
     except (ValueError, TypeError, argparse.ArgumentTypeError):

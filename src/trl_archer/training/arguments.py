@@ -1,10 +1,13 @@
-"""Settings of a run that belong neither to the trainer nor to the model: data and rewards."""
+"""Settings of a run that belong neither to the trainer nor to the model: data, rewards and the collapse alarm."""
 
 import json
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from trl.scripts.grpo import GRPOScriptArguments
+
+from ..collapse import CollapseAlarm
 
 
 @dataclass
@@ -40,6 +43,15 @@ class TrainArguments(GRPOScriptArguments):
             Reward model, scored before the functions.
         num_processes (`int`, *optional*):
             Number of processes that the batch sizes are written for. A launch with another number is refused.
+        collapse_action (`str`, *optional*, defaults to `"warn"`):
+            What `CollapseAlarm` does when the policy collapses: `"warn"`, or `"stop"`, which ends training without
+            another checkpoint. `"none"` or `None` leaves the alarm out.
+        collapse_entropy_floor (`float`, *optional*, defaults to `0.05`):
+            Alarm below this mean token entropy, in nats (`entropy`). `None` to leave entropy alone.
+        collapse_repetition_ceiling (`float`, *optional*, defaults to `0.3`):
+            Alarm above this share of repeated 20-grams (`completions/repetition`). `None` to leave it alone.
+        collapse_patience (`int`, *optional*, defaults to `10`):
+            How many logs in a row have to be beyond the limit.
     """
 
     dataset_name: str | None = field(
@@ -84,6 +96,23 @@ class TrainArguments(GRPOScriptArguments):
         default=None,
         metadata={"help": "Processes that the batch sizes are written for. A launch with another number is refused."},
     )
+    collapse_action: str | None = field(
+        default="warn",
+        metadata={
+            "help": "What to do when the policy collapses: warn, stop (without another checkpoint), or none.",
+            "choices": ["none", "warn", "stop"],
+        },
+    )
+    collapse_entropy_floor: float | None = field(
+        default=0.05, metadata={"help": "Collapse: mean token entropy below this, in nats. none leaves entropy alone."}
+    )
+    collapse_repetition_ceiling: float | None = field(
+        default=0.3,
+        metadata={"help": "Collapse: share of repeated 20-grams above this. none leaves repetition alone."},
+    )
+    collapse_patience: int = field(
+        default=10, metadata={"help": "How many logs in a row have to be beyond a limit for a collapse."}
+    )
 
     def __post_init__(self):
         if self.dataset_name is None:
@@ -97,6 +126,7 @@ class TrainArguments(GRPOScriptArguments):
         if self.ignore_bias_buffers:
             raise ValueError("ignore_bias_buffers=True is read by no GRPO trainer. Leave it out.")
         _ = self.columns  # raises on what is no mapping
+        _ = self.collapse_alarm  # raises on limits out of their range
 
     @property
     def columns(self) -> dict[str, str]:
@@ -116,6 +146,20 @@ class TrainArguments(GRPOScriptArguments):
     def rewards(self) -> list[dict[str, Any]]:
         """`reward_funcs` as mappings with a `name` and settings."""
         return [_reward(entry) for entry in self.reward_funcs or []]
+
+    @property
+    def collapse_alarm(self) -> CollapseAlarm | None:
+        """The callback that the `collapse_*` fields describe, `None` if they leave it out."""
+        if self.collapse_action in (None, "none"):
+            return None
+        settings = {name: getattr(self, f"collapse_{name}") for name in signature(CollapseAlarm).parameters}
+        try:
+            return CollapseAlarm(**settings)
+        except ValueError as error:
+            message = str(error)
+            for name in settings:
+                message = message.replace(f"{name}=", f"collapse_{name}=")
+            raise ValueError(f"{message} Or leave the alarm out with collapse_action='none'.") from None
 
 
 def _reward(entry: Any) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def prepare(
     Makes the trainer, after everything that can be checked without the model's weights.
 
     Args:
-        arguments ([`TrainArguments`]): Data and rewards.
+        arguments ([`TrainArguments`]): Data, rewards and the collapse alarm.
         config ([`ArcherGRPOConfig`]): Configuration of the trainer.
         model ([`~trl.ModelConfig`]): Model, adapter and quantisation.
 
@@ -153,12 +153,14 @@ def prepare(
     from ..checkpoints import find_checkpoint
     from ..trainer import ArcherGRPOTrainer
 
+    alarm = arguments.collapse_alarm
     trainer = ArcherGRPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=rewards,
         args=config,
         train_dataset=train_data,
         eval_dataset=eval_data,
+        callbacks=None if alarm is None else [alarm],
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
