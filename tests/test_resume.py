@@ -143,6 +143,24 @@ def test_cut_off_state(checkpoint: Path, tmp_path: Path) -> None:
     assert why_incomplete(tmp_path / "nowhere") == "it is not a folder"
 
 
+@pytest.mark.parametrize("content", ["", '{"files": {', "[]", '{"parameters": {}}', '{"files": {}}', "\udcff"])
+def test_manifest_that_cannot_be_read(
+    model_path: str, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    """The checkpoint before it is used."""
+    for step in (2, 4):
+        shutil.copytree(checkpoint, tmp_path / "out" / f"checkpoint-{step}")
+    folder = tmp_path / "out" / "checkpoint-4"
+    (folder / MANIFEST).write_bytes(content.encode(errors="surrogateescape"))
+    assert why_incomplete(folder) == "manifest.json cannot be read"
+    trainer = make_trainer(model_path, tmp_path)
+    with caplog.at_level(logging.WARNING, logger="trl_archer.checkpoints"):
+        assert find_checkpoint(trainer, True) == str(tmp_path / "out" / "checkpoint-2")
+    assert f"{folder} is not complete (manifest.json cannot be read)" in caplog.text
+    with pytest.raises(ValueError, match=r"checkpoint-4 is not a complete checkpoint: manifest.json cannot be read"):
+        check_model(folder, trainer.model)
+
+
 def test_without_a_manifest(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
     """As other trainers write them: accepted if every file can be read to its end."""
     folder = tmp_path / "c"

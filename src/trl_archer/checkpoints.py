@@ -63,13 +63,26 @@ def why_incomplete(folder: str | Path) -> str | None:
 
 
 def _differs_from_manifest(folder: Path) -> str | None:
-    for name, size in json.loads((folder / MANIFEST).read_text())["files"].items():
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return f"{MANIFEST} cannot be read"
+    for name, size in manifest["files"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
     return None
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """Sizes of files and shapes of parameters by name, `None` where the manifest does not hold both."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    is_whole = isinstance(manifest, dict) and all(isinstance(manifest.get(x), dict) for x in ("files", "parameters"))
+    return manifest if is_whole else None
 
 
 def _is_readable(path: Path) -> bool:
@@ -171,7 +184,7 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
 
     Raises:
         ValueError: If one is an adapter and the other is not, or if configuration or weights differ; the message names
-            the field and both values.
+            the field and both values. If the checkpoint's manifest cannot be read.
     """
     folder = Path(folder)
     has_adapter = (folder / "adapter_config.json").is_file()
@@ -190,7 +203,10 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
             folder, "model", json.loads((folder / "config.json").read_text()), model.config.to_dict(), _ARCHITECTURE
         )
     if (folder / MANIFEST).is_file():
-        saved = json.loads((folder / MANIFEST).read_text())["parameters"]
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            raise ValueError(f"{folder} is not a complete checkpoint: {MANIFEST} cannot be read. Use another one.")
+        saved = manifest["parameters"]
         shapes = trainable_shapes(model) if shapes is None else shapes
         _compare(folder, "model", saved, shapes, sorted(saved.keys() | shapes.keys()))
 
