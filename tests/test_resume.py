@@ -215,6 +215,24 @@ def test_stream_in_its_second_pass_is_not_resumed_silently(
         assert sum("is a stream that was passed over" in r.getMessage() for r in caplog.records) == warnings
 
 
+@pytest.mark.parametrize("word", ["true", "True", "latest"])
+def test_word_for_the_last_checkpoint(
+    model_path: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """As `--resume_from_checkpoint true` arrives, unless a folder has that name."""
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer(model_path, tmp_path)
+    with pytest.raises(ValueError, match=r"no complete checkpoint in output_dir='.*' \(there is none\)"):
+        find_checkpoint(trainer, word)
+    shutil.copytree(checkpoint, tmp_path / "out" / "checkpoint-2")
+    assert find_checkpoint(trainer, word) == str(tmp_path / "out" / "checkpoint-2")
+    assert find_checkpoint(trainer, "False") is None
+    with pytest.raises(ValueError, match=r"'newest' is not a complete .*: it is not .* --resume_from_checkpoint true"):
+        find_checkpoint(trainer, "newest")
+    shutil.copytree(checkpoint, tmp_path / word)
+    assert find_checkpoint(trainer, word) == word
+
+
 def test_no_complete_checkpoint(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
     with pytest.raises(ValueError, match=r"no complete checkpoint in output_dir='.*' \(there is none\)"):

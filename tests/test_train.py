@@ -311,9 +311,13 @@ def test_example_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread
     (data / "train.jsonl").write_text("".join(json.dumps({"prompt": p, column: "4"}) + "\n" for p in PROMPTS))
     flags = f"--model_name_or_path {model} --dataset_name {data} --output_dir {tmp_path / 'out'} --max_steps 2 "
     flags += "--num_generations 4 --per_device_train_batch_size 4 --generation_batch_size 8 --max_completion_length 6 "
-    flags += "--report_to none --use_cpu --bf16 False --save_strategy no --use_peft --lora_target_modules all-linear"
-    monkeypatch.setattr(sys, "argv", ["script", *flags.split()])
-    runpy.run_path(str(ROOT / "examples" / f"archer_{name}.py"), run_name="__main__")
+    flags += "--report_to none --use_cpu --bf16 False --use_peft --lora_target_modules all-linear "
+    flags += "--logging_steps 1 --save_steps 1 --save_total_limit 1"
+    for goes_on in ("", "--resume_from_checkpoint true --max_steps 3"):
+        monkeypatch.setattr(sys, "argv", ["script", *flags.split(), *goes_on.split()])
+        runpy.run_path(str(ROOT / "examples" / f"archer_{name}.py"), run_name="__main__")
+    assert steps_of(tmp_path / "out") == [1, 2, 3]
+    assert len(seen) == 2  # rollouts of two steps each: the first two were not taken again
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert seen[0]["prompt"][-1]["role"] == "user"
     assert seen[0]["prompt"][-1]["content"].startswith(tuple(PROMPTS))

@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 MARKER = "incomplete"
 TRAINER_STATE = "trainer_state.json"
 
+# What `--resume_from_checkpoint` may say instead of a path
+_WORDS = {"true": True, "latest": True, "false": False}
+
 _WEIGHTS = ("*.safetensors", "pytorch_model*", "adapter_model*", "global_step*")
 
 # What decides the shapes of a model, by name in its configuration
@@ -122,7 +125,8 @@ def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> 
     Args:
         trainer ([`ArcherGRPOTrainer`]): Trainer about to train.
         resume_from_checkpoint (`str`, `bool` or `None`): A checkpoint, or `True` for the last complete one in
-            `output_dir`; later ones that are not complete are passed over with a warning.
+            `output_dir`; later ones that are not complete are passed over with a warning. The words `"true"`,
+            `"latest"` and `"false"`, as a command line hands them over, mean the same unless there is such a folder.
 
     Returns:
         `str` or `None`: Path of the checkpoint, `None` to start afresh.
@@ -130,6 +134,9 @@ def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> 
     Raises:
         ValueError: If the checkpoint is not complete, belongs to another model, or `output_dir` has no complete one.
     """
+    if isinstance(resume_from_checkpoint, str) and resume_from_checkpoint.lower() in _WORDS:
+        is_folder = any(_on_writing_ranks(trainer, Path(resume_from_checkpoint).is_dir))
+        resume_from_checkpoint = resume_from_checkpoint if is_folder else _WORDS[resume_from_checkpoint.lower()]
     if resume_from_checkpoint is None or resume_from_checkpoint is False:
         return None
     if resume_from_checkpoint is True:
@@ -139,8 +146,8 @@ def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> 
         reasons = _on_writing_ranks(trainer, lambda: why_incomplete(folder))
         for reason in filter(None, reasons):
             raise ValueError(
-                f"resume_from_checkpoint='{folder}' is not a complete checkpoint: {reason}. Pass "
-                "resume_from_checkpoint=True for the last complete one in output_dir."
+                f"resume_from_checkpoint='{folder}' is not a complete checkpoint: {reason}. For the "
+                "last complete one in output_dir, pass resume_from_checkpoint=True, or --resume_from_checkpoint true."
             )
     check_model(folder, trainer.accelerator.unwrap_model(trainer.model), trainer._trainable_shapes)
     return str(folder)
