@@ -43,6 +43,20 @@ def test_accuracy(tmp_path: Path):
     assert (tmp_path / "accuracy.svg").exists()
 
 
+def test_results_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The second would take the place of the first."""
+    paths = [tmp_path / folder / "results.json" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(json.dumps({"correct": [0, 8], "samples": 8}))
+    output = ["--output", str(tmp_path / "figures")]
+    assert main(["figures", "accuracy", *map(str, paths), *output]) == 2
+    message = f"Two results are called 'results'; name them apart, as in NAME={paths[1]}."
+    assert message in capsys.readouterr().err
+    assert main(["figures", "accuracy", f"a={paths[0]}", f"a={paths[1]}", *output]) == 2
+    assert main(["figures", "accuracy", f"a={paths[0]}", str(paths[1]), *output]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

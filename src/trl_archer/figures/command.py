@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,22 +121,27 @@ def _write_tokens(args: argparse.Namespace) -> int:
 def _draw_accuracy(args: argparse.Namespace) -> int:
     from . import plot_accuracy_curves
 
-    return _save(args, accuracy=plot_accuracy_curves(dict(_read_results(args.results)), theme=args.theme))
+    return _save(args, accuracy=plot_accuracy_curves(_read_results(args.results), theme=args.theme))
 
 
-def _read_results(texts: list[str]) -> Iterator[tuple[str, Any]]:
+def _read_results(texts: list[str]) -> dict[str, Any]:
     from . import SampleCounts
 
+    results: dict[str, Any] = {}
     for text in texts:
         name, _, path = text.rpartition("=")
+        name = name or Path(path).stem
+        if name in results:
+            raise ValueError(f"Two results are called {name!r}; name them apart, as in NAME={path}.")
         try:
             result = json.loads(Path(path).read_text(encoding="utf-8"))
-            yield name or Path(path).stem, SampleCounts(result["correct"], result["samples"])
+            results[name] = SampleCounts(result["correct"], result["samples"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path} is not a result of an evaluation ({type(error).__name__}: {error}); it holds JSON such as "
                 '{"correct": [3, 0, 8], "samples": 8}.'
             ) from error
+    return results
 
 
 def _save(args: argparse.Namespace, **figures: Any) -> int:
