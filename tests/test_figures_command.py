@@ -43,6 +43,16 @@ def test_accuracy(tmp_path: Path):
     assert (tmp_path / "accuracy.svg").exists()
 
 
+def test_output_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["figures", "runs", str(run), "--output", str(file)]) == 2
+    assert main(["figures", "tokens", str(run / "token_records"), "--output", str(file / "page.html")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all(error.startswith("trl-archer figures: ") and str(file) in error for error in errors)
+
+
 def test_results_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The second would take the place of the first."""
     paths = [tmp_path / folder / "results.json" for folder in ("a", "b")]

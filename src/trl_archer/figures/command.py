@@ -70,7 +70,7 @@ def _add(kinds: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
 def _tell_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
         return run(args)
-    except (ImportError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         print(f"trl-archer figures: {error}", file=sys.stderr)
         return 2
 
