@@ -75,6 +75,9 @@ def test_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             load_rewards([{"name": name}])
     with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
         load_rewards([{"name": "broken_rewards.one"}])
+    (tmp_path / "renamed_rewards.py").write_text("import json\njson.laod\ndef one(completions): ...\n")
+    with pytest.raises(AttributeError, match="module 'json' has no attribute 'laod'"):
+        load_rewards([{"name": "renamed_rewards.one"}])
 
 
 @pytest.mark.parametrize(

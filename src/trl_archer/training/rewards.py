@@ -116,10 +116,12 @@ def _imported(path: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     module, _, attribute = path.rpartition(".")
     try:
-        return getattr(import_module(module), attribute)
+        imported = import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # of what that module imports
         raise ValueError(f"reward_funcs: {path!r} cannot be imported: there is no module {error.name!r}.") from None
+    try:
+        return getattr(imported, attribute)
     except AttributeError:
         raise ValueError(f"reward_funcs: {path!r} cannot be imported: {module!r} has no {attribute!r}.") from None
