@@ -124,6 +124,12 @@ def test_long_prompts_are_left_out(path: str, streaming: bool, caplog: pytest.Lo
     assert streaming or "left out 1 of 3 rows with longer prompts" in caplog.text
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_no_prompt_is_short_enough(path: str, streaming: bool) -> None:
+    with pytest.raises(ValueError, match=r"No prompt of .* has at most max_prompt_length=1 tokens. Raise it, or set"):
+        load(path, dataset_columns=MAPPED, prompt_template="1 2 3", max_prompt_length=1, dataset_streaming=streaming)
+
+
 def test_length_counts_the_chat_template(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     template = "{% for m in messages %}+ {{ m['content'] }} {% endfor %}{{ think }}"
     monkeypatch.setattr(TOKENIZER, "chat_template", template)

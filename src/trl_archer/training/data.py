@@ -283,11 +283,17 @@ def drop_long_prompts(
             return len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) <= limit
         return len(tokenizer(prompt)["input_ids"]) <= limit
 
+    none_fits = ValueError(
+        f"No prompt of {label} has at most max_prompt_length={limit} tokens. Raise it, or set it to null."
+    )
     if isinstance(data, IterableDataset):
-        return data.filter(lambda row: fits(row["prompt"]))
+        rest = data.filter(lambda row: fits(row["prompt"]))
+        if next(iter(rest), None) is None:
+            raise none_fits
+        return rest
     kept = [index for index, prompt in enumerate(data["prompt"]) if fits(prompt)]
     if not kept:
-        raise ValueError(f"No prompt of {label} has at most max_prompt_length={limit} tokens.")
+        raise none_fits
     if len(kept) < len(data):
         logger.warning("%s: left out %d of %d rows with longer prompts", label, len(data) - len(kept), len(data))
     return data.select(kept)
