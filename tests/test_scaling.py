@@ -374,10 +374,18 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert asked is not None
     assert asked[0].sharding == "none"
     assert "Does not fit. The update phase does not fit; its largest part is optimizer." in describe(*asked)
-    for wrong in (["--gpus", "48"], ["--gpus", "0"], ["--mean", "9000"], ["--tensor-parallel", "3"]):
+    for wrong in (["--gpus", "48"], ["--mean", "9000"], ["--tensor-parallel", "3"]):
         with pytest.raises(SystemExit) as error:
             parse(["--model", "qwen3-8b", *wrong])
         assert error.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["gpus", "passes", "lora-rank", "mean", "mini-batch"])
+def test_command_refuses_numbers_below_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        parse(["--model", "qwen3-8b", f"--{name}", "0"])
+    assert error.value.code == 2
+    assert re.search(rf"--{name} 0(\.0)? is below 1", capsys.readouterr().err)
 
 
 # SLURM

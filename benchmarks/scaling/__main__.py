@@ -129,9 +129,13 @@ def parse(argv: list[str] | None = None) -> tuple[Setup, Load] | None:
         "responses",
         "mini_batch",
         "server_gpus",
+        "passes",
+        "lora_rank",
+        "mean",
     ):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} is below 1")
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} {value} is below 1")
     try:
         setup = Setup(
             model=MODELS[args.model],
@@ -154,7 +158,7 @@ def parse(argv: list[str] | None = None) -> tuple[Setup, Load] | None:
             mini_batch=args.mini_batch,
             passes=args.passes,
         )
-        load = Load(mean=args.mean or args.completion / 3, reward=args.reward)
+        load = Load(mean=args.completion / 3 if args.mean is None else args.mean, reward=args.reward)
         if estimate(setup).problem is None:
             rollout_seconds(setup, Costs(), load)
     except ValueError as error:
