@@ -198,7 +198,8 @@ def test_changed_batches_are_sampled_anew(
     trainer = make_trainer(model_path, tmp_path, num_iterations=2, max_steps=4)
     with caplog.at_level(logging.WARNING, logger="trl_archer.progress"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
-    assert any("num_iterations from 3 to 2" in record.getMessage() for record in caplog.records)
+    (said,) = (record.getMessage() for record in caplog.records if "Batches" in record.getMessage())
+    assert f"since {checkpoint} (num_iterations from 3 to 2): completions are sampled anew." in said
     assert trainer.state.global_step == 4
 
 

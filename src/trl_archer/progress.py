@@ -99,9 +99,9 @@ def load_progress(trainer: Any, folder: str | Path) -> None:
         )
         return
     progress = torch.load(path, map_location="cpu", weights_only=True)
-    geometry = _geometry(trainer)
-    if progress["geometry"] != geometry:
-        changed = ", ".join(f"{k} from {progress['geometry'].get(k)} to {v}" for k, v in geometry.items())
+    before, geometry = progress["geometry"], _geometry(trainer)
+    if before != geometry:
+        changed = ", ".join(f"{k} from {before.get(k)} to {v}" for k, v in geometry.items() if before.get(k) != v)
         logger.warning(f"Batches have changed since {folder} ({changed}): completions are sampled anew.")
         return
     device = trainer.accelerator.device
