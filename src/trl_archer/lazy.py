@@ -23,7 +23,9 @@ def load_public(package: str, modules: Mapping[str, str], name: str) -> Any:
     Example:
 
     ```python
-    >>> load_public("trl_archer", {"CollapseAlarm": ".guards"}, "CollapsAlarm")
+    >>> load_public("trl_archer", {"CollapseAlarm": ".collapse"}, "CollapseAlarm").__module__
+    'trl_archer.collapse'
+    >>> load_public("trl_archer", {"CollapseAlarm": ".collapse"}, "CollapsAlarm")
     Traceback (most recent call last):
     AttributeError: module 'trl_archer' has no attribute 'CollapsAlarm'
 
