@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trl_archer.cli import main
@@ -149,6 +150,12 @@ def spoil(run: Path, what: str) -> None:
         case "final cut off":
             weights = run / "adapter_model.safetensors"
             weights.write_bytes(weights.read_bytes()[:1000])
+        case "final cut off, as torch writes it":
+            torch.save(load_file(run / "adapter_model.safetensors"), run / "adapter_model.bin")
+            (run / "adapter_model.safetensors").unlink()
+            (run / "adapter_model.bin").write_bytes((run / "adapter_model.bin").read_bytes()[:1000])
+        case "final missing":
+            (run / "adapter_model.safetensors").unlink()
         case "killed":
             (run / "adapter_config.json").unlink()
         case "moved":
@@ -168,6 +175,8 @@ def spoil(run: Path, what: str) -> None:
         ("cut off", "--run {run} --checkpoint 4", "not complete: adapter_model.safetensors has 1,000 of "),
         ("cut off", "--run {run}/checkpoint-4", "not complete: adapter_model.safetensors has 1,000 of "),
         ("final cut off", "--run {run}", "not complete: adapter_model.safetensors is cut off."),
+        ("final cut off, as torch writes it", "--run {run}", "not complete: adapter_model.bin is cut off."),
+        ("final missing", "--run {run}", "not complete: adapter_model.safetensors is missing."),
         ("", "--run {run} --output {empty}", "exists. Choose another, or remove it."),
         ("moved", "--run {run}", "The base model '/nowhere/model' of "),
         ("", "--run {run} --base {shallower}", "weight is only in the adapter"),

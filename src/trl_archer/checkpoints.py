@@ -62,7 +62,7 @@ def why_incomplete(folder: str | Path) -> str | None:
         return "saving stopped before all processes had written their files"
     if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
         return "it holds no weights"
-    return next((f"{path.name} is cut off" for path in files_of(folder) if not _is_readable(path)), None)
+    return next((f"{path.name} is cut off" for path in files_of(folder) if not is_readable(path)), None)
 
 
 def _differs_from_manifest(folder: Path) -> str | None:
@@ -88,7 +88,16 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:
     return manifest if is_whole else None
 
 
-def _is_readable(path: Path) -> bool:
+def is_readable(path: Path) -> bool:
+    """
+    Whether a tensor file can be read to its end; other files always count as readable.
+
+    Args:
+        path (`Path`): File of a checkpoint.
+
+    Returns:
+        `bool`: `False` for a file that is cut off.
+    """
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt"):

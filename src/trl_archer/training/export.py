@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import list_checkpoints, why_incomplete
+from ..checkpoints import is_readable, list_checkpoints, why_incomplete
 from .resume import RECORD
 
 if TYPE_CHECKING:
@@ -55,16 +55,11 @@ def find_adapter(run: str | Path, checkpoint: int | None = None) -> Path:
 
 
 def _without_weights(folder: Path) -> str | None:
-    from safetensors import SafetensorError, safe_open
-
-    path = folder / "adapter_model.safetensors"
-    if not path.is_file():
-        return None if (folder / "adapter_model.bin").is_file() else f"{path.name} is missing"
-    try:
-        with safe_open(path, framework="pt"):
-            return None
-    except SafetensorError:
-        return f"{path.name} is cut off"
+    paths = [folder / f"adapter_model.{kind}" for kind in ("safetensors", "bin")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return f"{paths[0].name} is missing"
+    return None if is_readable(path) else f"{path.name} is cut off"
 
 
 def export(
