@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
+from packaging.version import Version
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from benchmarks.environment import load
@@ -89,6 +91,9 @@ def test_activations_of_tiny_models(name: str) -> None:
     assert found["predicted_peak"] == pytest.approx(found["peak"], rel=tolerance)
 
 
+@pytest.mark.skipif(
+    Version(version("trl")) < Version("1.16"), reason="TRL 1.15's head is a Triton kernel, which a CPU only emulates"
+)
 @pytest.mark.parametrize("name", measured.HEADS)
 def test_activations_of_the_fused_head(name: str) -> None:
     found = measured.measure_head(*measured.HEADS[name])

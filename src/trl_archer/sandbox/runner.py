@@ -133,6 +133,8 @@ class Runner:
             written = stdout.seek(0, os.SEEK_END) + result.seek(0, os.SEEK_END)
             if limit is None and written >= self.limits.file_mib * 2**20:
                 limit = "output"
+            if _was_killed(status):  # what it used is not always told when several processes end at once
+                used_cpu = max(used_cpu, seconds)
             if limit is None and status and used_cpu >= 0.9 * self.limits.cpu_seconds:
                 limit = "timeout"
             if limit == "output":
@@ -263,6 +265,12 @@ def _reap(pid: int) -> tuple[int, float]:
         if ended == pid:
             status = code
         used += usage.ru_utime + usage.ru_stime
+
+
+def _was_killed(status: int) -> bool:
+    """Whether the wait status is that of a program that was killed, or of bubblewrap, which tells so."""
+    code = os.waitstatus_to_exitcode(status)
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 def _threads(pid: int) -> int:
