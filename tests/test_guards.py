@@ -175,10 +175,10 @@ def test_deepspeed_that_makes_bad_updates(
         guards.check_deepspeed_version(args)
 
 
+@pytest.mark.distributed  # where DeepSpeed is
 def test_old_deepspeed_is_refused_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    pytest.importorskip("deepspeed", reason="needs the extra 'deepspeed'")
     request.addfinalizer(unset_hf_deepspeed_config)  # which the configuration has set for the whole process
     monkeypatch.setattr(guards, "version", {"deepspeed": "0.19.7"}.__getitem__)
     file = tmp_path / "zero3.json"
