@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import TrainerCallback
+from transformers import TrainerCallback, set_seed
 
 import trl_archer.trainer
 from tests.backends import BACKENDS, local_share, without_gpu
@@ -135,7 +136,43 @@ def run(model_path: str, output: Path, stop_after: int | None = None, resume: bo
     return {"weights": flat(trainer.model).tolist(), "history": history}
 
 
-def full_disk(model_path: str, output: Path, failing: int) -> dict[str, Any]:
+class Terminate(TrainerCallback):
+    """SIGTERM to the second rank in the middle of its third step."""
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 2 and PartialState().process_index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def terminated(model_path: str, output: Path, options: Options) -> dict[str, Any]:
+    """A run that is told to end, and what resumes it, beside one that is left alone."""
+
+    def trainer_in(folder: str, *callbacks: TrainerCallback) -> Any:
+        set_seed(0)
+        return make_trainer(
+            model_path, output / folder, num_iterations=2, gradient_accumulation_steps=2, steps_per_generation=4,
+            per_device_train_batch_size=4, max_steps=5, save_strategy="no", learning_rate=1e-2,
+            enable_jit_checkpoint=True, trainer_kwargs={"callbacks": list(callbacks)}, **options,
+        )  # fmt: skip
+
+    undisturbed = trainer_in("undisturbed")
+    undisturbed.train()
+    told = trainer_in("told", Terminate())
+    told.train()
+    PartialState().wait_for_everyone()
+    folders = sorted((output / "told" / "out").glob("checkpoint-*"))
+    resumed = trainer_in("told")
+    resumed.train(resume_from_checkpoint=True)
+    return {
+        "checkpoints": [folder.name for folder in folders],
+        "incomplete": [why_incomplete(folder) for folder in folders],
+        "same": torch.equal(flat(resumed.model), flat(undisturbed.model)),
+        "steps": [trainer.state.global_step for trainer in (told, resumed)],
+        "handler": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
+    }
+
+
+def full_disk(model_path: str, output: Path, failing: int, options: Options) -> dict[str, Any]:
     """The disk is full for one rank, once."""
     rank, save, failed = PartialState().process_index, trl_archer.trainer.save_progress, []
 
@@ -150,8 +187,9 @@ def full_disk(model_path: str, output: Path, failing: int) -> dict[str, Any]:
 
     trl_archer.trainer.save_progress = save_progress
     trainer = make_trainer(
-        model_path, output, num_iterations=2, max_steps=2, save_steps=1, trainer_kwargs={"callbacks": [Note()]}
-    )
+        model_path, output, num_iterations=2, max_steps=2, save_steps=1, trainer_kwargs={"callbacks": [Note()]},
+        **options,
+    )  # fmt: skip
     trainer.train()
     trl_archer.trainer.save_progress = save
     PartialState().wait_for_everyone()
@@ -179,8 +217,9 @@ def main() -> None:
         results["undisturbed"] = run(model_path, output / "undisturbed")
         run(model_path, output / "resumed", stop_after=4)
         results["resumed"] = run(model_path, output / "resumed", resume=True)
-        for failing in (0, 1):
-            results[f"disk {failing}"] = full_disk(model_path, output / f"disk{failing}", failing)
+    results["terminated"] = terminated(model_path, output / "terminated", options)
+    for failing in (0, 1):
+        results[f"disk {failing}"] = full_disk(model_path, output / f"disk{failing}", failing, options)
     (output / f"rank{PartialState().process_index}.json").write_text(json.dumps(results))
 
 

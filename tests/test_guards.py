@@ -285,9 +285,24 @@ def test_resumed_on_two_processes(ranks: Any) -> None:
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize("backend", EACH)
+def test_told_to_end_it_saves_a_step_that_is_whole(ranks: Any, backend: str) -> None:
+    """SIGTERM within the third step, to one rank. Under DeepSpeed the update is made before the optimizer's step."""
+    for rank in ranks(backend):
+        assert rank["terminated"] == {
+            "checkpoints": ["checkpoint-3"],
+            "incomplete": [None],
+            "same": True,
+            "steps": [3, 5],
+            "handler": True,
+        }
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("backend", EACH)
 @pytest.mark.parametrize("failing", [0, 1])
-def test_disk_that_is_full_for_one_rank(ranks: Any, failing: int) -> None:
-    for rank in ranks("ddp"):
+def test_disk_that_is_full_for_one_rank(ranks: Any, backend: str, failing: int) -> None:
+    for rank in ranks(backend):
         assert rank[f"disk {failing}"] == {"failed_saves": [1, 0], "checkpoints": ["checkpoint-2"], "incomplete": None}
 
 
@@ -534,9 +549,30 @@ def logged(alarm: CollapseAlarm, values: list[dict[str, float | None]]) -> tuple
 
 def test_alarm_stops_after_its_patience() -> None:
     alarm = CollapseAlarm(entropy_floor=0.1, repetition_ceiling=None, patience=3, action="stop")
-    entropies = [0.05, 0.05, 0.2, 0.05, None, 0.09, 0.05, 0.01]
+    entropies = [0.05, 0.05, 0.2, 0.05, 0.1, 0.09, 0.05, 0.01, 0.01]
     values = [{"entropy": x, "completions/repetition": 0.9} for x in entropies]
-    assert logged(alarm, values)[1] == [False] * 6 + [True, True]
+    assert logged(alarm, values)[1] == [False] * 7 + [True, True]
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_policy_of_which_every_group_is_dropped_has_no_entropy_left(
+    missing: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    alarm = CollapseAlarm(entropy_floor=0.1, repetition_ceiling=0.0, patience=3, action="stop")
+    values = [{"entropy": x, "completions/repetition": 0.0} for x in (0.05, missing, missing)]
+    with caplog.at_level(logging.WARNING, logger="trl_archer.collapse"):
+        assert logged(alarm, values)[1] == [False, False, True]
+    assert "below 0.1 for 3 logs in a row; it is missing, as every group was dropped, at step 3" in caplog.text
+
+
+def test_alarm_for_a_policy_that_always_says_the_same(model_path: str, tmp_path: Path) -> None:
+    alarm = CollapseAlarm(patience=2, action="stop")
+    trainer = make_trainer(
+        model_path, tmp_path, reward_funcs=lambda completions, **_: [1.0] * len(completions), max_steps=6,
+        trainer_kwargs={"callbacks": [alarm]},
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.global_step == 2
 
 
 def test_alarm_warns_once_and_again_after_recovery(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,16 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from trl_archer import checkpoint_saving
 from trl_archer.checkpoint_saving import CheckpointError
-from trl_archer.checkpoints import MANIFEST, MARKER, check_model, find_checkpoint, why_incomplete
+from trl_archer.checkpoints import (
+    MANIFEST,
+    MARKER,
+    check_model,
+    check_same_backend,
+    checkpoint_bytes,
+    find_checkpoint,
+    launch_of,
+    why_incomplete,
+)
 
 from .resume_worker import LORA, in_a_process, train
 from .tiny import PROMPTS, SIZES, make_trainer
@@ -189,7 +198,19 @@ def test_checkpoint_of_trl_is_resumed_with_a_warning(
     with caplog.at_level(logging.WARNING, logger="trl_archer.progress"):
         trainer.train(resume_from_checkpoint=str(folder))
     assert trainer.state.global_step == trainer._step == 4
-    assert any("has no archer_state.pth: completions" in record.getMessage() for record in caplog.records)
+    (said,) = (r.getMessage() for r in caplog.records if "has no archer_state.pth: completions" in r.getMessage())
+    assert "no optimizer" not in said
+
+
+def test_checkpoint_without_an_optimizer_is_resumed_with_a_warning(
+    model_path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_trainer(model_path, tmp_path, max_steps=1, save_steps=1, save_only_model=True).train()
+    with caplog.at_level(logging.WARNING, logger="trl_archer.progress"):
+        make_trainer(model_path, tmp_path, max_steps=2).train(resume_from_checkpoint=True)
+    assert any(
+        "It has no optimizer either: its moments and the schedule start" in r.getMessage() for r in caplog.records
+    )
 
 
 def test_changed_batches_are_sampled_anew(
@@ -257,6 +278,45 @@ def test_checkpoint_with_other_trained_weights(checkpoint: Path, model_path: str
     model.lm_head.requires_grad_(False)
     with pytest.raises(ValueError, match=r"lm_head.weight is \[\d+, 32\] there and None here"):
         check_model(checkpoint, model)
+
+
+PLAIN, ZERO_2, FSDP = ({"backend": backend, "processes": 2} for backend in ("no sharding", "DeepSpeed ZeRO-2", "FSDP"))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [(PLAIN, ZERO_2), (ZERO_2, PLAIN), (PLAIN, FSDP), (ZERO_2, {**ZERO_2, "processes": 4})],
+    ids=["to zero", "from zero", "to fsdp", "zero on more"],
+)
+def test_optimizer_that_cannot_be_loaded_is_refused(
+    checkpoint: Path, tmp_path: Path, before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    folder = launched(checkpoint, tmp_path, before)
+    with pytest.raises(ValueError, match=f"saved with {before['backend']} on 2 processes, .* has {now['backend']} on"):
+        check_same_backend(folder, now)
+    check_same_backend(folder, before)
+
+
+@pytest.mark.parametrize("launch", [PLAIN, FSDP])
+def test_another_number_of_processes(checkpoint: Path, tmp_path: Path, launch: dict[str, Any]) -> None:
+    check_same_backend(launched(checkpoint, tmp_path, launch), {**launch, "processes": 3})
+
+
+def launched(checkpoint: Path, tmp_path: Path, launch: dict[str, Any]) -> Path:
+    """The checkpoint as if it had been saved by this launch."""
+    shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+    path = tmp_path / "checkpoint-2" / MANIFEST
+    manifest = json.loads(path.read_text())
+    assert manifest["launch"] == {"backend": "no sharding", "processes": 1}
+    path.write_text(json.dumps({**manifest, "launch": launch}))
+    return path.parent
+
+
+def test_trainer_refuses_the_checkpoint_of_another_backend(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(model_path, tmp_path)
+    assert launch_of(trainer) == {"backend": "no sharding", "processes": 1}
+    with pytest.raises(ValueError, match="ZeRO-2 on 2 processes, and this run has no sharding on 1"):
+        trainer.train(resume_from_checkpoint=str(launched(checkpoint, tmp_path, ZERO_2)))
 
 
 def test_adapter_and_full_model_are_told_apart(checkpoint: Path, model_path: str, tmp_path: Path) -> None:
@@ -350,6 +410,34 @@ def test_space_freed_in_time(model_path: str, tmp_path: Path, small_disk: Path) 
     assert {path.name for path in (small_disk / "out").glob("checkpoint-*")} == {"checkpoint-4"}
     assert trainer._failed_saves == 0
     assert find_checkpoint(trainer, True) == str(small_disk / "out" / "checkpoint-4")
+
+
+def test_full_disk_where_the_ranks_cannot_agree(
+    model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the middle of what DeepSpeed writes."""
+    trainer = make_trainer(model_path, tmp_path, max_steps=2, save_steps=1)
+    save = trainer._save_optimizer_and_scheduler
+
+    def fail_in_the_second(output_dir: str) -> None:
+        if trainer.state.global_step == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(output_dir)
+
+    monkeypatch.setattr(trainer, "_save_optimizer_and_scheduler", fail_in_the_second)
+    monkeypatch.setattr(checkpoint_saving, "_others_are_busy", lambda *_: True)
+    with pytest.raises(CheckpointError, match=r"checkpoint-2 could not be written: OSError.* resume from the last one"):
+        trainer.train()
+    assert find_checkpoint(trainer, True) == str(tmp_path / "out" / "checkpoint-1")
+
+
+def test_size_of_the_checkpoint_resumed_from_is_known(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
+    """So that a disk without room for another one is noticed before anything is written."""
+    trainer = make_trainer(model_path, tmp_path, num_iterations=3, max_steps=3, save_strategy="no")
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    listed = json.loads((checkpoint / MANIFEST).read_text())["files"]
+    assert trainer._checkpoint_bytes == checkpoint_bytes(checkpoint) == sum(listed.values()) > 10_000
+    assert checkpoint_bytes(None) == checkpoint_bytes(tmp_path) == 0
 
 
 def test_too_many_failed_saves_stop_training(model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from .tiny import PROMPTS, TOKENIZER, save_model
 
 ROOT = Path(__file__).parent.parent
 REWARDS = """
+import os, signal
+
 def length(completions, answer, **kwargs):
     assert answer[0] == "4"
     return [float(len(completion) % 7) for completion in completions]
@@ -38,6 +40,10 @@ def constant(value):
 
 def broken(completions, **kwargs):
     raise ValueError("boom")
+
+def terminating(completions, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return [float(len(completion)) for completion in completions]
 """
 
 
@@ -132,7 +138,8 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
     else:
         flags += ["--collapse_action", action]
     with caplog.at_level(logging.WARNING, logger="trl_archer.collapse"):
-        assert main(["--config", "recipe.yaml", *flags]) == 0
+        assert main(["--config", "recipe.yaml", *flags]) == (action == "stop")
+    assert (folder / "out" / "model.safetensors").is_file() is (action != "stop")
     assert ("entropy has been below 100.0 for 2 logs in a row" in caplog.text) is (action in ("warn", "stop"))
     saved = {path.name for path in (folder / "out").glob("checkpoint-*")}
     assert saved == {f"checkpoint-{step}" for step in ((1,) if action == "stop" else (1, 2, 3, 4))}
@@ -224,8 +231,20 @@ def test_weights_in_16_bits_draw_a_warning(folder: Path, caplog: pytest.LogCaptu
         assert ("in 16 bits an update of learning_rate=0.01 rounds to nothing" in caplog.text) is warned
 
 
+def test_told_to_end(folder: Path, capsys: pytest.CaptureFixture[str], threads: Any) -> None:
+    """It saves a checkpoint, and no model as if it had come to its end; what resumes it goes on."""
+    flags = ["--config", "recipe.yaml", "--save_strategy", "no", "--enable_jit_checkpoint", "true"]
+    assert main([*flags, "--reward_funcs", "own_rewards.terminating", "--reward_weights", "1"]) == 0
+    assert "Stopped by SIGTERM, go on with --resume: no model was saved" in capsys.readouterr().out
+    assert [path.name for path in (folder / "out").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert not (folder / "out" / "model.safetensors").exists()
+    assert main([*flags, "--resume"]) == 0
+    assert (folder / "out" / "model.safetensors").is_file()
+
+
 def test_end_of_a_run(tmp_path: Path) -> None:
     trainer = MagicMock()
+    trainer.callback_handler.callbacks = []
     trainer.args = SimpleNamespace(
         output_dir="out", push_to_hub=True, world_size=1, per_device_train_batch_size=8, gradient_accumulation_steps=1
     )

@@ -11,7 +11,8 @@ import pytest
 from trl_archer.playground import countdown_reward
 from trl_archer.rewards import code_reward
 from trl_archer.rewards.code import CodeReward
-from trl_archer.training.rewards import load_rewards, needed_columns
+from trl_archer.rollouts import needed_columns
+from trl_archer.training.rewards import load_rewards
 
 
 @pytest.fixture

@@ -24,13 +24,13 @@ LORA = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM
 
 def test_dataset_without_prompts_is_refused(model_path: str, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"question": PROMPTS, "answer": PROMPTS})
-    with pytest.raises(ValueError, match=r"train_dataset has no column 'prompt', only 'question', 'answer'"):
+    with pytest.raises(ValueError, match=r"train_dataset has no column 'prompt', .* only 'question', 'answer'"):
         make_trainer(model_path, tmp_path, dataset=rows)
 
 
 def test_streams_and_dictionaries_of_data_are_checked() -> None:
     stream = IterableDataset.from_generator(lambda: iter([{"question": "2 + 2"}]))
-    with pytest.raises(ValueError, match=r"train_dataset has no column 'prompt', only 'question'"):
+    with pytest.raises(ValueError, match=r"train_dataset has no column 'prompt', .* only 'question'"):
         checks.check_dataset("train_dataset", stream)
     good = Dataset.from_dict({"prompt": PROMPTS})
     bad = Dataset.from_dict({"text": PROMPTS})
@@ -38,6 +38,36 @@ def test_streams_and_dictionaries_of_data_are_checked() -> None:
         checks.check_dataset("eval_dataset", {"easy": good, "hard": bad})
     for sound in (None, good, IterableDataset.from_generator(lambda: iter([{"prompt": "2 + 2"}]))):
         checks.check_dataset("train_dataset", sound)
+
+
+def test_column_that_a_reward_needs_is_missed_before_a_rollout(model_path: str, tmp_path: Path) -> None:
+    def exact(completions: list[str], solution: list[str], weight: float = 1.0, **kwargs: Any) -> list[float]:
+        return [weight * (c == s) for c, s in zip(completions, solution, strict=True)]
+
+    rows = Dataset.from_dict({"prompt": PROMPTS, "answer": PROMPTS})
+    message = r"train_dataset has no column 'solution', which the reward 'exact' needs, only 'prompt', 'answer'"
+    for rewards in (exact, [length_reward, exact]):
+        with pytest.raises(ValueError, match=message):
+            make_trainer(model_path, tmp_path, reward_funcs=rewards, dataset=rows)
+    make_trainer(model_path, tmp_path, reward_funcs=exact, dataset=rows.rename_column("answer", "solution"))
+
+
+def test_rows_without_a_prompt_are_refused(model_path: str, tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"prompt": [*PROMPTS, None, None]})
+    with pytest.raises(ValueError, match=rf"train_dataset has 2 of {len(rows)} rows without a prompt"):
+        make_trainer(model_path, tmp_path, dataset=rows)
+    make_trainer(model_path, tmp_path, dataset=rows.filter(lambda row: row["prompt"] is not None))
+
+
+def test_data_that_would_train_nothing_are_refused(model_path: str, tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"prompt": PROMPTS[:3]})
+    with pytest.raises(
+        ValueError, match=r"has 3 prompts, and one rollout takes 4 \(generation_batch_size=16 / "
+    ):
+        make_trainer(model_path, tmp_path, dataset=rows, steps_per_generation=2)
+    trainer = make_trainer(model_path, tmp_path, dataset=rows, max_steps=1)
+    trainer.train()
+    assert trainer.state.global_step == 1
 
 
 def test_plain_grpo_config_is_refused(model_path: str, tmp_path: Path) -> None:

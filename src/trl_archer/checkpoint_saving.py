@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
-from .checkpoints import MANIFEST, MARKER, files_of, list_checkpoints, why_incomplete
+from .checkpoints import MANIFEST, MARKER, files_of, launch_of, list_checkpoints, why_incomplete
 
 logger = get_logger(__name__)
 
@@ -27,7 +28,7 @@ def save_checkpoint(trainer: Any, folder: Path, write: Callable[[], None]) -> No
 
     All ranks agree on the outcome. A save that fails leaves the earlier checkpoints and everything in memory alone;
     training goes on and saves again when the next save is due. It stops after `max_failed_saves` in a row, and when no
-    later save will come.
+    later save will come. It also stops where a rank fails in the middle of what DeepSpeed or FSDP write together.
 
     Args:
         trainer ([`ArcherGRPOTrainer`]): Trainer.
@@ -40,15 +41,21 @@ def save_checkpoint(trainer: Any, folder: Path, write: Callable[[], None]) -> No
     best = trainer.state.best_model_checkpoint
     writing = False
     try:
-        if trainer.args.should_save:
-            _make_room(trainer, folder)
-        _agree()
+        with failing_together():
+            if trainer.args.should_save:
+                _make_room(trainer, folder)
         writing = True
         write()
         _agree()
     except Exception as error:
-        if not _is_write_error(error) or (writing and _others_are_busy(trainer, error)):
+        if not _is_write_error(error):
             raise
+        if writing and _others_are_busy(trainer, error):
+            raise CheckpointError(
+                f"{folder} could not be written: {type(error).__name__}: {error}. The other processes wait for this "
+                "one inside DeepSpeed, FSDP or a collective of the Trainer, so the run ends here. Earlier checkpoints "
+                "are intact: free space, or lower save_total_limit, and resume from the last one."
+            ) from error
         failure = _agreed(error)
     else:
         if trainer.args.should_save:
@@ -82,17 +89,16 @@ def write_manifest(trainer: Any, folder: str | Path) -> None:
     Lists the files of a checkpoint, once every rank has written its own.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer. All ranks call it; those that write checkpoints write the manifest.
+        trainer ([`ArcherGRPOTrainer`]): Trainer. Of the ranks that call it, those that write checkpoints write it.
         folder (`str` or `Path`): Checkpoint, complete but for the state of the Trainer.
     """
-    _agree()
     if not trainer.args.should_save:
         return
     folder = Path(folder)
     files = {str(p.relative_to(folder)): p.stat().st_size for p in files_of(folder) if p.name != MARKER}
     for name in files:
         _flush(folder / name)
-    manifest = {"files": files, "parameters": trainer._trainable_shapes}
+    manifest = {"files": files, "parameters": trainer._trainable_shapes, "launch": launch_of(trainer)}
     partial = folder / f"{MANIFEST}.partial"
     partial.write_text(json.dumps(manifest, indent=1))
     _flush(partial)
@@ -107,6 +113,26 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """
+    Waits for all ranks, and makes a write that fails on one of them fail on all.
+
+    Every rank has to come here, with no collective of other code under way.
+
+    Raises:
+        CheckpointError: On all ranks, with the failures of each.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        if not _is_write_error(error):
+            raise
+        failure = f"{type(error).__name__}: {error}"
+    _agree(failure)
 
 
 def _agree(failure: str | None = None) -> None:

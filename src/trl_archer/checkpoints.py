@@ -141,7 +141,8 @@ def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> 
         `str` or `None`: Path of the checkpoint, `None` to start afresh.
 
     Raises:
-        ValueError: If the checkpoint is not complete, belongs to another model, or `output_dir` has no complete one.
+        ValueError: If the checkpoint is not complete, belongs to another model, was saved by a backend whose state this
+            one cannot load, or `output_dir` has no complete one.
     """
     if isinstance(resume_from_checkpoint, str) and resume_from_checkpoint.lower() in _WORDS:
         is_folder = any(_on_writing_ranks(trainer, Path(resume_from_checkpoint).is_dir))
@@ -159,6 +160,7 @@ def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> 
                 "last complete one in output_dir, pass resume_from_checkpoint=True, or --resume_from_checkpoint true."
             )
     check_model(folder, trainer.accelerator.unwrap_model(trainer.model), trainer._trainable_shapes)
+    check_same_backend(folder, launch_of(trainer))
     return str(folder)
 
 
@@ -225,6 +227,59 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
         saved = manifest["parameters"]
         shapes = trainable_shapes(model) if shapes is None else shapes
         _compare(folder, "model", saved, shapes, sorted(saved.keys() | shapes.keys()))
+
+
+def launch_of(trainer: Any) -> dict[str, Any]:
+    """
+    What the files of optimizer and schedule depend on.
+
+    Args:
+        trainer ([`ArcherGRPOTrainer`]): Trainer.
+
+    Returns:
+        `dict[str, Any]`: `backend`, such as `"DeepSpeed ZeRO-2"`, and `processes`, how many there are.
+    """
+    if trainer.is_deepspeed_enabled:
+        backend = f"DeepSpeed ZeRO-{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
+    else:
+        backend = "FSDP" if trainer.is_fsdp_enabled else "no sharding"
+    return {"backend": backend, "processes": trainer.accelerator.num_processes}
+
+
+def check_same_backend(folder: str | Path, launch: dict[str, Any]) -> None:
+    """
+    Checks that optimizer and schedule of a checkpoint can be loaded. FSDP and runs without sharding can do with another
+    number of processes, DeepSpeed cannot.
+
+    Args:
+        folder (`str` or `Path`): Checkpoint. One without a manifest is not checked.
+        launch (`dict[str, Any]`): [`launch_of`] the run that is to resume.
+
+    Raises:
+        ValueError: If they cannot be loaded; the message names both launches.
+    """
+    before = (_read_manifest(Path(folder)) or {}).get("launch", launch)
+    keys = ("backend", "processes") if launch["backend"].startswith("DeepSpeed") else ("backend",)
+    if any(before[key] != launch[key] for key in keys):
+        then, now = (f"{x['backend']} on {x['processes']} processes" for x in (before, launch))
+        raise ValueError(
+            f"{folder} was saved with {then}, and this run has {now}: optimizer and learning rate schedule of the one "
+            "cannot be loaded by the other. Launch it as before, or start a new run from its weights."
+        )
+
+
+def checkpoint_bytes(folder: str | Path | None) -> int:
+    """
+    Size of a checkpoint by its manifest.
+
+    Args:
+        folder (`str` or `Path`, *optional*): Checkpoint.
+
+    Returns:
+        `int`: Bytes, 0 if it is unknown.
+    """
+    manifest = None if folder is None else _read_manifest(Path(folder))
+    return sum(manifest["files"].values()) if manifest else 0
 
 
 def _compare(folder: Path, what: str, saved: dict[str, Any], ours: dict[str, Any], names: Any) -> None:

@@ -1,10 +1,13 @@
 """Checks made before the first GPU minute; each error names what is wrong, its value and the way out."""
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import trl
+from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -31,28 +34,59 @@ def refuse_unsloth(trainer_class: type) -> None:
             )
 
 
-def check_dataset(name: str, dataset: Any) -> None:
+def check_dataset(name: str, dataset: Any, needed: Mapping[str, str] = MappingProxyType({})) -> None:
     """
-    Checks that every data set has a `prompt` column. Of a stream with unknown columns the first row is read.
+    Checks that every data set has the columns that are needed, and no row without a prompt. Of a stream with unknown
+    columns the first row is read.
 
     Args:
         name (`str`): Argument that holds the data set, for the message.
         dataset (`Dataset`, `IterableDataset`, a dictionary of them or `None`): The data.
+        needed (`Mapping[str, str]`, *optional*): Columns beside `prompt`, and what needs them.
 
     Raises:
-        ValueError: If there is no such column.
+        ValueError: If there is no such column, or a prompt is missing.
     """
     if isinstance(dataset, dict):
         for key, part in dataset.items():
-            check_dataset(f"{name}['{key}']", part)
+            check_dataset(f"{name}['{key}']", part, needed)
         return
     columns = getattr(dataset, "column_names", None)
     if dataset is not None and columns is None:
-        columns = list(next(iter(dataset), {"prompt": None}))
-    if columns is not None and "prompt" not in columns:
+        columns = next((list(row) for row in dataset), None)
+    for column, user in {"prompt": "the trainer", **needed}.items():
+        if columns is not None and column not in columns:
+            raise ValueError(
+                f"{name} has no column {column!r}, which {user} needs, only {', '.join(map(repr, columns)) or 'none'}. "
+                f"Rename the one that holds it, as in `dataset.rename_column({next(iter(columns), 'question')!r}, "
+                f"{column!r})`."
+            )
+    if isinstance(dataset, Dataset):
+        missing = dataset.select_columns("prompt").with_format("arrow")[:]["prompt"].null_count
+        if missing:
+            raise ValueError(
+                f"{name} has {missing} of {len(dataset)} rows without a prompt. Leave them out, as in "
+                "`dataset.filter(lambda row: row['prompt'] is not None)`."
+            )
+
+
+def check_rollout_fits(train_dataset: Any, args: Any) -> None:
+    """
+    Checks that the data fills one rollout: TRL leaves out what does not, and would train on nothing.
+
+    Args:
+        train_dataset (`Dataset`, `IterableDataset` or `None`): The data; streams are not counted.
+        args ([`ArcherGRPOConfig`]): Configuration.
+
+    Raises:
+        ValueError: If there are fewer prompts than a rollout takes.
+    """
+    prompts = args.generation_batch_size // args.num_generations
+    if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts:
         raise ValueError(
-            f"{name} has no column 'prompt', only {', '.join(map(repr, columns)) or 'none'}. Rename the "
-            f"one that holds the prompts, as in `dataset.rename_column({next(iter(columns), 'question')!r}, 'prompt')`."
+            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {prompts} "
+            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations}): nothing "
+            "would be trained. Lower generation_batch_size or steps_per_generation, or add prompts."
         )
 
 

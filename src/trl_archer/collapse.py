@@ -1,5 +1,6 @@
 """An alarm for policies that collapse."""
 
+import math
 from itertools import takewhile
 from typing import Any
 
@@ -14,7 +15,9 @@ class CollapseAlarm(TrainerCallback):
     """
     Raises the alarm when a policy collapses: hardly any entropy left, or text that repeats itself.
 
-    It reads what is logged and nothing else, so it costs nothing, and continues after a resume where it was.
+    It reads what is logged and nothing else, so it costs nothing, and continues after a resume where it was. A log
+    without an entropy, since the rewards of every group were equal and all were dropped, counts as one without any
+    left: that is what a policy looks like which always says the same.
 
     Args:
         entropy_floor (`float`, *optional*, defaults to `0.05`):
@@ -58,42 +61,49 @@ class CollapseAlarm(TrainerCallback):
         self.repetition_ceiling = repetition_ceiling
         self.patience = patience
         self.action = action
-        self._has_stopped = False
+        self.has_stopped = False
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._has_stopped = False
+        self.has_stopped = False
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         for name, side, limit in (
             ("entropy", "below", self.entropy_floor),
             ("completions/repetition", "above", self.repetition_ceiling),
         ):
-            if limit is None or (logs or {}).get(name) is None:
+            if limit is None or name not in (logs or {}):
                 continue
             count = self._logs_beyond(state.log_history, name, limit, -1 if side == "below" else 1)
             if count < self.patience:
                 continue
             if self.action == "stop":
-                self._has_stopped = control.should_training_stop = True
+                self.has_stopped = control.should_training_stop = True
                 _drop_save(args, control)
             if count == self.patience:
+                value = f"{logs[name]:.3g}" if _is_there(logs[name]) else "missing, as every group was dropped,"
                 logger.warning(
-                    f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {logs[name]:.3g} at "
-                    f"step {state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an "
-                    "earlier checkpoint with a lower learning_rate or a higher beta."
+                    f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {value} at step "
+                    f"{state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an earlier "
+                    "checkpoint with a lower learning_rate or a higher beta. If groups were dropped from the start, "
+                    "the problems are too hard or too easy."
                 )
         return control
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if self._has_stopped:  # the Trainer ends the epoch after its last step all the same
+        if self.has_stopped:  # the Trainer ends the epoch after its last step all the same
             _drop_save(args, control)
         return control
 
     @staticmethod
     def _logs_beyond(history: list[dict[str, Any]], name: str, limit: float, sign: int) -> int:
-        """Length of the run of values beyond a limit at the end of what was logged."""
-        values = (entry[name] for entry in reversed(history) if entry.get(name) is not None)
+        """Length of the run of values beyond a limit at the end of what was logged; a value that is missing is 0."""
+        logged = (entry[name] for entry in reversed(history) if name in entry)
+        values = (value if _is_there(value) else 0.0 for value in logged)
         return sum(1 for _ in takewhile(lambda value: sign * (value - limit) > 0, values))
+
+
+def _is_there(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
 
 
 def _drop_save(args: TrainingArguments, control: TrainerControl) -> None:

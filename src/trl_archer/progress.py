@@ -42,9 +42,6 @@ def save_progress(trainer: Any, folder: str | Path) -> None:
     """
     Saves what this rank needs in order to go on exactly: metrics not logged yet and rollouts not used up.
 
-    A save inside an optimizer step, as `enable_jit_checkpoint` may make it on SIGTERM, has that step repeated; what it
-    had done counts twice in the next log, and if it had begun with sampling, the samples are other ones.
-
     Args:
         trainer ([`ArcherGRPOTrainer`]): Trainer.
         folder (`str` or `Path`): Checkpoint.
@@ -91,10 +88,12 @@ def load_progress(trainer: Any, folder: str | Path) -> None:
     trainer._step = trained_micro_batches(trainer)
     path = _progress_file(trainer, folder)
     if not path.is_file():
+        has_optimizer = any(found for x in ("optimizer*", "global_step*") for found in Path(folder).glob(x))
         logger.warning(
             f"{folder} has no {path.name}: completions of the current generation batch are sampled anew and metrics "
-            "not logged yet are lost, so the run is not repeated exactly. It was saved by another trainer, by another "
-            "number of processes, or with save_only_model=True.",
+            "not logged yet are lost, so the run is not repeated exactly. "
+            f"{'' if has_optimizer else 'It has no optimizer either: its moments and the schedule start anew. '}"
+            "It was saved by another trainer, by another number of processes, or with save_only_model=True.",
             main_process_only=False,
         )
         return

@@ -1,7 +1,8 @@
 """What is settled about a generation batch before its update phase: sound rewards, and groups without a signal."""
 
+import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -9,6 +10,39 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
+
+# What TRL's trainers hand to every reward, beside the columns of the data
+_FROM_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
+
+
+def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
+    """
+    Columns that rewards take as arguments without a default.
+
+    Args:
+        rewards (`Iterable`): Reward functions. Reward models, or the names of some, take none.
+
+    Returns:
+        `dict[str, str]`: Columns, and the reward that needs each.
+
+    Example:
+
+    ```python
+    >>> def reward(completions, solution, difficulty=1, **kwargs): ...
+    >>> needed_columns([reward])
+    {'solution': "the reward 'reward'"}
+
+    ```
+    """
+    return {
+        parameter.name: f"the reward {getattr(reward, '__name__', type(reward).__name__)!r}"
+        for reward in rewards
+        if callable(reward) and not isinstance(reward, nn.Module)
+        for parameter in inspect.signature(reward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in _FROM_TRL
+    }
 
 
 def checked_reward(reward_func: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,12 +15,13 @@ from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
 from .adapters import adapter_weights, load_trained_adapter, prepare_adapter
-from .checkpoint_saving import save_checkpoint, write_manifest
-from .checkpoints import find_checkpoint, trainable_shapes
+from .checkpoint_saving import failing_together, save_checkpoint, write_manifest
+from .checkpoints import checkpoint_bytes, find_checkpoint, trainable_shapes
 from .checks import (
     check_adapter,
     check_dataset,
     check_left_padding,
+    check_rollout_fits,
     check_synced_weights,
     check_trainable,
     refuse_unsloth,
@@ -30,9 +31,10 @@ from .guards import check_deepspeed_version, guard_update, poison_if_not_finite,
 from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
+from .preemption import save_on_sigterm
 from .progress import load_progress, save_progress, skip_epochs
 from .recorder import TokenRecorder
-from .rollouts import check_reward_models, checked_reward, weighted_rewards, zero_std_groups
+from .rollouts import check_reward_models, checked_reward, needed_columns, weighted_rewards, zero_std_groups
 from .server_watch import ServerWatch, generate_with_retries
 from .vllm_server import check_generation
 
@@ -97,9 +99,9 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     Raises:
         TypeError: If `args` is not an [`ArcherGRPOConfig`].
-        ValueError: If a data set has no `prompt` column, nothing in the model can be trained, vLLM or the reference
-            would not get the weights of its adapter, a vLLM server is not one to train with, or the version of
-            DeepSpeed would not drop gradients that are not finite.
+        ValueError: If a data set lacks a column or does not fill one rollout, nothing in the model can be trained, vLLM
+            or the reference would not get the weights of its adapter, a vLLM server is not one to train with, or the
+            version of DeepSpeed would not drop gradients that are not finite.
         ConnectionError: If there is no vLLM server.
         RuntimeError: If Unsloth has replaced TRL's trainer.
     """
@@ -149,8 +151,11 @@ class ArcherGRPOTrainer(GRPOTrainer):
                 "fields and adds those of the reasoning tokens."
             )
         if environment_factory is None:  # an environment may bring the prompts
-            check_dataset("train_dataset", train_dataset)
-            check_dataset("eval_dataset", eval_dataset)
+            functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+            needed = needed_columns(functions) if rollout_func is None else {}  # which may bring columns, too
+            check_dataset("train_dataset", train_dataset, needed)
+            check_dataset("eval_dataset", eval_dataset, needed)
+        check_rollout_fits(train_dataset, args)
         check_adapter(model, args, quantization_config)
         check_deepspeed_version(args)
         check_generation(args, model_id)
@@ -183,6 +188,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
         self._resumed_from: str | None = None
         self._checkpoint_bytes = self._failed_saves = 0
         self._skipped_updates = self._skipped_in_a_row = 0
+        save_on_sigterm(self)
         if self._generates_on_server and self.accelerator.is_main_process:
             self._server = ServerWatch(self)
         if args.strictly_on_policy:
@@ -403,6 +409,7 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         self._resumed_from = find_checkpoint(self, resume_from_checkpoint)
+        self._checkpoint_bytes = checkpoint_bytes(self._resumed_from)
         self._step, self._buffered_inputs = 0, None  # what an earlier call left belongs to other data
         return super().train(self._resumed_from, trial, ignore_keys_for_eval)
 
@@ -428,9 +435,11 @@ class ArcherGRPOTrainer(GRPOTrainer):
 
     def _save_rng_state(self, output_dir):
         """Comes last of what every rank writes."""
-        super()._save_rng_state(output_dir)
-        save_progress(self, output_dir)
-        write_manifest(self, output_dir)
+        with failing_together():
+            super()._save_rng_state(output_dir)
+            save_progress(self, output_dir)
+        with failing_together():
+            write_manifest(self, output_dir)
 
     def _load_rng_state(self, checkpoint):
         """Comes last of what a resumed run loads."""

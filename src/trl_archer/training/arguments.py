@@ -99,7 +99,7 @@ class TrainArguments(GRPOScriptArguments):
     collapse_action: str | None = field(
         default="warn",
         metadata={
-            "help": "What to do when the policy collapses: warn, stop (without another checkpoint), or none.",
+            "help": "What to do when the policy collapses: warn, stop (without saving it, exit status 1), or none.",
             "choices": ["none", "warn", "stop"],
         },
     )

@@ -23,9 +23,6 @@ REWARDS = {
     "repetition_penalty": _Named(None, "trl_archer.rewards.get_repetition_penalty_reward"),
 }
 
-# What TRL's trainers hand to every reward, beside the columns of the data
-_FROM_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
-
 
 def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
     """
@@ -50,35 +47,6 @@ def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
     ```
     """
     return [_load(**entry) for entry in entries]
-
-
-def needed_columns(rewards: Iterable[Callable]) -> dict[str, str]:
-    """
-    Columns that rewards take as arguments without a default.
-
-    Args:
-        rewards (`Iterable[Callable]`): Reward functions.
-
-    Returns:
-        `dict[str, str]`: Columns, and the reward that needs each.
-
-    Example:
-
-    ```python
-    >>> def reward(completions, solution, difficulty=1, **kwargs): ...
-    >>> needed_columns([reward])
-    {'solution': "the reward 'reward'"}
-
-    ```
-    """
-    return {
-        parameter.name: f"the reward {getattr(reward, '__name__', type(reward).__name__)!r}"
-        for reward in rewards
-        for parameter in inspect.signature(reward).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and parameter.name not in _FROM_TRL
-    }
 
 
 def _load(name: str, **settings: Any) -> Callable:

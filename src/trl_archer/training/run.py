@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from trl import ModelConfig
 
+from ..collapse import CollapseAlarm
 from ..config import ArcherGRPOConfig
+from ..preemption import SaveOnSigterm
 from ..recipes import RecipeParser
+from ..rollouts import needed_columns
 from ..vllm_server import check_generation
 from .arguments import TrainArguments
 from .data import PLAYGROUND, load_data
 from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .resume import check_same_model, record_run, resume_point
-from .rewards import load_rewards, needed_columns
+from .rewards import load_rewards
 
 if TYPE_CHECKING:
     from ..trainer import ArcherGRPOTrainer
@@ -40,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
         argv (`Sequence[str]`): Arguments after `train`.
 
     Returns:
-        `int`: 0 on success, 2 when the run is refused at the start. Errors while training are raised.
+        `int`: 0 on success, 1 when the run stopped as the policy collapsed, 2 when it is refused at the start. Errors
+        while training are raised.
     """
     try:
         settings = parse(argv)
@@ -50,8 +54,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"trl-archer train: error: {error}", file=sys.stderr)
         return 2
-    train(trainer, checkpoint, str(settings[0].dataset_name))
-    return 0
+    return train(trainer, checkpoint, str(settings[0].dataset_name))
 
 
 def make_parser() -> RecipeParser:
@@ -175,27 +178,41 @@ def prepare(
     return trainer, checkpoint
 
 
-def train(trainer: "ArcherGRPOTrainer", checkpoint: str | None, dataset_name: str) -> None:
+def train(trainer: "ArcherGRPOTrainer", checkpoint: str | None, dataset_name: str) -> int:
     """
-    Trains, saves, and pushes to the Hub if the configuration says so.
+    Trains, saves, and pushes to the Hub if the configuration says so. A run that stopped before its end, by SIGTERM or
+    as the policy collapsed, leaves its checkpoints only.
 
     Args:
         trainer ([`ArcherGRPOTrainer`]): The trainer.
         checkpoint (`str`, *optional*): Checkpoint to resume from.
         dataset_name (`str`): Name of the data, for the model card.
+
+    Returns:
+        `int`: 0, or 1 if the policy collapsed.
     """
     args, say = trainer.args, trainer.accelerator.print
     say(f"{batch_geometry(args)}, on {count_processes(args.world_size)}.")
     if checkpoint is not None:
         say(f"Resuming from {checkpoint}.")
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(args.output_dir)
-    say(f"Model saved to {args.output_dir}.")
-    if args.push_to_hub:
-        trainer.push_to_hub(dataset_name=dataset_name)
-        say(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
+    has_collapsed, is_terminated = (_has_stopped(trainer, x) for x in (CollapseAlarm, SaveOnSigterm))
+    if has_collapsed or is_terminated:
+        why = "as the policy collapsed" if has_collapsed else "by SIGTERM, go on with --resume"
+        say(f"Stopped {why}: no model was saved, the checkpoints in {args.output_dir} are what there is.")
+    else:
+        trainer.save_model(args.output_dir)
+        say(f"Model saved to {args.output_dir}.")
+        if args.push_to_hub:
+            trainer.push_to_hub(dataset_name=dataset_name)
+            say(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
     if hasattr(trainer, "end"):  # from transformers 5.18 on: ends trackers and process group
         trainer.end()
+    return int(has_collapsed)
+
+
+def _has_stopped(trainer: "ArcherGRPOTrainer", callback: type) -> bool:
+    return any(x.has_stopped for x in trainer.callback_handler.callbacks if isinstance(x, callback))
 
 
 def _warn_of_rounding(config: ArcherGRPOConfig, model: ModelConfig) -> None:
