@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..token_records import CompletionRecord, TokenRecords
+from .finite_tokens import finite_tokens
 from .style import NotedFigure, Theme, add_notes, get_theme, legend, new_figure, nothing, own_defaults, percent, title
 
 Floats = NDArray[np.float64]
@@ -90,7 +91,8 @@ def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFig
     Raises:
         ValueError: If the settings do not hold `entropy_quantile`.
     """
-    colours, spread = get_theme(theme), entropy_spread(records)
+    finite, notes, none = finite_tokens(records)
+    colours, spread = get_theme(theme), entropy_spread(finite)
     figure, axes = new_figure(colours, 1, 2, height=3.1, width_ratios=(1, 1.25))
     means, shares = axes[0]
     title(means, "Mean entropy", colours.ink)
@@ -98,16 +100,15 @@ def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFig
     title(shares, "Reasoning tokens of each response", colours.ink)
     shares.set_xlabel("mean entropy of the response, nats per token")
     shares.set_ylabel("share of its tokens")
-    notes = []
     without = len(records.completions) - len(spread.responses)
     if without:
-        notes.append(f"{without} of {len(records.completions)} completions have no token that counts and are left out")
+        notes.append(f"{without} of {len(records.completions)} completions have {none} and are left out")
     if len(spread.responses):
         _draw_means(means, spread, colours)
         _draw_shares(shares, spread, 1 - records.settings["entropy_quantile"], colours)
     else:
         for ax in (means, shares):
-            nothing(ax, "no token that counts", colours)
+            nothing(ax, none, colours)
     add_notes(figure, notes, colours)
     return figure
 
