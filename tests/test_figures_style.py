@@ -121,6 +121,10 @@ def test_notes_are_kept_and_the_first_are_shown() -> None:
         [f"note {i}" for i in range(6)] + ["and 2 more, see `notes` of the figure"]
     )
     assert figure.get_figheight() > 2.5  # the axes keep their room
+    height = figure.get_figheight()
+    add_notes(figure, ["note 1", "a later note"], colours)
+    assert figure.notes[8:] == ["a later note"]
+    assert figure.get_figheight() == pytest.approx(height)
 
 
 def test_labels_are_shown_as_they_are(tmp_path: Path) -> None:

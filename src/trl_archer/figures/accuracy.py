@@ -77,7 +77,7 @@ def plot_accuracy_curves(
     if not results:
         raise ValueError("results is empty; pass at least one label with its SampleCounts.")
     colours = get_theme(theme)
-    checked = {label: _checked(label, SampleCounts(*counts)) for label, counts in results.items()}
+    checked = {label: check_counts(label, SampleCounts(*counts)) for label, counts in results.items()}
     figure, axes = new_figure(colours, 1, 2, height=3.0, width_ratios=(1.5, 1))
     curve, means = axes[0]
     title(curve, "pass@k", colours.ink)
@@ -137,7 +137,21 @@ def _notes(results: Mapping[str, SampleCounts]) -> list[str]:
     return notes
 
 
-def _checked(label: str, counts: SampleCounts) -> SampleCounts:
+def check_counts(label: str, counts: SampleCounts) -> SampleCounts:
+    """
+    Counts as whole numbers.
+
+    Args:
+        label (`str`): Name of the result.
+        counts ([`SampleCounts`]): Its counts, maybe as an array.
+
+    Returns:
+        [`SampleCounts`]: the same.
+
+    Raises:
+        ValueError: If there is no problem, a count that is not a whole number in 0..samples, or a problem that could
+            not be scored.
+    """
     correct = list(counts.correct.tolist() if hasattr(counts.correct, "tolist") else counts.correct)
     if not correct:
         raise ValueError(f"{label!r} has no problems; score at least one.")

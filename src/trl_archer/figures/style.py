@@ -87,6 +87,7 @@ class NotedFigure(Figure):
     """A figure that says what it could not draw, and shows itself in a notebook without pyplot."""
 
     notes: list[str]
+    notes_height = 0.0  # inches
 
     @own_defaults()
     def _repr_png_(self) -> bytes:
@@ -194,9 +195,13 @@ def nothing(ax: Axes, text: str, colours: Theme) -> None:
     ax.set_yticks([])
 
 
+@own_defaults()
 def add_notes(figure: NotedFigure, notes: Sequence[str], colours: Theme) -> None:
-    """Keeps all notes in `figure.notes` and puts the first few below the axes, in small type, on room of their own."""
-    figure.notes += dict.fromkeys(notes)
+    """
+    Keeps all notes in `figure.notes` and puts the first few below the axes, in small type, on room of their own. More
+    may be added later.
+    """
+    figure.notes += [note for note in dict.fromkeys(notes) if note not in figure.notes]
     if not figure.notes:
         return
     shown = figure.notes[:_NOTES_SHOWN]
@@ -204,7 +209,9 @@ def add_notes(figure: NotedFigure, notes: Sequence[str], colours: Theme) -> None
         shown.append(f"and {len(figure.notes) - len(shown)} more, see `notes` of the figure")
     columns = int(WIDTH * 72 / (0.5 * _NOTE_SIZE))
     lines = [line for note in shown for line in textwrap.wrap(note, columns, subsequent_indent="  ")]
-    figure.set_figheight(figure.get_figheight() + len(lines) * 1.5 * _NOTE_SIZE / 72)
+    height = len(lines) * 1.5 * _NOTE_SIZE / 72
+    figure.set_figheight(figure.get_figheight() + height - figure.notes_height)
+    figure.notes_height = height
     figure.supxlabel(
         "\n".join(lines), x=0.01, ha="left", fontsize=_NOTE_SIZE, color=colours.muted, linespacing=1.3, parse_math=False
     )
