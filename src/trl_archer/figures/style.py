@@ -1,10 +1,12 @@
 """What all figures have in common: colours, type sizes, notes, and files that are the same when made again."""
 
+import base64
 import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,11 @@ class NotedFigure(Figure):
 
     notes: list[str]
     notes_height = 0.0  # inches
+
+    def _ipython_display_(self) -> None:
+        # IPython asks for this first; all else gives way to its own printer of figures, once pyplot was used
+        shown = {"image/png": base64.b64encode(self._repr_png_()).decode(), "text/plain": repr(self)}
+        import_module("IPython.display").display(shown, raw=True)
 
     @own_defaults()
     def _repr_png_(self) -> bytes:
