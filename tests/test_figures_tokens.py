@@ -239,7 +239,7 @@ def test_spread_draws_what_it_computes() -> None:
         "responses\n(n = 12)",
     ]
     labels = [text.get_text() for text in shares.get_legend().get_texts()]
-    assert labels[1] == "one threshold per response: 21.05% to 21.05%"
+    assert labels[1:] == ["one threshold per response: 21.05% to 21.05%", "nominal, 1 - rho: 20%"]
 
 
 def test_responses_of_dropped_groups_are_left_out_and_told() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..token_records import TokenRecords
 from .finite_tokens import finite_tokens
-from .style import ROLES, NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_defaults, title
+from .style import NOMINAL, ROLES, NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_defaults, title
 
 _FIELDS = {
     "knowledge": ("epsilon", "epsilon_high"),
@@ -112,7 +112,7 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
     if tokens is not None:
         marks, names = tokens.draw(logarithmic, figure, colours)
         handles, labels = handles + marks, labels + names
-    handles.append(Line2D([], [], color=colours.muted, linestyle=(0, (1, 2)), linewidth=0.8))
+    handles.append(Line2D([], [], color=colours.muted, **NOMINAL))
     labels.append("ratio 1")
     legend(figure, handles, labels, colours, loc="outside upper left", ncols=3, columnspacing=1.2, handlelength=1.5)
     add_notes(figure, left_out, colours)
@@ -146,7 +146,7 @@ def _draw_ranges(
         for ratio in (low, high):
             end = min(1, 1 / ratio) if ratio else 1
             ax.plot([start, end], [ratio * start, ratio * end], color=colour, linewidth=1.1)
-    ax.plot([start, 1], [start, 1], color=colours.muted, linewidth=0.8, linestyle=(0, (1, 2)))
+    ax.plot([start, 1], [start, 1], color=colours.muted, **NOMINAL)
     if delta is not None:
         end = min(1, 1 / delta)
         ax.plot([start, end], [delta * start, delta * end], color=colours.muted, linewidth=1, linestyle=(0, (4, 2)))

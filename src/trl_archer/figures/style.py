@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ WIDTH = 7.2  # inches, two columns of a paper, so that type is printed at its si
 _FONT_SIZE = 8.0
 _NOTE_SIZE = 6.5
 _NOTES_SHOWN = 6
+_LONGEST_LABEL = 60  # characters of a line
+NOMINAL: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 2))}  # a value to compare with, dotted
 ROLES = ("reasoning", "knowledge")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
@@ -44,6 +47,10 @@ class Theme:
     def role(self, role: str) -> str:
         """Colour of `"reasoning"` or `"knowledge"`."""
         return self.reasoning if role == "reasoning" else self.knowledge
+
+    def role_line(self, role: str) -> dict[str, Any]:
+        """Line of a role: in its colour and, for print without colours, knowledge with squares on it."""
+        return {"color": self.role(role)} | ({"marker": "s"} if role == "knowledge" else {})
 
     def run(self, index: int) -> dict[str, Any]:
         """Line of a run by its place: colours first, then the same colours in other line styles."""
@@ -189,10 +196,25 @@ def legend(
     return made
 
 
+def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], colours: Theme) -> None:
+    """A legend above the axes, in as many columns as fit; the figure grows by its further lines."""
+    wrapped = [textwrap.fill(label, _LONGEST_LABEL) for label in labels]
+    columns = columns_for([line for label in wrapped for line in label.splitlines()])
+    columns = min(columns, len(labels))
+    rows = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in wrapped)
+    figure.set_figheight(figure.get_figheight() + (rows - 1) * 0.16)
+    legend(figure, handles, wrapped, colours, loc="outside upper left", ncols=columns)
+
+
 def columns_for(labels: Sequence[str]) -> int:
     """How many columns of a legend fit above the axes."""
     longest = max(len(label) for label in labels)
     return min(len(labels), max(1, int(WIDTH * 72 / (48 + 4.3 * longest))))
+
+
+def nominal_share(entropy_quantile: float) -> str:
+    """Label of the line at the share of reasoning tokens that an entropy quantile rho stands for."""
+    return f"nominal, 1 - rho: {100 * (1 - entropy_quantile):.4g}%"
 
 
 def nothing(ax: Axes, text: str, colours: Theme) -> None:
