@@ -1,5 +1,6 @@
 """Curves are the estimators' values; what is not known is not counted as wrong."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,21 @@ def test_figure_draws_curve_and_mean() -> None:
         np.testing.assert_allclose(bar.get_segments()[0][:, 0], [low[0], high[0]])
     assert curve.get_xlabel() == "k, samples per problem"
     assert [label.get_text() for label in means.get_yticklabels()] == ["base\nK = 12", "better\nK = 12"]
-    assert [text.get_text() for text in curve.get_legend().get_texts()] == ["base", "better"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base", "better"]
     assert figure.notes == ["Bands and bars: 95% intervals, bootstrap over problems. Problems: 8."]
+
+
+def test_legend_and_labels_leave_the_data_alone() -> None:
+    long = "Qwen3-4B-Instruct-2507 + Archer, epsilon 0.5, no KL on reasoning tokens, 64 samples, third seed"
+    figure = plot_accuracy_curves({"perfect": ([12] * 8, 12), "zero": ([0] * 8, 12), long: BASE, "better": BETTER})
+    figure.draw_without_rendering()
+    curve, means = figure.axes
+    assert figure.legends[0].get_window_extent().y0 > max(ax.get_tightbbox().y1 for ax in figure.axes)
+    assert figure.legends[0].get_window_extent().x1 < figure.bbox.x1
+    assert means.get_window_extent().width > 0.5 * curve.get_window_extent().width
+    labels = [label.get_window_extent() for label in means.get_yticklabels()]
+    assert all(above.y0 >= below.y1 for above, below in pairwise(labels))
+    assert min(text.get_window_extent().x0 for text in means.texts) > means.get_window_extent().x0
 
 
 def test_results_of_other_problems_are_told() -> None:

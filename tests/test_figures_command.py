@@ -1,6 +1,7 @@
 """`trl-archer figures`: from a real run's files to figures and a page."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,49 @@ def test_output_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert all(error.startswith("trl-archer figures: ") and str(file) in error for error in errors)
+
+
+def test_what_cannot_be_read_does_not_keep_the_rest(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A status of 1 after the figures: scripts notice, people see what there is."""
+    records = tmp_path / "token_records"
+    shutil.copytree(run / "token_records", records)
+    cut = sorted(records.iterdir())[0]
+    cut.write_bytes(cut.read_bytes()[:1000])
+    (tmp_path / "results.json").write_text(json.dumps({"correct": [0, 8], "samples": 8}))
+    (tmp_path / "unscored.json").write_text(json.dumps({"correct": [0, None], "samples": 8}))
+    figures = ["--output", str(tmp_path / "figures")]
+    commands = {
+        "gone does not exist": ["runs", str(run), str(tmp_path / "gone"), *figures],
+        f"{cut} cannot be read": ["records", str(tmp_path), *figures],
+        f"{cut} cannot be": ["tokens", str(tmp_path), "--output", str(tmp_path / "figures" / "tokens.html")],
+        "'b' has None": ["accuracy", f"a={tmp_path}/results.json", f"b={tmp_path}/unscored.json", *figures],
+    }
+    for problem, command in commands.items():
+        assert main(["figures", *command]) == 1
+        told = capsys.readouterr()
+        assert told.err.startswith("trl-archer figures: Left out: ")
+        assert problem in told.err
+        assert (problem in told.out) == (command[0] != "tokens")  # among the figure's notes
+    names = {
+        "training_dynamics",
+        "constraints",
+        "entropy_spread",
+        "clip_plane",
+        "frequent_tokens",
+        "accuracy",
+        "tokens",
+    }
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == names
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_keep_the_others(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["figures", "runs", *(f"{name}={run}" for name in "abcde"), "--output", str(tmp_path)]) == 1
+    assert {path.stem for path in tmp_path.iterdir()} == {"training_dynamics"}
+    assert "plot_constraints tells up to 4 runs apart, got 5" in capsys.readouterr().err
+    assert main(["figures", "runs", str(run), "--smoothing", "-1", "--output", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_results_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

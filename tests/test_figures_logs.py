@@ -32,8 +32,11 @@ def write_state(folder: Path, history: list[dict[str, Any]] = HISTORY) -> Path:
 
 
 def rows_of_wandb() -> list[dict[str, Any]]:
-    """As transformers logs to wandb: prefixes, the step beside, a count of calls and a table without a step."""
-    rows: list[dict[str, Any]] = [{"_step": 0, "completions": {"_type": "table-file"}, "_runtime": 1.5}]
+    """As TRL logs to wandb: prefixes, the step beside, a count of calls, a table and a timing without a step."""
+    rows: list[dict[str, Any]] = [
+        {"_step": 0, "completions": {"_type": "table-file"}, "_runtime": 1.5},
+        {"_step": 0, "profiling/Time taken: ArcherGRPOTrainer.compute_loss": 0.25, "_runtime": 1.5},
+    ]
     for index, entry in enumerate(HISTORY, start=1):
         metrics = {k: v for k, v in entry.items() if k != "step"}
         named = {("eval/" + k[5:] if k.startswith("eval_") else f"train/{k}"): v for k, v in metrics.items()}
@@ -100,7 +103,7 @@ def test_exports_equal_the_state(tmp_path: Path, kind: str) -> None:
     for metric, values in expected.metrics.items():
         np.testing.assert_array_equal(run.metrics[metric], values, err_msg=metric)
     assert run.broken == {"entropy": 1}
-    assert run.notes == ()  # the row of the table has no metric to lose
+    assert run.notes == ()  # the rows of the table and of the timing have no metric to lose
 
 
 def test_panel_of_wandb(tmp_path: Path) -> None:
@@ -183,10 +186,54 @@ def test_the_last_value_of_a_step_counts(tmp_path: Path) -> None:
 
 def test_rows_without_a_step_are_told(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    path.write_text('{"step": 1, "reward": 1.0}\n{"reward": 2.0}\n')
+    path.write_text('{"step": 1, "reward": 1.0}\n{"reward": 2.0}\n{"profiling/Time taken: T.f": 0.5}\n')
     run = read_run(path)
     assert run.steps.tolist() == [1]
     assert run.notes == ("run: 1 of 2 rows of run.jsonl have no step and are left out",)
+
+
+def test_timings_are_no_metrics_and_make_no_steps(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    rows = [{"step": 1, "profiling/Time taken: T.f": 0.5}, {"step": 2, "reward": 1.0, "profiling/Time taken: T.f": 1}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run = read_run(path)
+    assert run.steps.tolist() == [2]
+    assert run.metrics.keys() == {"reward"}
+
+
+def test_a_broken_state_gives_way_to_a_checkpoint(tmp_path: Path) -> None:
+    write_state(tmp_path / "checkpoint-10", HISTORY[:1])
+    for folder in (tmp_path, tmp_path / "checkpoint-20"):
+        (write_state(folder) / "trainer_state.json").write_text('{"log_history": [')
+    run = read_run(tmp_path)
+    assert run.steps.tolist() == [10]
+    whole = tmp_path / "checkpoint-10" / "trainer_state.json"
+    broken = [tmp_path / "trainer_state.json", tmp_path / "checkpoint-20" / "trainer_state.json"]
+    assert run.unreadable == tuple(f"{file} cannot be read, {whole} is read instead" for file in broken)
+    assert set(run.unreadable) <= set(run.notes)
+    whole.unlink()
+    with pytest.raises(ValueError, match=r"trainer_state\.json is not JSON"):
+        read_run(tmp_path)
+
+
+def test_a_last_line_that_is_cut_off_is_left_out_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "killed.jsonl"
+    path.write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew')
+    run = read_run(path)
+    assert run.metrics["reward"].tolist() == [0.5]
+    assert run.notes == run.unreadable == (f"{path} is cut off in line 2, which is left out",)
+
+
+def test_runs_that_cannot_be_read_do_not_keep_the_others(tmp_path: Path) -> None:
+    good, bad = write_state(tmp_path / "good"), tmp_path / "bad"
+    unreadable: list[str] = []
+    assert [run.name for run in read_runs([f"a={good},{bad}", f"b={bad}", f"c={good}"], unreadable)] == ["a", "c"]
+    assert len(unreadable) == 2
+    assert unreadable[0].startswith(f"Left out: {bad} does not exist")
+    with pytest.raises(ValueError, match="does not exist"):
+        read_runs([str(good), str(bad)])
+    with pytest.raises(ValueError, match=r"bad does not exist(.|\n)*worse does not exist"):
+        read_runs([str(bad), str(tmp_path / "worse")], [])
 
 
 def test_unreadable_cells_of_a_metric_are_counted(tmp_path: Path) -> None:
@@ -209,7 +256,8 @@ def test_an_empty_run_is_no_error(tmp_path: Path) -> None:
         ("a.json", "{", r"a\.json is not JSON"),
         ("a.json", '{"x": 1}', r"a\.json must hold a list of objects"),
         ("a.json", "[1]", r"a\.json must hold a list of objects"),
-        ("a.jsonl", '{"step": 1}\n{"step"', r"a\.jsonl has no JSON object in line 2"),
+        ("a.jsonl", '{"step": 1}\n{"step"\n{"step": 2}', r"a\.jsonl has no JSON object in line 2"),
+        ("a.jsonl", '{"step"', r"a\.jsonl has no JSON object in line 1"),
         ("a.csv", "", r"a\.csv is empty"),
         ("a.csv", "x,reward\n1,2\n", r"a\.csv has no column of steps; it needs one of train/global_step"),
         ("a.xlsx", "x", r"a\.xlsx is of no kind that holds metrics; pass a trainer_state\.json"),

@@ -1,5 +1,7 @@
 """Figures are legible, made again the same, and cost nothing to those who do not draw."""
 
+import base64
+import io
 import itertools
 import subprocess
 import sys
@@ -10,7 +12,9 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 
 import trl_archer.figures as figures
 from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, save
@@ -121,6 +125,10 @@ def test_notes_are_kept_and_the_first_are_shown() -> None:
         [f"note {i}" for i in range(6)] + ["and 2 more, see `notes` of the figure"]
     )
     assert figure.get_figheight() > 2.5  # the axes keep their room
+    height = figure.get_figheight()
+    add_notes(figure, ["note 1", "a later note"], colours)
+    assert figure.notes[8:] == ["a later note"]
+    assert figure.get_figheight() == pytest.approx(height)
 
 
 def test_labels_are_shown_as_they_are(tmp_path: Path) -> None:
@@ -146,6 +154,24 @@ def test_legends_fit_the_page() -> None:
 
 def test_figures_show_themselves_in_notebooks() -> None:
     assert plot_clip_plane(SETTINGS)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_notebooks_show_the_same_after_pyplot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once pyplot was used, IPython has a printer of its own for all of matplotlib's figures."""
+    formatters = pytest.importorskip("IPython.core.formatters", reason="IPython comes with the extra 'notebooks'")
+    formatter = formatters.DisplayFormatter()
+    formatter.ipython_display_formatter.enabled = True  # as in a kernel
+    formatter.formatters["image/png"].for_type(Figure, lambda figure: b"not ours")
+    assert formatter.format(Figure())[0]["image/png"] == b"not ours"
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    figure = plot_clip_plane(SETTINGS)
+    png = figure._repr_png_()
+    assert formatter.format(figure) == ({}, {})
+    (bundle,) = shown
+    with Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))) as ours, Image.open(io.BytesIO(png)) as same:
+        assert ours.size == same.size
+    assert bundle["text/plain"].startswith("<NotedFigure size")
 
 
 def run_python(code: str) -> str:

@@ -1,6 +1,7 @@
 """Figures of token records: ratios, thresholds and ranks, recomputed from the tokens."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from trl_archer import ArcherGRPOConfig
-from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
+from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
 from trl_archer.figures.entropy_spread import entropy_spread
 from trl_archer.figures.frequent_tokens import TokenShare, ranked_tokens, token_shares, visible
 from trl_archer.figures.style import THEMES
@@ -25,6 +26,80 @@ def ratios(ax: Axes, colour: str) -> list[float]:
     lines = [line for line in ax.lines if line.get_color() == colour]
     ends = [y / x for line in lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True) if x > 0]
     return sorted(set(np.round(ends, 12).tolist()))
+
+
+def points_of(scatter: Any, role: str) -> list[tuple[float, float]]:
+    """Points of a scatter in the colour of a role."""
+    faces = map(to_hex, scatter.get_facecolors())
+    points = zip(scatter.get_offsets().tolist(), faces, strict=True)
+    return [(x, y) for (x, y), face in points if face == LIGHT.role(role)]
+
+
+def poisoned(records: TokenRecords) -> TokenRecords:
+    """One token that counts without an entropy, one with an infinite log-probability, both of the first completion."""
+    first, *others = records.completions
+    places = np.arange(len(first.mask))
+    first = replace(
+        first,
+        entropies=np.where(places == 5, np.nan, first.entropies),
+        per_token_logps=np.where(places == 6, -np.inf, first.per_token_logps),
+    )
+    return TokenRecords([first, *others], records.settings)
+
+
+def without_poison(records: TokenRecords) -> TokenRecords:
+    """The same with the two tokens masked."""
+    first, *others = records.completions
+    mask = first.mask & ~np.isin(np.arange(len(first.mask)), (5, 6))
+    return TokenRecords([replace(first, mask=mask), *others], records.settings)
+
+
+PLOTS: dict[str, Any] = {
+    "entropy_spread": plot_entropy_spread,
+    "clip_plane": lambda records: plot_clip_plane(records.settings, records),
+    "frequent_tokens": lambda records: plot_frequent_tokens(records, min_count=1),
+    "token_clouds": lambda records: plot_token_clouds(records, min_count=1),
+}
+
+
+def drawn_data(figure: Any) -> list[Any]:
+    """Points, lines, bars, outlines and text of a figure, but for its notes."""
+    data: list[Any] = []
+    for ax in figure.axes:
+        data += [scatter.get_offsets().tolist() for scatter in ax.collections]
+        data += [line.get_xydata().tolist() for line in ax.lines]
+        data += [patch.get_path().vertices.tolist() for patch in ax.patches]
+        data += [ax.get_title(loc="left"), *(text.get_text() for text in ax.texts)]
+        data += [label.get_text() for label in ax.get_yticklabels()]
+    legends = [*figure.legends, *(made for ax in figure.axes if (made := ax.get_legend()))]
+    return data + [text.get_text() for made in legends for text in made.get_texts()]
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_tokens_that_are_not_finite_are_left_out_and_told(plot: str) -> None:
+    """A skipped update that is not finite is recorded; what is finite of it is drawn as if there were no more."""
+    records = make_records()
+    figure, expected = (PLOTS[plot](some) for some in (poisoned(records), without_poison(records)))
+    assert drawn_data(figure) == drawn_data(expected)
+    assert drawn_data(figure) != drawn_data(PLOTS[plot](records))
+    note = "2 of 456 tokens are not finite and are left out"
+    assert [n for n in figure.notes if n != note] == expected.notes
+    assert note in figure.notes
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_records_of_nothing_finite_are_told(plot: str) -> None:
+    first = make_records().completions[0]
+    records = TokenRecords([replace(first, entropies=np.full(40, np.nan))], SETTINGS)
+    figure = PLOTS[plot](records)
+    assert "38 of 38 tokens are not finite and are left out" in figure.notes
+    assert "nan" not in " ".join(map(str, drawn_data(figure)))
+    if plot == "clip_plane":
+        assert ratios(figure.axes[1], LIGHT.reasoning) == [0.5, 1.5]
+    elif plot == "entropy_spread":
+        assert [text.get_text() for text in figure.axes[1].texts] == ["no finite token that counts"]
+    else:
+        assert figure.notes[-1] == "The records hold no finite token that counts."
 
 
 @pytest.mark.parametrize(
@@ -47,6 +122,7 @@ def test_lines_lie_at_the_configured_ratios(
         assert ax.get_ylabel().startswith("new probability")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0] == f"reasoning: ratio {reasoning[0]} to {reasoning[1]}"
+    assert labels[-1] == "ratio 1"  # the dotted line
 
 
 def test_settings_may_be_a_config(tmp_path: Any) -> None:
@@ -61,10 +137,11 @@ def test_settings_may_be_a_config(tmp_path: Any) -> None:
 def test_tokens_lie_at_their_probabilities() -> None:
     records = make_records()
     figure = plot_clip_plane(records.settings, records)
-    drawn: dict[tuple[str, bool], list[Any]] = {}
-    for scatter in figure.axes[1].collections[-4:]:
-        clipped = scatter.get_linewidth()[0] > 0
-        drawn[to_hex(scatter.get_facecolor()[0]), clipped] = sorted(map(tuple, scatter.get_offsets().tolist()))
+    drawn = {
+        (role, clipped): points_of(scatter, role)
+        for clipped, scatter in zip((False, True), figure.axes[1].collections[-2:], strict=True)
+        for role in ("reasoning", "knowledge")
+    }
     for role, reasoning in (("reasoning", True), ("knowledge", False)):
         for clipped in (True, False):
             expected = []
@@ -77,18 +154,25 @@ def test_tokens_lie_at_their_probabilities() -> None:
                 )
                 expected += list(zip(old.tolist(), new.tolist(), strict=True))
             assert len(expected) > 5
-            np.testing.assert_allclose(drawn[LIGHT.role(role), clipped], sorted(expected))
+            np.testing.assert_allclose(sorted(drawn[role, clipped]), sorted(expected))
 
 
 def test_clipped_tokens_lie_outside_their_range() -> None:
     """The objective's flags, drawn, agree with the lines."""
     records = make_records()
-    for scatter in plot_clip_plane(records.settings, records).axes[1].collections[-4:]:
-        if scatter.get_linewidth()[0] > 0:
-            role = "reasoning" if to_hex(scatter.get_facecolor()[0]) == LIGHT.reasoning else "knowledge"
-            low, high = {"reasoning": (0.5, 1.5), "knowledge": (0.8, 1.2)}[role]
-            ratio = np.divide(*scatter.get_offsets().T[::-1])
-            assert ((ratio < low) | (ratio > high)).all()
+    clipped = plot_clip_plane(records.settings, records).axes[1].collections[-1]
+    for role, (low, high) in {"reasoning": (0.5, 1.5), "knowledge": (0.8, 1.2)}.items():
+        ratio = np.array([new / old for old, new in points_of(clipped, role)])
+        assert ((ratio < low) | (ratio > high)).all()
+
+
+def test_neither_role_hides_the_other() -> None:
+    """Drawn one after the other, the last would cover the first."""
+    records = make_records()
+    for scatter in plot_clip_plane(records.settings, records).axes[1].collections[-2:]:
+        reasoning = [to_hex(face) == LIGHT.reasoning for face in scatter.get_facecolors()]
+        changes = sum(before != after for before, after in pairwise(reasoning))
+        assert changes > sum(reasoning) * reasoning.count(False) / len(reasoning)  # half of what chance gives
 
 
 def test_what_is_not_drawn_of_the_tokens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +185,16 @@ def test_what_is_not_drawn_of_the_tokens_is_told(monkeypatch: pytest.MonkeyPatch
     assert "1 of 456 tokens have a probability below 0.001, off the axes" in notes
     assert "The gate is graded" in notes
     assert "10 of " in notes
-    drawn = [len(scatter.get_offsets()) for scatter in figure.axes[1].collections[-4:]]
-    assert [drawn[0] + drawn[1], drawn[2] + drawn[3]] == [10, 10]
+    moving, stopped = figure.axes[1].collections[-2:]
+    assert [len(points_of(moving, role)) for role in ("reasoning", "knowledge")] == [10, 10]
+    clipped = sum(int((r.mask & (r.clipped_low | r.clipped_high)).sum()) for r in records.completions)
+    assert clipped > 20
+    assert len(stopped.get_offsets()) == clipped  # all of them, whatever the sample of the others
+    assert f"{clipped} clipped tokens" in [text.get_text() for text in figure.legends[0].get_texts()]
+    monkeypatch.setattr("trl_archer.figures.clip_plane._MOST_CLIPPED", 20)
+    figure = plot_clip_plane(records.settings, records)
+    assert len(figure.axes[1].collections[-1].get_offsets()) == 20
+    assert f"{clipped} clipped tokens, 20 drawn" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_records_of_no_token_draw_the_plane() -> None:
@@ -147,7 +239,7 @@ def test_spread_draws_what_it_computes() -> None:
         "responses\n(n = 12)",
     ]
     labels = [text.get_text() for text in shares.get_legend().get_texts()]
-    assert labels[1] == "one threshold per response: 21.05% to 21.05%"
+    assert labels[1:] == ["one threshold per response: 21.05% to 21.05%", "nominal, 1 - rho: 20%"]
 
 
 def test_responses_of_dropped_groups_are_left_out_and_told() -> None:

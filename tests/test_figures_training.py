@@ -29,7 +29,7 @@ CONSTRAINTS = {
     "KL from the reference": (["kl/{}"], "nats per token"),
     "Entropy threshold": (["archer/entropy_threshold"], "nats, mean"),
     "Reasoning tokens": (["archer/reasoning_fraction"], "share of all tokens"),
-    "Dropped groups": (["archer/dropped_groups"], "groups per batch"),
+    "Dropped groups": (["archer/dropped_groups"], "groups per rollout"),
 }
 METRICS = [metric for metric, _ in DYNAMICS.values()] + [
     name.format(role) for names, _ in CONSTRAINTS.values() for name in names for role in ("reasoning", "knowledge")
@@ -77,7 +77,8 @@ def test_dynamics_are_what_was_logged() -> None:
 
 def test_constraints_are_what_was_logged() -> None:
     run = make_run()
-    axes = panels(plot_constraints(run, entropy_quantile=0.75, smoothing=0))
+    figure = plot_constraints(run, entropy_quantile=0.75, smoothing=0)
+    axes = panels(figure)
     assert axes.keys() == CONSTRAINTS.keys()
     for title, ((name,), unit) in CONSTRAINTS.items():
         lines = [line for line in axes[title].lines if len(line.get_xdata()) == len(STEPS)]
@@ -85,7 +86,11 @@ def test_constraints_are_what_was_logged() -> None:
         for line, role in zip(lines, ("reasoning", "knowledge") if "{}" in name else ("",), strict=True):
             assert line.get_ydata().tolist() == run.metrics[name.format(role)].tolist()
             assert line.get_color() == (THEMES["light"].role(role) if role else THEMES["light"].ink)
+            assert line.get_marker() == ("s" if role == "knowledge" else "None")  # in print without colours
     assert axes["Reasoning tokens"].lines[0].get_ydata() == [0.25, 0.25]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["reasoning tokens", "knowledge tokens", "nominal, 1 - rho: 25%"]
+    assert [line.get_marker() for line in figure.legends[0].get_lines()] == ["None", "s", "None"]
     assert axes["KL from the reference"].get_yscale() == "log"
 
 
@@ -127,7 +132,28 @@ def test_gaps_stay_open_and_are_told() -> None:
     figure = plot_training_dynamics(run, smoothing=0)
     (line,) = panels(figure)["Reward"].lines
     np.testing.assert_array_equal(line.get_ydata(), [1.0, NAN, NAN, 4.0, 5.0])
-    assert "archer: 1 value is not finite in reward, a gap in the line" in figure.notes
+    assert "archer: values that are not finite, gaps in the lines: 1 in reward" in figure.notes
+
+
+def test_gaps_of_a_run_are_one_note() -> None:
+    """A note for each metric would push those of the other runs off the figure."""
+    metrics = {"reward": [1.0, 2.0, NAN, 4.0, 5.0], "entropy": [NAN] * 5}
+    figure = plot_training_dynamics(make_run(metrics=metrics, broken={"reward": 1, "entropy": 5}), smoothing=0)
+    (note,) = (note for note in figure.notes if "not finite" in note)
+    assert note.endswith("gaps in the lines: 1 in reward, 5 in entropy")
+    (missing,) = (note for note in figure.notes if note.startswith("archer: no "))
+    assert "entropy/reasoning" in missing
+    assert " entropy," not in missing  # that was logged
+    assert texts(panels(figure)["Entropy, all tokens"]) == ["no finite value"]
+    assert texts(panels(figure)["Entropy, reasoning"]) == ["not logged"]
+
+
+def test_the_steps_of_a_short_run_are_whole() -> None:
+    for steps in ([7], [7, 8]):
+        figure = plot_training_dynamics(make_run(steps=steps))
+        figure.draw_without_rendering()
+        ticks = [tick for tick in figure.axes[0].get_xticks() if steps[0] - 0.5 <= tick <= steps[-1] + 0.5]
+        assert ticks == steps
 
 
 def test_a_value_between_gaps_is_a_dot() -> None:
@@ -171,6 +197,17 @@ def test_runs_have_their_colours_and_names() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["archer", "_base $", "grpo"]
     assert panels(figure)["Reward"].lines[2].get_xdata().tolist() == [1, 2, 3]
     assert plot_training_dynamics(runs[0]).legends == []
+
+
+def test_legends_leave_the_panels_their_room() -> None:
+    heights = []
+    for count in (2, 16):
+        figure = plot_training_dynamics([make_run(f"run {i} of a rather long name") for i in range(count)], smoothing=0)
+        figure.draw_without_rendering()
+        heights.append(figure.axes[0].get_window_extent().height)
+        bottom = figure.legends[0].get_window_extent().y0
+        assert bottom > max(ax.get_tightbbox().y1 for ax in figure.axes)
+    assert heights[1] == pytest.approx(heights[0], rel=0.05)
 
 
 def test_constraints_tell_runs_by_line_style() -> None:
@@ -218,7 +255,7 @@ def test_a_gap_of_one_seed_is_one_of_the_mean() -> None:
 def test_seeds_without_a_metric_are_told() -> None:
     seeds = [make_run(metrics={"reward": [1.0] * 5}), make_run(metrics={"entropy": [2.0] * 5})]
     figure = plot_training_dynamics(seeds, smoothing=0)
-    assert "archer: reward in 1 of 2 seeds" in figure.notes
+    assert "archer: of 2 seeds, reward in 1, entropy in 1" in figure.notes
     assert panels(figure)["Reward"].lines[-1].get_ydata().tolist() == [1.0] * 5
 
 

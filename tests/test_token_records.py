@@ -194,12 +194,12 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     foreign.write_bytes(b"not Parquet at all")
     with pytest.raises(ValueError, match=r"foreign\.parquet cannot be read as Parquet"):
         read_token_records(foreign)
-    with pytest.raises(ValueError, match="neither a Parquet file nor a folder"):
+    with pytest.raises(ValueError, match=r"neither a Parquet file nor a folder .* Train with token_records_steps="):
         read_token_records(tmp_path / "gone")
 
     path = write_token_records(tmp_path / "a.parquet", make_completions(1), SETTINGS)
     with pytest.raises(
-        ValueError, match=r"lacks the columns gate, mask\. Pass a file that `write_token_records` wrote"
+        ValueError, match=r"lacks the columns gate, mask\. Train with token_records_steps=\.\.\. and pass the output"
     ):
         read_token_records(rewritten(path, drop=("gate", "mask")))
     path = write_token_records(path, make_completions(1), SETTINGS)
@@ -207,6 +207,36 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         read_token_records(rewritten(path, metadata={}))
     with pytest.raises(ValueError, match="metadata under `trl_archer` that are not JSON"):
         read_token_records(rewritten(path, metadata={b"trl_archer": b"{"}))
+
+
+def test_columns_that_may_be_empty_may_be_missing(tmp_path: Path) -> None:
+    written = make_completions(1)
+    path = write_token_records(tmp_path / "a.parquet", written, SETTINGS)
+    read = read_token_records(rewritten(path, drop=("reward", "ref_per_token_logps"))).completions
+    for record, expected in zip(read, sorted(written, key=lambda c: (c.rank, c.row)), strict=True):
+        assert_equal(record, replace(expected, reward=None, ref_per_token_logps=None))
+
+
+def test_the_output_folder_of_a_run_is_its_records(tmp_path: Path) -> None:
+    write_token_records(tmp_path / "token_records", make_completions(3), SETTINGS)
+    assert len(read_token_records(tmp_path, step=3).completions) == 6
+    with pytest.raises(ValueError, match="no records of step 4; recorded steps: 3"):
+        read_token_records(tmp_path, step=4)
+
+
+def test_files_that_cannot_be_read_are_collected(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_token_records(tmp_path, make_completions(step), SETTINGS)
+    cut = step_path(tmp_path, 1)
+    cut.write_bytes(cut.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"step-00000001\.parquet cannot be read as Parquet"):
+        read_token_records(tmp_path)
+    unreadable: list[str] = []
+    assert {c.step for c in read_token_records(tmp_path, unreadable=unreadable).completions} == {2}
+    assert len(unreadable) == 1
+    assert unreadable[0].startswith(f"Left out: {cut} cannot be read as Parquet")
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        read_token_records(tmp_path, 1, [])
 
 
 def test_other_versions_are_refused(tmp_path: Path) -> None:

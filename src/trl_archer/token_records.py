@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"trl_archer"
+_FOLDER = "token_records"  # in the output folder of a run
+_WAY_OUT = "Train with token_records_steps=... and pass the output folder of the run, or a file in its token_records."
 _FLOATS = pa.list_(pa.float32())
 _FLAGS = pa.list_(pa.bool_())
 SCHEMA = pa.schema(
@@ -181,13 +183,17 @@ def _check_lengths(record: CompletionRecord) -> None:
             )
 
 
-def read_token_records(path: str | Path, step: int | None = None) -> TokenRecords:
+def read_token_records(path: str | Path, step: int | None = None, unreadable: list[str] | None = None) -> TokenRecords:
     """
     Reads the records of one step or of all.
 
     Args:
-        path (`str` or `Path`): A file, or a folder of files named as by [`step_path`].
+        path (`str` or `Path`):
+            A file, a folder of files named as by [`step_path`], or the output folder of a run, which holds the latter
+            as `token_records`.
         step (`int`, *optional*): The only step to read; all if `None`.
+        unreadable (`list[str]`, *optional*):
+            A list to which is added what could not be read, instead of the error, as long as there is a file that can.
 
     Returns:
         [`TokenRecords`]: the completions and their settings.
@@ -199,15 +205,27 @@ def read_token_records(path: str | Path, step: int | None = None) -> TokenRecord
     files = _files(Path(path), step)
     completions: list[CompletionRecord] = []
     settings: dict[str, Any] = {}
+    first: Path | None = None
+    errors: list[str] = []
     for file in files:
-        table, file_settings = _read_table(file)
-        if completions and file_settings != settings:
+        try:
+            table, file_settings = _read_table(file)
+        except ValueError as error:
+            if unreadable is None:
+                raise
+            errors.append(str(error))
+            continue
+        if first and file_settings != settings:
             differing = sorted(k for k in settings | file_settings if settings.get(k) != file_settings.get(k))
             raise ValueError(
-                f"{files[0]} and {file} were recorded with different {', '.join(differing)}; read one step at a time."
+                f"{first} and {file} were recorded with different {', '.join(differing)}; read one step at a time."
             )
-        settings = file_settings
+        first, settings = first or file, file_settings
         completions += [r for r in _completions(table) if step is None or r.step == step]
+    if len(errors) == len(files):
+        raise ValueError("\n".join(errors))
+    if unreadable is not None:
+        unreadable += [f"Left out: {error}" for error in errors]
     if step is not None and not completions:
         raise ValueError(f"{path} has no completions of step {step}.")
     return TokenRecords(sorted(completions, key=lambda r: (r.step, r.rank, r.row)), settings)
@@ -217,8 +235,10 @@ def _files(path: Path, step: int | None) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(path.glob("step-*.parquet"))
+    if not files and (path / _FOLDER).is_dir():
+        return _files(path / _FOLDER, step)
     if not files:
-        raise ValueError(f"{path} is neither a Parquet file nor a folder with step-*.parquet files; pass one of these.")
+        raise ValueError(f"{path} is neither a Parquet file nor a folder with step-*.parquet files. {_WAY_OUT}")
     if step is None:
         return files
     if step_path(path, step) not in files:
@@ -231,10 +251,11 @@ def _read_table(file: Path) -> tuple[pa.Table, dict[str, Any]]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} cannot be read as Parquet: {error}. Was it copied whole?") from error
+        raise ValueError(f"{file} cannot be read as Parquet: {str(error).rstrip('.')}. Was it copied whole?") from error
     metadata = _metadata(file, table)
     version = metadata.get("schema_version", SCHEMA_VERSION)
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    absent = [field for field in SCHEMA if field.name not in table.column_names]
+    missing = [field.name for field in absent if not field.nullable]
     lacks = f" It lacks the columns {', '.join(missing)}." if missing else ""
     if version != SCHEMA_VERSION:
         raise ValueError(
@@ -244,8 +265,10 @@ def _read_table(file: Path) -> tuple[pa.Table, dict[str, Any]]:
     if missing or "settings" not in metadata:
         raise ValueError(
             f"{file} does not hold token records of trl-archer.{lacks or ' Its metadata has no key `trl_archer`.'} "
-            "Pass a file that `write_token_records` wrote."
+            f"{_WAY_OUT}"
         )
+    for field in absent:
+        table = table.append_column(field, pa.nulls(len(table), field.type))
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:

@@ -1,5 +1,6 @@
 """pass@k and avg@K of evaluations, with the uncertainty over problems."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import NamedTuple
@@ -10,8 +11,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from ..evaluation.estimators import pass_at_k
-from .style import NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_defaults, percent, title
+from .style import NotedFigure, add_notes, get_theme, legend_above, new_figure, own_defaults, percent, title
 
+_LONGEST = 22  # characters of a line at the axis
 _RESAMPLES = 2000
 _INTERVAL = (2.5, 97.5)  # percentiles
 
@@ -77,8 +79,10 @@ def plot_accuracy_curves(
     if not results:
         raise ValueError("results is empty; pass at least one label with its SampleCounts.")
     colours = get_theme(theme)
-    checked = {label: _checked(label, SampleCounts(*counts)) for label, counts in results.items()}
-    figure, axes = new_figure(colours, 1, 2, height=3.0, width_ratios=(1.5, 1))
+    checked = {label: check_counts(label, SampleCounts(*counts)) for label, counts in results.items()}
+    ticks = [f"{textwrap.fill(label, _LONGEST)}\nK = {counts.samples}" for label, counts in checked.items()]
+    lines = sum(tick.count("\n") + 1 for tick in ticks)
+    figure, axes = new_figure(colours, 1, 2, height=max(3.0, 1 + 0.15 * lines), width_ratios=(1.5, 1))
     curve, means = axes[0]
     title(curve, "pass@k", colours.ink)
     curve.set_xlabel("k, samples per problem")
@@ -102,13 +106,14 @@ def plot_accuracy_curves(
             fontsize=7,
             color=colours.ink,
         )
-    _scale(curve, means, checked, colours)
-    legend(curve, handles, list(checked), colours, loc="lower right")
+    _scale(curve, means, checked)
+    means.set_yticks(range(len(ticks)), ticks, parse_math=False)
+    legend_above(figure, handles, list(checked), colours)
     add_notes(figure, _notes(checked), colours)
     return figure
 
 
-def _scale(curve: Axes, means: Axes, results: Mapping[str, SampleCounts], colours: Theme) -> None:
+def _scale(curve: Axes, means: Axes, results: Mapping[str, SampleCounts]) -> None:
     ks = sorted({k for counts in results.values() for k in pass_curve(counts)[0]})
     curve.set_xscale("log", base=2)
     curve.xaxis.set_major_locator(FixedLocator(ks))
@@ -116,11 +121,7 @@ def _scale(curve: Axes, means: Axes, results: Mapping[str, SampleCounts], colour
     curve.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:.0f}"))
     percent(curve)
     percent(means, "x")
-    means.set_yticks(
-        range(len(results)),
-        [f"{label}\nK = {counts.samples}" for label, counts in results.items()],
-        parse_math=False,
-    )
+    means.margins(x=0.1)  # room for the numbers at the ends
     means.set_ylim(len(results) - 0.4, -0.6)
     means.grid(False, axis="y")
     means.tick_params(axis="y", length=0)
@@ -137,7 +138,21 @@ def _notes(results: Mapping[str, SampleCounts]) -> list[str]:
     return notes
 
 
-def _checked(label: str, counts: SampleCounts) -> SampleCounts:
+def check_counts(label: str, counts: SampleCounts) -> SampleCounts:
+    """
+    Counts as whole numbers.
+
+    Args:
+        label (`str`): Name of the result.
+        counts ([`SampleCounts`]): Its counts, maybe as an array.
+
+    Returns:
+        [`SampleCounts`]: the same.
+
+    Raises:
+        ValueError: If there is no problem, a count that is not a whole number in 0..samples, or a problem that could
+            not be scored.
+    """
     correct = list(counts.correct.tolist() if hasattr(counts.correct, "tolist") else counts.correct)
     if not correct:
         raise ValueError(f"{label!r} has no problems; score at least one.")

@@ -11,13 +11,15 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ..token_records import TokenRecords
-from .style import ROLES, NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_defaults, title
+from .finite_tokens import finite_tokens
+from .style import NOMINAL, ROLES, NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_defaults, title
 
 _FIELDS = {
     "knowledge": ("epsilon", "epsilon_high"),
     "reasoning": ("epsilon_reasoning", "epsilon_reasoning_high"),
 }
-_MOST_TOKENS = 4000  # drawn per role
+_MOST_TOKENS = 4000  # drawn per role of those that are not clipped
+_MOST_CLIPPED = 20_000  # drawn in all
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +67,7 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
 
     Args:
         settings (`Mapping` or [`ArcherGRPOConfig`]): Holder of the clip ranges, such as `records.settings`.
-        records ([`TokenRecords`], *optional*): Tokens to draw, up to 4,000 of each role.
+        records ([`TokenRecords`], *optional*): Tokens to draw: the clipped ones, and up to 4,000 others of each role.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
@@ -79,7 +81,11 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
     delta = _setting(settings, "delta")
     figure, axes = new_figure(colours, 1, 2, height=4.1, compress=True)
     linear, logarithmic = axes[0]
-    tokens = None if records is None else _tokens(records)
+    tokens: _Tokens | None = None
+    left_out: list[str] = []
+    if records is not None:
+        finite, left_out, _ = finite_tokens(records)
+        tokens = _tokens(finite)
     lowest = 1e-3 if tokens is None else tokens.lowest_decade()
     for ax, name, start in ((linear, "Linear", 0.0), (logarithmic, "Logarithmic", lowest)):
         title(ax, name, colours.ink)
@@ -106,8 +112,10 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
     if tokens is not None:
         marks, names = tokens.draw(logarithmic, figure, colours)
         handles, labels = handles + marks, labels + names
+    handles.append(Line2D([], [], color=colours.muted, **NOMINAL))
+    labels.append("ratio 1")
     legend(figure, handles, labels, colours, loc="outside upper left", ncols=3, columnspacing=1.2, handlelength=1.5)
-    add_notes(figure, [], colours)
+    add_notes(figure, left_out, colours)
     return figure
 
 
@@ -138,7 +146,7 @@ def _draw_ranges(
         for ratio in (low, high):
             end = min(1, 1 / ratio) if ratio else 1
             ax.plot([start, end], [ratio * start, ratio * end], color=colour, linewidth=1.1)
-    ax.plot([start, 1], [start, 1], color=colours.muted, linewidth=0.8, linestyle=(0, (1, 2)))
+    ax.plot([start, 1], [start, 1], color=colours.muted, **NOMINAL)
     if delta is not None:
         end = min(1, 1 / delta)
         ax.plot([start, end], [delta * start, delta * end], color=colours.muted, linewidth=1, linestyle=(0, (4, 2)))
@@ -160,8 +168,40 @@ class _Tokens:
         return float(np.clip(10.0 ** np.floor(np.log10(max(rare, 1e-10))), 1e-10, 1e-3))
 
     def draw(self, ax: Axes, figure: NotedFigure, colours: Theme) -> tuple[list[Any], list[str]]:
-        """Scatters the tokens; returns handles and labels for the legend, and leaves notes on the figure."""
-        lowest = ax.get_xlim()[0]
+        """
+        Scatters the tokens; returns handles and labels for the legend, and leaves notes on the figure.
+
+        The roles are drawn in one go and in random order, or the one drawn last would hide the other; clipped tokens,
+        which are few and what the figure is about, lie on top.
+        """
+        self._note(ax.get_xlim()[0], figure)
+        generator = np.random.default_rng(0)
+        roles = {"reasoning": self.reasoning, "knowledge": ~self.reasoning}
+        moving = []
+        for role, member in roles.items():
+            unclipped = np.flatnonzero(member & ~self.clipped)
+            moving.append(_some(unclipped, _MOST_TOKENS, generator))
+            if len(moving[-1]) < len(unclipped):
+                drawn = f"{len(moving[-1]):,} of {len(unclipped):,}"
+                figure.notes.append(f"{drawn} unclipped {role} tokens are drawn, chosen at random")
+        stopped = _some(np.flatnonzero(self.clipped), _MOST_CLIPPED, generator)
+        dots = {"s": 3.5, "alpha": 0.4, "linewidth": 0}
+        diamonds = {"s": 13, "marker": "D", "linewidth": 0.6, "edgecolors": colours.ink}
+        for indices, look in ((np.concatenate(moving), dots), (stopped, diamonds)):
+            shuffled = generator.permutation(indices)
+            faces = np.where(self.reasoning[shuffled], colours.reasoning, colours.knowledge)
+            ax.scatter(self.old[shuffled], self.new[shuffled], c=faces.tolist(), rasterized=True, zorder=3, **look)
+
+        handles = [Line2D([], [], linestyle="", marker="o", markersize=3, color=colours.role(role)) for role in roles]
+        labels = [f"{member.sum():,} {role} tokens" for role, member in roles.items()]
+        handles.append(
+            Line2D([], [], linestyle="", marker="D", markersize=4, color=colours.background, mec=colours.ink, mew=0.6)
+        )
+        clipped = int(self.clipped.sum())
+        labels.append(f"{clipped:,} clipped tokens" + (f", {len(stopped):,} drawn" if len(stopped) < clipped else ""))
+        return handles, labels
+
+    def _note(self, lowest: float, figure: NotedFigure) -> None:
         below = int(((self.old < lowest) | (self.new < lowest)).sum())
         if below:
             figure.notes.append(
@@ -171,28 +211,10 @@ class _Tokens:
             figure.notes.append(
                 "The gate is graded: tokens are coloured by their larger weight, and their ranges lie between the two."
             )
-        handles, labels = [], []
-        options: dict[str, Any] = {"linewidth": 0, "rasterized": True, "zorder": 3}
-        for role, member in (("knowledge", ~self.reasoning), ("reasoning", self.reasoning)):
-            some = self._some(member, f"{role} tokens", figure)
-            moving, stopped = some[~self.clipped[some]], some[self.clipped[some]]
-            ax.scatter(self.old[moving], self.new[moving], s=5, color=colours.role(role), alpha=0.5, **options)
-            edges = {"linewidth": 0.6, "edgecolor": colours.ink, "facecolor": colours.role(role)}
-            ax.scatter(self.old[stopped], self.new[stopped], s=14, marker="D", **options | edges)
-            handles.append(Line2D([], [], linestyle="", marker="o", markersize=3, color=colours.role(role)))
-            labels.append(f"{member.sum():,} {role} tokens")
-        handles.append(
-            Line2D([], [], linestyle="", marker="D", markersize=4, color=colours.background, mec=colours.ink, mew=0.6)
-        )
-        labels.append(f"{self.clipped.sum():,} of them clipped")
-        return handles, labels
 
-    def _some(self, member: NDArray[np.bool_], what: str, figure: NotedFigure) -> NDArray[np.int64]:
-        indices = np.flatnonzero(member)
-        if len(indices) <= _MOST_TOKENS:
-            return indices
-        figure.notes.append(f"{_MOST_TOKENS:,} of {len(indices):,} {what} are drawn, chosen at random")
-        return np.random.default_rng(0).choice(indices, _MOST_TOKENS, replace=False)
+
+def _some(indices: NDArray[np.int64], most: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    return indices if len(indices) <= most else generator.choice(indices, most, replace=False)
 
 
 def _tokens(records: TokenRecords) -> _Tokens:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _STEP_HELP = "the only optimizer step to read; all that were recorded if left out"
-_RECORDS_HELP = "token_records folder of a run with token_records_steps set, or one of its Parquet files"
+_RECORDS_HELP = "output folder of a run with token_records_steps set, its token_records folder, or one file of that"
 
 
 def add_figures(commands: Any) -> None:
@@ -17,7 +17,8 @@ def add_figures(commands: Any) -> None:
     figures = commands.add_parser(
         "figures",
         help="draw what a run did: its dynamics, its constraints, its tokens",
-        description="Draws figures of runs, of recorded tokens and of evaluations, as PNG and vector graphics.",
+        description="Draws figures of runs, of recorded tokens and of evaluations, as PNG and vector graphics. The "
+        "exit status is 1 if something could not be read or drawn and was left out, 2 if all of it.",
     )
     kinds = figures.add_subparsers(required=True, metavar="kind")
 
@@ -84,12 +85,14 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
 def _draw_runs(args: argparse.Namespace) -> int:
     from . import plot_constraints, plot_training_dynamics, read_runs
 
-    runs = read_runs(args.runs)
+    unreadable: list[str] = []
+    runs = read_runs(args.runs, unreadable)
     options = {"smoothing": args.smoothing, "theme": args.theme}
     return _save(
         args,
-        training_dynamics=plot_training_dynamics(runs, **options),
-        constraints=plot_constraints(runs, entropy_quantile=args.entropy_quantile, **options),
+        unreadable,
+        training_dynamics=partial(plot_training_dynamics, runs, **options),
+        constraints=partial(plot_constraints, runs, entropy_quantile=args.entropy_quantile, **options),
     )
 
 
@@ -97,59 +100,96 @@ def _draw_records(args: argparse.Namespace) -> int:
     from ..token_records import read_token_records
     from . import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
 
-    records = read_token_records(args.records, args.step)
-    clouds = {}
+    unreadable: list[str] = []
+    records = read_token_records(args.records, args.step, unreadable)
+    frequent = {"min_count": args.min_count, "theme": args.theme}
+    plots = {
+        "entropy_spread": partial(plot_entropy_spread, records, theme=args.theme),
+        "clip_plane": partial(plot_clip_plane, records.settings, records, theme=args.theme),
+        "frequent_tokens": partial(plot_frequent_tokens, records, top=args.top, **frequent),
+    }
     if args.clouds:
-        clouds["token_clouds"] = plot_token_clouds(records, min_count=args.min_count, theme=args.theme)
-    return _save(
-        args,
-        entropy_spread=plot_entropy_spread(records, theme=args.theme),
-        clip_plane=plot_clip_plane(records.settings, records, theme=args.theme),
-        frequent_tokens=plot_frequent_tokens(records, top=args.top, min_count=args.min_count, theme=args.theme),
-        **clouds,
-    )
+        plots["token_clouds"] = partial(plot_token_clouds, records, **frequent)
+    return _save(args, unreadable, **plots)
 
 
 def _write_tokens(args: argparse.Namespace) -> int:
     from ..token_records import read_token_records
     from . import write_token_view
 
-    print(write_token_view(read_token_records(args.records, args.step), args.output, title=args.title))
-    return 0
+    unreadable: list[str] = []
+    records = read_token_records(args.records, args.step, unreadable)
+    print(write_token_view(records, args.output, title=args.title))
+    return _tell(unreadable)
 
 
 def _draw_accuracy(args: argparse.Namespace) -> int:
     from . import plot_accuracy_curves
 
-    return _save(args, accuracy=plot_accuracy_curves(_read_results(args.results), theme=args.theme))
+    unreadable: list[str] = []
+    results = _read_results(args.results, unreadable)
+    return _save(args, unreadable, accuracy=partial(plot_accuracy_curves, results, theme=args.theme))
 
 
-def _read_results(texts: list[str]) -> dict[str, Any]:
-    from . import SampleCounts
-
+def _read_results(texts: list[str], unreadable: list[str]) -> dict[str, Any]:
     results: dict[str, Any] = {}
+    errors = []
+    names = set()
     for text in texts:
         name, _, path = text.rpartition("=")
         name = name or Path(path).stem
-        if name in results:
+        if name in names:
             raise ValueError(f"Two results are called {name!r}; name them apart, as in NAME={path}.")
+        names.add(name)
         try:
-            result = json.loads(Path(path).read_text(encoding="utf-8"))
-            results[name] = SampleCounts(result["correct"], result["samples"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is not a result of an evaluation ({type(error).__name__}: {error}); it holds JSON such as "
-                '{"correct": [3, 0, 8], "samples": 8}.'
-            ) from error
+            results[name] = _read_result(name, Path(path))
+        except ValueError as error:
+            errors.append(str(error))
+    if not results:
+        raise ValueError("\n".join(errors))
+    unreadable += [f"Left out: {error}" for error in errors]
     return results
 
 
-def _save(args: argparse.Namespace, **figures: Any) -> int:
-    from . import save
+def _read_result(name: str, path: Path) -> Any:
+    from . import SampleCounts
+    from .accuracy import check_counts
 
-    for name, figure in figures.items():
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        counts = SampleCounts(result["correct"], result["samples"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a result of an evaluation ({type(error).__name__}: {error}); it holds JSON such as "
+            '{"correct": [3, 0, 8], "samples": 8}.'
+        ) from error
+    return check_counts(name, counts)
+
+
+def _save(args: argparse.Namespace, unreadable: list[str], **plots: Callable[[], Any]) -> int:
+    """Draws and writes each figure on its own: what one of them refuses does not keep the others."""
+    from . import save
+    from .style import add_notes, get_theme
+
+    refused = []
+    for name, plot in plots.items():
+        try:
+            figure = plot()
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        add_notes(figure, unreadable, get_theme(args.theme))
         for path in save(figure, args.output / name, vector=args.vector):
             print(path)
         for note in figure.notes:
             print(f"  {note}")
-    return 0
+    if len(refused) == len(plots):
+        raise ValueError("\n".join(dict.fromkeys(refused)))
+    return _tell(unreadable + refused)
+
+
+def _tell(problems: list[str]) -> int:
+    """The exit status after what could be drawn was drawn: scripts notice that it is not all."""
+    for problem in dict.fromkeys(problems):
+        print(f"trl-archer figures: {problem}", file=sys.stderr)
+    return 1 if problems else 0

@@ -4,12 +4,27 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..token_records import CompletionRecord, TokenRecords
-from .style import NotedFigure, Theme, add_notes, get_theme, legend, new_figure, nothing, own_defaults, percent, title
+from .finite_tokens import finite_tokens
+from .style import (
+    NOMINAL,
+    NotedFigure,
+    Theme,
+    add_notes,
+    get_theme,
+    legend,
+    new_figure,
+    nominal_share,
+    nothing,
+    own_defaults,
+    percent,
+    title,
+)
 
 Floats = NDArray[np.float64]
 
@@ -90,7 +105,8 @@ def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFig
     Raises:
         ValueError: If the settings do not hold `entropy_quantile`.
     """
-    colours, spread = get_theme(theme), entropy_spread(records)
+    finite, notes, none = finite_tokens(records)
+    colours, spread = get_theme(theme), entropy_spread(finite)
     figure, axes = new_figure(colours, 1, 2, height=3.1, width_ratios=(1, 1.25))
     means, shares = axes[0]
     title(means, "Mean entropy", colours.ink)
@@ -98,16 +114,15 @@ def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFig
     title(shares, "Reasoning tokens of each response", colours.ink)
     shares.set_xlabel("mean entropy of the response, nats per token")
     shares.set_ylabel("share of its tokens")
-    notes = []
     without = len(records.completions) - len(spread.responses)
     if without:
-        notes.append(f"{without} of {len(records.completions)} completions have no token that counts and are left out")
+        notes.append(f"{without} of {len(records.completions)} completions have {none} and are left out")
     if len(spread.responses):
         _draw_means(means, spread, colours)
-        _draw_shares(shares, spread, 1 - records.settings["entropy_quantile"], colours)
+        _draw_shares(shares, spread, records.settings["entropy_quantile"], colours)
     else:
         for ax in (means, shares):
-            nothing(ax, "no token that counts", colours)
+            nothing(ax, none, colours)
     add_notes(figure, notes, colours)
     return figure
 
@@ -130,17 +145,20 @@ def _draw_means(ax: Axes, spread: EntropySpread, colours: Theme) -> None:
     ax.set_xlabel("bars: 5th to 95th percentile, dot: median", color=colours.muted, fontsize=7)
 
 
-def _draw_shares(ax: Axes, spread: EntropySpread, nominal: float, colours: Theme) -> None:
-    handles, labels = [], []
+def _draw_shares(ax: Axes, spread: EntropySpread, quantile: float, colours: Theme) -> None:
+    handles: list[Artist] = []
+    labels = []
     for name, values, place in (("batch", spread.batch_share, 2), ("response", spread.response_share, 1)):
         points = ax.scatter(
             spread.responses, values, s=11, color=colours.runs[place], alpha=0.6, linewidth=0, rasterized=True
         )
         handles.append(points)
         labels.append(f"one threshold per {name}: {values.min():.2%} to {values.max():.2%}")
-    ax.axhline(nominal, color=colours.muted, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    nominal = 1 - quantile
+    handles.append(ax.axhline(nominal, color=colours.muted, zorder=1, **NOMINAL))
+    labels.append(nominal_share(quantile))
     percent(ax)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
     highest = max(spread.batch_share.max(), spread.response_share.max(), nominal)
-    ax.set_ylim(-0.03 * highest, 1.35 * highest)  # room for the legend above all points
+    ax.set_ylim(-0.03 * highest, 1.5 * highest)  # room for the legend above all points
     legend(ax, handles, labels, colours, loc="upper left", handletextpad=0.2, borderpad=0.2)

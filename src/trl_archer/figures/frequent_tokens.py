@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ..token_records import TokenRecords
+from .finite_tokens import finite_tokens
 from .style import NotedFigure, Theme, add_notes, get_theme, new_figure, nothing, own_defaults, percent, title
 
 _LONGEST = 20  # characters of a label
@@ -121,7 +122,8 @@ def plot_frequent_tokens(
     for name, value in (("top", top), ("min_count", min_count)):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
-    colours, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(records)
+    finite, left_out, none = finite_tokens(records)
+    colours, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(finite)
     lists = dict(zip(("reasoning", "knowledge"), ranked_tokens(shares, top, min_count), strict=True))
     longest = max(len(tokens) for tokens in lists.values())
     figure, axes = new_figure(colours, 1, 2, height=1.1 + 0.165 * max(longest, 5))
@@ -143,7 +145,7 @@ def plot_frequent_tokens(
     rare = sum(token.occurrences < min_count for token in shares)
     if rare:
         notes.append(f"{rare:,} of {len(shares):,} distinct tokens occur fewer than {min_count} times and are left out")
-    add_notes(figure, notes if shares else ["The records hold no token that counts."], colours)
+    add_notes(figure, left_out + (notes if shares else [f"The records hold {none}."]), colours)
     return figure
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from .logs import RunLog
 
+_MARKERS = 8  # on a line that has any
+
 Floats = NDArray[np.float64]
 
 
@@ -100,7 +102,7 @@ def draw(ax: Axes, seeds: Sequence[RunLog], metric: str, bandwidth: float, line:
         seeds (`Sequence[RunLog]`): Seeds of the run.
         metric (`str`): Name of the metric.
         bandwidth (`float`): Of the smoothing, in steps; at 0 the line of a single seed is the raw values.
-        line (`dict`): Colour and style of the line.
+        line (`dict`): Colour and style of the line, and a marker to put on it here and there.
 
     Returns:
         `bool`: Whether there was a value to draw.
@@ -117,15 +119,18 @@ def draw(ax: Axes, seeds: Sequence[RunLog], metric: str, bandwidth: float, line:
     if len(curves) > 1:
         steps, (values, lowest, highest) = mean_and_range(curves)
         ax.fill_between(steps, lowest, highest, color=line["color"], alpha=0.2, linewidth=0)
-    ax.plot(steps, values, linewidth=1.5, solid_capstyle="round", **_marker(values), **line)
+    ax.plot(steps, values, linewidth=1.5, solid_capstyle="round", **line | _marker(values, line.get("marker")))
     return True
 
 
-def _marker(values: Floats) -> dict[str, Any]:
-    """A dot where a value has no neighbour to draw a line to."""
+def _marker(values: Floats, marker: str | None = None) -> dict[str, Any]:
+    """A dot where a value has no neighbour to draw a line to, and a few of the line's own markers."""
     finite = np.isfinite(np.concatenate([[np.nan], values, [np.nan]]))
-    alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
-    return {"marker": ".", "markersize": 4, "markevery": alone.tolist()} if len(alone) else {}
+    places = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
+    if marker:
+        places = np.union1d(places, np.arange(0, len(values), max(1, len(values) // _MARKERS)))
+    shape = {"marker": marker, "markersize": 3} if marker else {"marker": ".", "markersize": 4}
+    return shape | {"markevery": places.tolist()} if len(places) else {}
 
 
 def label_steps(ax: Axes, runs: Sequence[RunLog]) -> None:
@@ -135,7 +140,7 @@ def label_steps(ax: Axes, runs: Sequence[RunLog]) -> None:
         margin = max(0.02 * (steps.max() - steps.min()), 0.5)
         ax.set_xlim(steps.min() - margin, steps.max() + margin)
     ax.set_xlabel("optimizer step")
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1, steps=[1, 2, 2.5, 5, 10]))
 
 
 def notes_on(groups: dict[str, list[RunLog]], metrics: Sequence[str], bandwidth: float) -> list[str]:
@@ -157,27 +162,25 @@ def notes_on(groups: dict[str, list[RunLog]], metrics: Sequence[str], bandwidth:
         notes.append(f"Lines: Gaussian mean, sigma {bandwidth:.3g} steps; pale: {what}.")
     for name, seeds in groups.items():
         notes += [note for seed in seeds for note in seed.notes]
-        missing = [m for m in metrics if not any(np.isfinite(seed.series(m)[1]).any() for seed in seeds)]
+        broken = {metric: sum(seed.broken.get(metric, 0) for seed in seeds) for metric in metrics}
+        having = {m: sum(bool(np.isfinite(seed.series(m)[1]).any()) for seed in seeds) for m in metrics}
+        missing = [metric for metric in metrics if not having[metric] and not broken[metric]]
         if missing and any(len(seed.steps) for seed in seeds):
             all_missing = len(missing) == len(metrics)
             notes.append(f"{name}: no {'metric of this figure' if all_missing else ', '.join(missing)}")
-        for metric in metrics:
-            having = sum(bool(np.isfinite(seed.series(metric)[1]).any()) for seed in seeds)
-            if 0 < having < len(seeds):
-                notes.append(f"{name}: {metric} in {having} of {len(seeds)} seeds")
-            broken = sum(seed.broken.get(metric, 0) for seed in seeds)
-            if broken:
-                values = "value is" if broken == 1 else "values are"
-                notes.append(f"{name}: {broken} {values} not finite in {metric}, a gap in the line")
-        notes += _notes_on_seeds(name, [seed for seed in seeds if len(seed.steps)])
+        gaps = ", ".join(f"{count} in {metric}" for metric, count in broken.items() if count)
+        if gaps:
+            notes.append(f"{name}: values that are not finite, gaps in the lines: {gaps}")
+        notes += _notes_on_seeds(name, [seed for seed in seeds if len(seed.steps)], having)
     return notes
 
 
-def _notes_on_seeds(name: str, seeds: Sequence[RunLog]) -> list[str]:
+def _notes_on_seeds(name: str, seeds: Sequence[RunLog], having: dict[str, int]) -> list[str]:
     if len(seeds) < 2:
         return []
+    partly = ", ".join(f"{metric} in {count}" for metric, count in having.items() if 0 < count < len(seeds))
     note = f"{name}: mean of {len(seeds)} seeds, band from lowest to highest"
     ends = sorted({int(seed.steps[-1]) for seed in seeds})
     if len(ends) > 1:
         note += f"; they end at steps {', '.join(map(str, ends))}, the mean with the first"
-    return [note]
+    return [note] + ([f"{name}: of {len(seeds)} seeds, {partly}"] if partly else [])

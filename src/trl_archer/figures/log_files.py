@@ -5,9 +5,10 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import trackio_files
 
@@ -21,7 +22,22 @@ _KINDS = (
 Rows = list[dict[str, Any]]
 
 
-def read_rows(path: Path) -> tuple[Path, Rows]:
+class ReadRows(NamedTuple):
+    """
+    What was read.
+
+    Attributes:
+        file (`Path`): The file or folder that was read.
+        rows (`list[dict[str, Any]]`): Metrics by name for each row.
+        unreadable (`list[str]`): What else is there but cannot be read.
+    """
+
+    file: Path
+    rows: Rows
+    unreadable: list[str]
+
+
+def read_rows(path: Path) -> ReadRows:
     """
     Reads what was logged, row by row; see [`~trl_archer.figures.read_run`] for what the path may be.
 
@@ -29,20 +45,20 @@ def read_rows(path: Path) -> tuple[Path, Rows]:
         path (`Path`): A file or folder.
 
     Returns:
-        `tuple[Path, list[dict[str, Any]]]`: the file or folder that was read, and metrics by name for each row.
+        [`ReadRows`]: the rows, with the file that they are from.
 
     Raises:
         ValueError: If there is nothing that can be read, or several runs.
         ImportError: If event files are to be read and tensorboard is not installed.
     """
     if path.parent.suffix == trackio_files.SUFFIX and path.parent.is_file():
-        return path.parent, trackio_files.read_database(path.parent, run=path.name)
+        return ReadRows(path.parent, trackio_files.read_database(path.parent, run=path.name), [])
     if not path.exists():
         raise ValueError(f"{path} does not exist; pass {_KINDS}.")
-    file, rows = _from_folder(path) if path.is_dir() else (path, _from_file(path))
+    read = _from_folder(path) if path.is_dir() else _from_file(path)
     for key in RUN_KEYS:
-        _one_run(file, [row[key] for row in rows if key in row])
-    return file, rows
+        _one_run(read.file, [row[key] for row in read.rows if key in row])
+    return read
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -51,45 +67,61 @@ def checkpoint_step(folder: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def _from_file(file: Path) -> Rows:
+def _from_file(file: Path) -> ReadRows:
     if file.name.startswith(EVENTS):
-        return _event_records([file])
+        return ReadRows(file, _event_records([file]), [])
+    unreadable: list[str] = []
     readers: dict[str, Callable[[Path], Rows]] = {
         ".json": _json_records,
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
+        ".jsonl": partial(_json_lines, unreadable=unreadable),
+        ".ndjson": partial(_json_lines, unreadable=unreadable),
         ".csv": _csv_records,
         trackio_files.SUFFIX: trackio_files.read_database,
     }
     if file.suffix.lower() not in readers:
         raise ValueError(f"{file} is of no kind that holds metrics; pass {_KINDS}.")
-    return readers[file.suffix.lower()](file)
+    return ReadRows(file, readers[file.suffix.lower()](file), unreadable)
 
 
-def _from_folder(folder: Path) -> tuple[Path, Rows]:
+def _from_folder(folder: Path) -> ReadRows:
     state = _furthest_state(folder)
     if state is not None:
         return state
     events = sorted(path for path in folder.rglob(f"{EVENTS}*") if path.is_file())
     if not events:
         raise ValueError(f"{folder} has neither a trainer_state.json nor TensorBoard event files; pass {_KINDS}.")
-    return folder, _event_records(events)
+    return ReadRows(folder, _event_records(events), [])
 
 
-def _furthest_state(folder: Path) -> tuple[Path, Rows] | None:
-    """State of the folder or of its newest checkpoint: a run that was cut off has only the latter."""
-    states = [folder / "trainer_state.json"]
-    checkpoints = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    if checkpoints:
-        states.append(max(checkpoints, key=checkpoint_step) / "trainer_state.json")
-    read = [(file, _load_json(file)) for file in states if file.exists()]
+def _furthest_state(folder: Path) -> ReadRows | None:
+    """
+    State of the folder or of its newest checkpoint, whichever is further: a run that was cut off has only the latter.
+    Of checkpoints, the newest that can be read.
+    """
+    checkpoints = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda file: checkpoint_step(file.parent))
+    read: list[tuple[Path, Any]] = []
+    errors: dict[Path, ValueError] = {}
+    for states in ([folder / "trainer_state.json"], checkpoints[::-1]):
+        for file in filter(Path.exists, states):
+            try:
+                read.append((file, _load_state(file)))
+                break
+            except ValueError as error:
+                errors[file] = error
     if not read:
+        if errors:
+            raise next(iter(errors.values()))
         return None
-    for file, state in read:
-        if not _is_state(state):
-            raise ValueError(f"{file} has no log_history; pass the state that a Trainer wrote.")
     file, state = max(read, key=lambda pair: pair[1].get("global_step") or 0)
-    return file, _rows(file, state["log_history"])
+    unreadable = [f"{broken} cannot be read, {file} is read instead" for broken in errors]
+    return ReadRows(file, _rows(file, state["log_history"]), unreadable)
+
+
+def _load_state(file: Path) -> Any:
+    state = _load_json(file)
+    if not _is_state(state):
+        raise ValueError(f"{file} has no log_history; pass the state that a Trainer wrote.")
+    return state
 
 
 def _is_state(data: Any) -> bool:
@@ -120,13 +152,17 @@ def _json_records(file: Path) -> Rows:
     return _present(_rows(file, data))
 
 
-def _json_lines(file: Path) -> Rows:
-    rows = []
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+def _json_lines(file: Path, unreadable: list[str]) -> Rows:
+    rows: Rows = []
+    lines = _text(file).rstrip().splitlines()
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
             except ValueError as error:
+                if rows and number == len(lines):  # a process that was killed as it wrote leaves half a line
+                    unreadable.append(f"{file} is cut off in line {number}, which is left out")
+                    break
                 raise ValueError(f"{file} has no JSON object in line {number}: {error}. Remove or mend it.") from error
     return _present(_rows(file, rows))
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .log_files import EVENTS, RUN_KEYS, Rows, checkpoint_step, read_rows
+from .log_files import EVENTS, RUN_KEYS, ReadRows, checkpoint_step, read_rows
 
 # Step of the optimizer, best first: wandb's `_step` counts calls of `log`, not optimizer steps
 _STEP_KEYS = ("train/global_step", "global_step", "step", "Step", "_step")
+_TIMING = "profiling/"
 _GENERIC_STEMS = {"trainer_state", "log_history", "history", "metrics", "export"}
 
 
@@ -34,6 +35,7 @@ class RunLog:
             a value, from a step at which only others were logged.
         broken (`dict[str, int]`): How many values by metric were NaN, infinite or unreadable.
         notes (`tuple[str, ...]`): What a reader of the figure should know of the file.
+        unreadable (`tuple[str, ...]`): What belongs to the run but could not be read; it is among the notes, too.
     """
 
     name: str
@@ -42,6 +44,7 @@ class RunLog:
     logged: dict[str, NDArray[np.bool_]]
     broken: dict[str, int]
     notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def series(self, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """
@@ -95,12 +98,14 @@ def parse_run(text: str) -> tuple[str | None, list[Path]]:
     return name, [Path(part) for part in parts]
 
 
-def read_runs(texts: Sequence[str]) -> list[RunLog]:
+def read_runs(texts: Sequence[str], unreadable: list[str] | None = None) -> list[RunLog]:
     """
     Reads runs given as `name=path[,path...]`, see [`parse_run`]; a path without a name is named after its folder.
 
     Args:
         texts (`Sequence[str]`): One notation per run.
+        unreadable (`list[str]`, *optional*):
+            A list to which is added what could not be read, instead of the error, as long as there is a run that can.
 
     Returns:
         `list[RunLog]`: The runs, seeds of one run under its name.
@@ -109,12 +114,25 @@ def read_runs(texts: Sequence[str]) -> list[RunLog]:
         ValueError: If two runs have one name, or a path cannot be read.
     """
     runs: list[RunLog] = []
+    errors: list[str] = []
+    names = set()
     for text in texts:
         name, paths = parse_run(text)
         name = name or _default_name(paths[0])
-        if any(run.name == name for run in runs):
+        if name in names:
             raise ValueError(f"Two runs are called {name!r}; name them apart, as in name={text}.")
-        runs += [read_run(path, name) for path in paths]
+        names.add(name)
+        for path in paths:
+            try:
+                runs.append(read_run(path, name))
+            except (ImportError, OSError, ValueError) as error:
+                if unreadable is None:
+                    raise
+                errors.append(str(error))
+    if errors and not runs:
+        raise ValueError("\n".join(errors))
+    if unreadable is not None:
+        unreadable += [f"Left out: {error}" for error in errors] + [text for run in runs for text in run.unreadable]
     return runs
 
 
@@ -138,7 +156,7 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
         ImportError: If event files are to be read and tensorboard is not installed.
     """
     path = Path(path)
-    return _run_log(name or _default_name(path), *read_rows(path))
+    return _run_log(name or _default_name(path), read_rows(path))
 
 
 def _default_name(path: Path) -> str:
@@ -148,7 +166,8 @@ def _default_name(path: Path) -> str:
     return path.parent.name if checkpoint_step(path) >= 0 else path.name
 
 
-def _run_log(name: str, file: Path, rows: Rows) -> RunLog:
+def _run_log(name: str, read: ReadRows) -> RunLog:
+    file, rows = read.file, [row for row in read.rows if not _is_timing(row)]
     step_key = next((key for key in _STEP_KEYS if any(key in row for row in rows)), "")
     if rows and not step_key:
         raise ValueError(f"{file} has no column of steps; it needs one of {', '.join(_STEP_KEYS)}.")
@@ -171,7 +190,7 @@ def _run_log(name: str, file: Path, rows: Rows) -> RunLog:
             broken[metric] += cell is not None and not math.isfinite(value)
             if isinstance(cell, int | float) or math.isfinite(value):
                 numeric.add(metric)
-    notes = []
+    notes = list(read.unreadable)
     if not table:
         notes.append(f"{name}: no metrics in {file.name} yet")
     if stepless:
@@ -187,13 +206,21 @@ def _run_log(name: str, file: Path, rows: Rows) -> RunLog:
         logged={metric: np.array([metric in table[step] for step in steps]) for metric in names},
         broken={metric: broken[metric] for metric in names if broken[metric]},
         notes=tuple(notes),
+        unreadable=tuple(read.unreadable),
+    )
+
+
+def _is_timing(row: Mapping[str, Any]) -> bool:
+    """Whether TRL timed a function; it logs that at every call, on a row without the optimizer step of the metrics."""
+    return any(name and name.startswith(_TIMING) for name in row) and not any(
+        math.isfinite(_number(cell)) for _, cell in _cells(row)
     )
 
 
 def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Metrics of a row under the names that the trainer gave them."""
     for name, cell in row.items():
-        if name and name not in _STEP_KEYS and name not in RUN_KEYS and not name.startswith("_"):
+        if name and name not in _STEP_KEYS and name not in RUN_KEYS and not name.startswith(("_", _TIMING)):
             yield re.sub("^eval/", "eval_", name.removeprefix("train/")), cell
 
 

@@ -1,10 +1,13 @@
 """What all figures have in common: colours, type sizes, notes, and files that are the same when made again."""
 
+import base64
 import io
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ WIDTH = 7.2  # inches, two columns of a paper, so that type is printed at its si
 _FONT_SIZE = 8.0
 _NOTE_SIZE = 6.5
 _NOTES_SHOWN = 6
+_LONGEST_LABEL = 60  # characters of a line
+NOMINAL: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 2))}  # a value to compare with, dotted
 ROLES = ("reasoning", "knowledge")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
@@ -42,6 +47,10 @@ class Theme:
     def role(self, role: str) -> str:
         """Colour of `"reasoning"` or `"knowledge"`."""
         return self.reasoning if role == "reasoning" else self.knowledge
+
+    def role_line(self, role: str) -> dict[str, Any]:
+        """Line of a role: in its colour and, for print without colours, knowledge with squares on it."""
+        return {"color": self.role(role)} | ({"marker": "s"} if role == "knowledge" else {})
 
     def run(self, index: int) -> dict[str, Any]:
         """Line of a run by its place: colours first, then the same colours in other line styles."""
@@ -87,6 +96,12 @@ class NotedFigure(Figure):
     """A figure that says what it could not draw, and shows itself in a notebook without pyplot."""
 
     notes: list[str]
+    notes_height = 0.0  # inches
+
+    def _ipython_display_(self) -> None:
+        # IPython asks for this first; all else gives way to its own printer of figures, once pyplot was used
+        shown = {"image/png": base64.b64encode(self._repr_png_()).decode(), "text/plain": repr(self)}
+        import_module("IPython.display").display(shown, raw=True)
 
     @own_defaults()
     def _repr_png_(self) -> bytes:
@@ -181,10 +196,25 @@ def legend(
     return made
 
 
+def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], colours: Theme) -> None:
+    """A legend above the axes, in as many columns as fit; the figure grows by its further lines."""
+    wrapped = [textwrap.fill(label, _LONGEST_LABEL) for label in labels]
+    columns = columns_for([line for label in wrapped for line in label.splitlines()])
+    columns = min(columns, len(labels))
+    rows = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in wrapped)
+    figure.set_figheight(figure.get_figheight() + (rows - 1) * 0.16)
+    legend(figure, handles, wrapped, colours, loc="outside upper left", ncols=columns)
+
+
 def columns_for(labels: Sequence[str]) -> int:
     """How many columns of a legend fit above the axes."""
     longest = max(len(label) for label in labels)
     return min(len(labels), max(1, int(WIDTH * 72 / (48 + 4.3 * longest))))
+
+
+def nominal_share(entropy_quantile: float) -> str:
+    """Label of the line at the share of reasoning tokens that an entropy quantile rho stands for."""
+    return f"nominal, 1 - rho: {100 * (1 - entropy_quantile):.4g}%"
 
 
 def nothing(ax: Axes, text: str, colours: Theme) -> None:
@@ -194,9 +224,13 @@ def nothing(ax: Axes, text: str, colours: Theme) -> None:
     ax.set_yticks([])
 
 
+@own_defaults()
 def add_notes(figure: NotedFigure, notes: Sequence[str], colours: Theme) -> None:
-    """Keeps all notes in `figure.notes` and puts the first few below the axes, in small type, on room of their own."""
-    figure.notes += dict.fromkeys(notes)
+    """
+    Keeps all notes in `figure.notes` and puts the first few below the axes, in small type, on room of their own. More
+    may be added later.
+    """
+    figure.notes += [note for note in dict.fromkeys(notes) if note not in figure.notes]
     if not figure.notes:
         return
     shown = figure.notes[:_NOTES_SHOWN]
@@ -204,7 +238,9 @@ def add_notes(figure: NotedFigure, notes: Sequence[str], colours: Theme) -> None
         shown.append(f"and {len(figure.notes) - len(shown)} more, see `notes` of the figure")
     columns = int(WIDTH * 72 / (0.5 * _NOTE_SIZE))
     lines = [line for note in shown for line in textwrap.wrap(note, columns, subsequent_indent="  ")]
-    figure.set_figheight(figure.get_figheight() + len(lines) * 1.5 * _NOTE_SIZE / 72)
+    height = len(lines) * 1.5 * _NOTE_SIZE / 72
+    figure.set_figheight(figure.get_figheight() + height - figure.notes_height)
+    figure.notes_height = height
     figure.supxlabel(
         "\n".join(lines), x=0.01, ha="left", fontsize=_NOTE_SIZE, color=colours.muted, linespacing=1.3, parse_math=False
     )

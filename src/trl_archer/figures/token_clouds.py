@@ -13,6 +13,7 @@ from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
 from ..token_records import TokenRecords
+from .finite_tokens import finite_tokens
 from .frequent_tokens import TokenShare, font_glyphs, token_labels, token_shares
 from .style import WIDTH, NotedFigure, add_notes, get_theme, new_figure, nothing, own_defaults, title
 
@@ -91,7 +92,8 @@ def plot_token_clouds(
     for name, value in (("top", top), ("min_count", min_count)):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
-    colours, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(records)
+    finite, left_out, none = finite_tokens(records)
+    colours, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(finite)
     lists = dict(zip(("highest", "lowest"), extreme_tokens(shares, top, min_count), strict=True))
     drawn = [token.occurrences for tokens in lists.values() for token in tokens]
     clouds = {
@@ -116,7 +118,7 @@ def plot_token_clouds(
     rare = sum(token.occurrences < min_count for token in shares)
     if rare:
         notes.append(f"{rare:,} of {len(shares):,} distinct tokens occur fewer than {min_count} times and are left out")
-    add_notes(figure, notes if shares else ["The records hold no token that counts."], colours)
+    add_notes(figure, left_out + (notes if shares else [f"The records hold {none}."]), colours)
     return figure
 
 

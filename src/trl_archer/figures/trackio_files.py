@@ -19,8 +19,7 @@ def read_database(file: Path, run: str | None = None) -> list[dict[str, Any]]:
         run (`str`, *optional*): Name or id of the run; may be left out if there is only one.
 
     Returns:
-        `list[dict[str, Any]]`: Metrics by name for each row, in the order in which they were logged, without TRL's
-        timings of single functions.
+        `list[dict[str, Any]]`: Metrics by name for each row, in the order in which they were logged.
 
     Raises:
         ValueError: If the file cannot be read, or does not hold the run, or holds several.
@@ -30,14 +29,9 @@ def read_database(file: Path, run: str | None = None) -> list[dict[str, Any]]:
             runs = connection.execute("SELECT DISTINCT run_id, run_name FROM metrics ORDER BY id").fetchall()
             run_id = _one_of(file, runs, run)
             rows = connection.execute("SELECT step, metrics FROM metrics WHERE run_id = ? ORDER BY id", [run_id])
-            return [{"step": step, **_metrics(text)} for step, text in rows]
+            return [{"step": step, **{k: _number(v) for k, v in json.loads(text).items()}} for step, text in rows]
     except sqlite3.Error as error:
         raise ValueError(f"{file} is not a project of Trackio: {error}. Pass <project>.db of its folder.") from error
-
-
-def _metrics(text: str) -> dict[str, Any]:
-    # The timings are logged at every call of a function, without the optimizer step that the metrics bear
-    return {name: _number(value) for name, value in json.loads(text).items() if not name.startswith("profiling/")}
 
 
 def _number(value: Any) -> Any:

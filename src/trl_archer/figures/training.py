@@ -1,7 +1,7 @@
 """Metrics of training over its steps: the paper's training dynamics, and what the constraints do."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,14 +12,15 @@ from .lines import default_bandwidth, draw, group_by_name, label_steps, notes_on
 from .logs import RunLog
 from .style import (
     LINE_STYLES,
+    NOMINAL,
     ROLES,
     NotedFigure,
     Theme,
     add_notes,
-    columns_for,
     get_theme,
-    legend,
+    legend_above,
     new_figure,
+    nominal_share,
     nothing,
     own_defaults,
     percent,
@@ -51,7 +52,7 @@ _BY_ROLE = (
 _OVER_ALL = (
     _Panel("Entropy threshold", "archer/entropy_threshold", "nats, mean"),
     _Panel("Reasoning tokens", "archer/reasoning_fraction", "share of all tokens", kind="share"),
-    _Panel("Dropped groups", "archer/dropped_groups", "groups per batch", kind="count"),
+    _Panel("Dropped groups", "archer/dropped_groups", "groups per rollout", kind="count"),
 )
 
 
@@ -86,7 +87,7 @@ def plot_training_dynamics(
         _frame(ax, panel, groups, any(drawn), colours)
     if len(groups) > 1:
         handles = [Line2D([], [], linewidth=1.5, **line) for line in lines]
-        legend(figure, handles, list(groups), colours, loc="outside upper left", ncols=columns_for(list(groups)))
+        legend_above(figure, handles, list(groups), colours)
     add_notes(figure, notes_on(groups, [panel.metric for panel in _DYNAMICS], bandwidth), colours)
     return figure
 
@@ -101,7 +102,7 @@ def plot_constraints(
     """
     What the constraints do over the steps: clipped tokens and KL by role, threshold, reasoning share, dropped groups.
 
-    Roles are told apart by colour, runs by line style.
+    Roles are told apart by colour and squares on the lines of knowledge, runs by line style.
 
     Args:
         runs ([`RunLog`] or `Sequence[RunLog]`): Up to four runs; those of one name are seeds of one run.
@@ -126,14 +127,14 @@ def plot_constraints(
         raise ValueError(f"entropy_quantile={entropy_quantile} is outside (0, 1); pass the value of the runs.")
     figure, axes = new_figure(colours, 2, 3, height=4.0)
     for ax, panel in zip(axes[0], _BY_ROLE, strict=True):
-        lines = {panel.metric.format(role=role): colours.role(role) for role in ROLES}
+        lines = {panel.metric.format(role=role): colours.role_line(role) for role in ROLES}
         _frame(ax, panel, groups, _draw_runs(ax, groups, lines, bandwidth), colours)
     for ax, panel in zip(axes[1], _OVER_ALL, strict=True):
         if panel.metric == "archer/reasoning_fraction" and entropy_quantile is not None:
-            ax.axhline(1 - entropy_quantile, color=colours.muted, linewidth=0.8, linestyle=(0, (1, 2)))
-        _frame(ax, panel, groups, _draw_runs(ax, groups, {panel.metric: colours.ink}, bandwidth), colours)
+            ax.axhline(1 - entropy_quantile, color=colours.muted, **NOMINAL)
+        _frame(ax, panel, groups, _draw_runs(ax, groups, {panel.metric: {"color": colours.ink}}, bandwidth), colours)
     notes = _scale_kl(axes[0, 2], groups)
-    _legend_of_constraints(figure, list(groups), colours)
+    _legend_of_constraints(figure, list(groups), entropy_quantile, colours)
 
     metrics = [p.metric.format(role=role) for p in _BY_ROLE for role in ROLES] + [p.metric for p in _OVER_ALL]
     add_notes(figure, notes_on(groups, metrics, bandwidth) + notes, colours)
@@ -153,7 +154,9 @@ def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: 
     ax.set_ylabel(panel.unit)
     label_steps(ax, [seed for seeds in groups.values() for seed in seeds])
     if not has_lines:
-        nothing(ax, "not logged", colours)
+        names = {panel.metric.format(role=role) for role in ROLES}
+        logged = any(name in seed.metrics for seeds in groups.values() for seed in seeds for name in names)
+        nothing(ax, "no finite value" if logged else "not logged", colours)
         return
     if panel.kind:
         top = 1.1 * ax.dataLim.ymax or 1
@@ -164,12 +167,12 @@ def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: 
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
 
-def _draw_runs(ax: Axes, groups: dict[str, list[RunLog]], lines: dict[str, str], bandwidth: float) -> bool:
+def _draw_runs(ax: Axes, groups: dict[str, list[RunLog]], lines: dict[str, dict[str, Any]], bandwidth: float) -> bool:
     """Draws metrics in their colours, runs in their line styles; tells whether there was anything to draw."""
     drawn = [
-        draw(ax, seeds, metric, bandwidth, {"color": colour, "linestyle": style})
+        draw(ax, seeds, metric, bandwidth, line | {"linestyle": style})
         for seeds, style in zip(groups.values(), LINE_STYLES, strict=False)
-        for metric, colour in lines.items()
+        for metric, line in lines.items()
     ]
     return any(drawn)
 
@@ -186,8 +189,10 @@ def _scale_kl(ax: Axes, groups: dict[str, list[RunLog]]) -> list[str]:
     return [f"KL: {hidden} of {len(finite)} values are 0 or below, off the logarithmic axis"] if hidden else []
 
 
-def _legend_of_constraints(figure: NotedFigure, names: list[str], colours: Theme) -> None:
-    handles = [Line2D([], [], linewidth=1.5, color=colours.role(role)) for role in ROLES]
+def _legend_of_constraints(
+    figure: NotedFigure, names: list[str], entropy_quantile: float | None, colours: Theme
+) -> None:
+    handles = [Line2D([], [], linewidth=1.5, markersize=3, **colours.role_line(role)) for role in ROLES]
     labels = [f"{role} tokens" for role in ROLES]
     if len(names) > 1:
         handles += [
@@ -195,4 +200,7 @@ def _legend_of_constraints(figure: NotedFigure, names: list[str], colours: Theme
             for style, _ in zip(LINE_STYLES, names, strict=False)
         ]
         labels += names
-    legend(figure, handles, labels, colours, loc="outside upper left", ncols=columns_for(labels))
+    if entropy_quantile is not None:
+        handles.append(Line2D([], [], color=colours.muted, **NOMINAL))
+        labels.append(nominal_share(entropy_quantile))
+    legend_above(figure, handles, labels, colours)
