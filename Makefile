@@ -81,6 +81,7 @@ bench: setup ## Measure beside TRL, about an hour; write benchmarks/results/ and
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.ablation
 	@$(BIN)/python -m benchmarks.scaling
+	@$(BIN)/python -m benchmarks.example_run
 	@$(BIN)/python -m benchmarks.render
 	@$(BIN)/python -m benchmarks.figures
 
