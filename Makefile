@@ -81,10 +81,11 @@ bench: setup ## Measure beside TRL, about an hour; write benchmarks/results/ and
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.ablation
 	@$(BIN)/python -m benchmarks.scaling
+	@$(BIN)/python -m benchmarks.example_run
 	@$(BIN)/python -m benchmarks.render
 	@$(BIN)/python -m benchmarks.figures
 
-figures: setup ## Draw README's figure again from benchmarks/results/
+figures: setup ## Draw the pictures of README and docs/figures.md again from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures
 
 docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fails on a broken link

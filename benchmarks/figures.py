@@ -1,21 +1,37 @@
 """
-Draws the figure of README from committed results.
+Draws the pictures of README and docs/figures.md from committed results.
 
 python -m benchmarks.figures
+
+The token view's are taken in headless Chromium; without it they stay as they are.
 """
 
+import hashlib
+import io
 import json
+import re
+import shlex
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from trl_archer.figures.style import get_theme, new_figure, own_defaults, percent, title
+from trl_archer.cli import main as trl_archer
+from trl_archer.figures.style import add_notes, get_theme, new_figure, own_defaults, percent, title
 
 from .environment import load
+from .example_run import FOLDER as EXAMPLE_RUN
 
-FOLDER = Path(__file__).parent.parent / "docs" / "figures"
+DOCS = Path(__file__).parent.parent / "docs"
+FOLDER = DOCS / "figures"
+THEMES = ("light", "dark")
+COLOURS = 96  # of a picture
+SETTLES = 500  # milliseconds, of the token view
 METHODS = {"archer": "Archer", "grpo": "TRL's GRPO"}
 MEASURES = {"avg_at_k": "avg@8: share of samples that are right", "pass_at_k": "pass@8: share of problems solved"}
 
@@ -72,18 +88,109 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
         ax.grid(False, axis="y")
         ax.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(METHODS)), METHODS.values(), parse_math=False)
+    seeds = len(data["avg_at_k"]["archer"])
+    add_notes(figure, [f"Dots: {seeds} seeds of training each. Bars: their mean."], colours)
     return figure
 
 
 @own_defaults()
-def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
+def draw_playground() -> None:
     data = playground_data()
-    for theme in ("light", "dark"):
+    for theme in THEMES:
         path = FOLDER / f"playground_{theme}.svg"
         # The data stand in the file, so that a test sees whether they are those of the results
         plot_playground(data, theme).savefig(path, metadata={"Date": None, "Description": json.dumps(data)})
         print(path)
+
+
+def example_pictures() -> dict[str, list[str]]:
+    """Names of the pictures of docs/figures.md, by the command above them, which runs in the folder of its run."""
+    pictures: dict[str, list[str]] = {}
+    page = (DOCS / "figures.md").read_text()
+    for command, name in re.findall(r'^(trl-archer figures .*)$|src="figures/(\w+)_light\.png"', page, re.M):
+        if command:
+            pictures[command] = []
+        else:
+            pictures[list(pictures)[-1]].append(name)
+    return pictures
+
+
+def shown() -> str:
+    """A digest of what these pictures show: stands in each, so that a test sees which are old."""
+    digest = hashlib.sha256(json.dumps(example_pictures()).encode())
+    for path in sorted(path for path in EXAMPLE_RUN.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run_in_example(command: str, *options: str) -> None:
+    """Runs a command of docs/figures.md, without what it prints."""
+    with chdir(EXAMPLE_RUN), redirect_stdout(io.StringIO()):
+        if trl_archer([*shlex.split(command)[1:], *options]):
+            raise SystemExit(f"{command} failed")
+
+
+def draw_example_run() -> None:
+    for command, names in example_pictures().items():
+        with TemporaryDirectory() as name:
+            if " tokens " in command:
+                run_in_example(command, "--output", f"{name}/tokens.html")
+                take_token_view(Path(name) / "tokens.html", *names)
+                continue
+            for theme in THEMES:
+                run_in_example(command, "--theme", theme, "--output", name)
+                for picture in names:
+                    keep(Path(name) / f"{picture}.png", FOLDER / f"{picture}_{theme}.png")
+
+
+def take_token_view(page: Path, picture: str) -> None:
+    """Pictures of the token view, at a token that the clip range stopped, of the completion with most of these."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.conftest import chromium
+
+    with sync_playwright() as playwright:
+        browser = chromium(playwright)
+        if browser is None:
+            print("No Chromium: the pictures of the token view stay as they are.")
+            return
+        for theme in THEMES:
+            window = browser.new_page(
+                viewport={"width": 1150, "height": 860}, device_scale_factor=1.5, color_scheme=theme
+            )
+            window.goto(page.as_uri())
+            window.wait_for_selector("body[data-open]")
+            window.select_option("#sort", label="share of clipped tokens, highest first")
+            window.evaluate("document.getElementById('list').scrollTop = 0")
+            window.wait_for_timeout(SETTLES)
+            items = window.locator("#list .item").evaluate_all(
+                "(items) => items.map((item) => [item.getBoundingClientRect().top, item.id])"
+            )
+            first = min(items)[1]
+            window.click(f"#{first}")
+            window.wait_for_selector(f"body[data-open='{first.removeprefix('item-')}']")
+            window.keyboard.press("c")
+            window.wait_for_selector("#card:not([hidden])")
+            window.wait_for_timeout(SETTLES)
+            path = page.with_name(f"{theme}.png")
+            window.screenshot(path=path)
+            keep(path, FOLDER / f"{picture}_{theme}.png")
+        browser.close()
+
+
+def keep(drawn: Path, path: Path) -> None:
+    """Writes a picture with few colours, which is small."""
+    text = PngInfo()
+    text.add_text("Description", shown())
+    with Image.open(drawn) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=text)
+    print(path)
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    draw_playground()
+    draw_example_run()
 
 
 if __name__ == "__main__":

@@ -128,6 +128,10 @@ def floor() -> str:
     )
 
 
+def example_run() -> str:
+    return source(load("example_run"), "example_run", "../")
+
+
 def rewards() -> str:
     result = load("rewards")
     math, slow = result["math"], result["math"]["slow"]
@@ -152,8 +156,10 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/index.md": {
         "objective": partial(from_readme, "objective"),
         "script": partial(from_readme, "script"),
+        "install": partial(from_readme, "install"),
         "playground": partial(playground, "../"),
     },
+    "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
     "docs/metrics.md": {"playground_entropies": playground_entropies},
     "docs/data.md": {"train_arguments": reference.train_arguments},

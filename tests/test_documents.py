@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -14,12 +15,14 @@ from typing import Any
 import datasets
 import pytest
 from datasets import Dataset
+from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks import figures, reference
 from benchmarks.environment import RESULTS, load
 from benchmarks.render import PLACES, filled
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.cli import main
 
 from .tiny import length_reward, make_trainer
 
@@ -35,7 +38,7 @@ def test_rendered_places_are_up_to_date(file: str) -> None:
 
 def test_paper_map_names_what_exists() -> None:
     text = (ROOT / "docs" / "paper_map.md").read_text()
-    rows = re.findall(r"\| ((?:`[\w.]+`(?:, )?)+) \| `(src/[\w/.]+)` \| `(tests/[\w/.]+)` \|", text)
+    rows = re.findall(r"\| ((?:`[\w.]+`(?:, )?)+) \| `(src/[\w/.]+)`<br>`(tests/[\w/.]+)` \|", text)
     assert len(rows) == 14
     for names, file, test in rows:
         tree = ast.walk(ast.parse((ROOT / file).read_text()))
@@ -115,6 +118,54 @@ def test_comments_of_the_evaluation_page_are_what_python_says() -> None:
             assert eval(expression, scope) == float(value), expression
             said += 1
     assert said == 4
+
+
+def test_results_of_the_evaluation_page_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    blocks = _python_blocks(ROOT / "docs" / "evaluation.md")
+    for block in (blocks[1], blocks[3]):
+        exec(block, scope)
+    assert json.loads(Path("archer.json").read_text()) == {"correct": [1, 1], "samples": 2}
+    assert main(["figures", "accuracy", "archer=archer.json"]) == 0
+    assert Path("figures/accuracy.png").exists()
+
+
+def test_figures_page_draws_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls of the page give the figures that its commands draw."""
+    folder = tmp_path / "run"
+    shutil.copytree(figures.EXAMPLE_RUN, folder)
+    monkeypatch.chdir(folder)
+    scope: dict[str, Any] = {}
+    drawn = {}
+    for block in _python_blocks(ROOT / "docs" / "figures.md"):
+        tree = ast.parse(block)
+        last = ast.unparse(tree.body.pop())
+        exec(ast.unparse(tree), scope)
+        drawn[last.partition("(")[0]] = eval(last, scope)
+    assert drawn.pop("write_token_view").name == "tokens.html"
+    pictures = [name for names in figures.example_pictures().values() for name in names]
+    calls = {name.removeprefix("plot_").removesuffix("_curves") for name in drawn}
+    assert set(pictures) == {*calls, "token_view"}
+
+
+def test_pictures_of_the_figures_page_are_of_its_run() -> None:
+    for names in figures.example_pictures().values():
+        assert names
+        for path in (figures.FOLDER / f"{name}_{theme}.png" for name in names for theme in figures.THEMES):
+            with Image.open(path) as picture:
+                assert picture.text["Description"] == figures.shown(), f"{path.name} is old; run `make figures`"
+
+
+def test_figures_page_has_every_option() -> None:
+    options = (ROOT / "docs" / "figures.md").read_text().split("## Options\n")[1]
+    documented = set(re.findall(r"^\| `(--[\w-]+)`", options, re.M))
+    known = set()
+    for kind in ("runs", "records", "tokens", "accuracy"):
+        command = [sys.executable, "-m", "trl_archer.cli", "figures", kind, "--help"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        known |= set(re.findall(r"^  (?:-h, )?(--[\w-]+)", text, re.M))
+    assert documented == known - {"--help"}
 
 
 # What makes the code of a page run here: model, data and reward of our own, short completions, a CPU

@@ -1,16 +1,25 @@
-"""The check of the built documentation finds what is broken. `make docs` runs it on the real one."""
+"""
+The check of the built documentation finds what is broken, and pictures follow its switch. `make docs` runs both on the
+real one.
+"""
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-_SOURCE = Path(__file__).parent.parent / "docs" / "hooks" / "check_site.py"
-_SPEC = importlib.util.spec_from_file_location("check_site", _SOURCE)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-check_site = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(check_site)
+
+def _hook(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / "docs" / "hooks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_site, pictures = _hook("check_site"), _hook("pictures")
 
 PAGE = (
     '<link rel="stylesheet" href="style.css"><link rel="canonical" href="https://example.org/">'
@@ -56,3 +65,10 @@ def test_what_is_broken_is_named(site: Path, broken: str, problem: str) -> None:
 def test_style_sheets_load_nothing_from_elsewhere(site: Path, style: str) -> None:
     (site / "style.css").write_text(style)
     assert list(check_site.problems(site)) == ["style.css loads from elsewhere"]
+
+
+def test_a_picture_becomes_an_image_for_each_scheme() -> None:
+    source = '<source media="(prefers-color-scheme: dark)" srcset="d.png">'
+    page = f'<p>\n<picture>\n  {source}\n  <img alt="what it shows" src="l.png" width="800">\n</picture>\n</p>'
+    images = [f'<img alt="what it shows" src="{path}" width="800">' for path in ("l.png#only-light", "d.png#only-dark")]
+    assert pictures.on_page_content(page) == f"<p>\n{''.join(images)}\n</p>"

@@ -160,8 +160,8 @@ def limits() -> str:
                 *(f"{row[key]:.0%}" for key in ("generation", "waiting", "traffic")),
             ]
         )
-    header = ["model", "GPUs", "prompts", "completions per engine", "per rank and update", "seconds"]
-    header += ["output per GPU, of that on 16", "longest response alone", "generation", "waiting", "traffic"]
+    header = ["model", "GPUs", "prompts", "per engine", "per rank and update", "seconds"]
+    header += ["output per GPU", "longest alone", "generation", "waiting", "traffic"]
     return table(header, rows)
 
 

@@ -18,8 +18,10 @@ from tests.browser.dashboard import environment, serve
 
 FOLDER = Path(__file__).parent
 RECIPE = FOLDER.parents[1] / "examples" / "recipes" / "playground.yaml"
+WIDTH = 1180  # of the window, so that type is legible in a column of text
+MARGIN = 115  # below the last plot, for its legend
 FLAGS = "--report_to trackio --project playground --run_name archer --log_completions --logging_steps 2"
-SHOWN = "train/(archer/(dropped_groups|entropy_)|entropy/|kl/|clip_ratio/(reasoning|knowledge)/)"
+SHOWN = "train/(entropy/|clip_ratio/reasoning/|kl/)"
 
 
 def main() -> None:
@@ -28,25 +30,21 @@ def main() -> None:
         train = [sys.executable, "-m", "trl_archer.cli", "train", "--config", str(RECIPE), "--output_dir", name]
         subprocess.run([*train, *FLAGS.split()], env=environment(folder), check=True)
         with serve(folder, "playground") as address, sync_playwright() as playwright:
-            page = chromium(playwright).new_page(color_scheme="light")
+            page = chromium(playwright).new_page(color_scheme="light", device_scale_factor=1.5)
             metrics = f"{address}?project=playground&x_axis=train/global_step&metric_filter={SHOWN}"
-            take(page, metrics, ".plot-container canvas", FOLDER / "dashboard.png", width=1750, height=1790)
-            take(
-                page,
-                f"{address}media?project=playground",
-                "td",
-                FOLDER / "dashboard_completions.png",
-                width=1500,
-                height=400,
-            )
+            take(page, metrics, ".plot-container canvas", FOLDER / "dashboard.png", height=1600)
+            media = f"{address}media?project=playground"
+            take(page, media, "td", FOLDER / "dashboard_completions.png", height=361)  # whole rows
 
 
-def take(page: Any, address: str, selector: str, path: Path, width: int, height: int) -> None:
-    page.set_viewport_size({"width": width, "height": height})
+def take(page: Any, address: str, selector: str, path: Path, height: int) -> None:
+    """A picture of a page down to the last of what a selector finds, or of the window."""
+    page.set_viewport_size({"width": WIDTH, "height": height})
     page.goto(address)
     page.wait_for_selector(selector)
     page.wait_for_timeout(3000)  # plots are drawn one after the other
-    page.screenshot(path=path)
+    bottoms = page.locator(selector).evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().bottom)")
+    page.screenshot(path=path, clip={"x": 0, "y": 0, "width": WIDTH, "height": min(height, max(bottoms) + MARGIN)})
     with Image.open(path) as picture:
         picture.convert("RGB").quantize(128).save(path, optimize=True)
 
