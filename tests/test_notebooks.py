@@ -1,6 +1,7 @@
 """The committed notebooks: those of their sources, run to the end, and fit to be read anywhere."""
 
 import ast
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 MAX_BYTES = 500_000
 MACHINE_PATHS = re.compile(r"/(?:home|root|tmp|work|usr|opt|Users|content)/")
+INSTALL = "".join(jupytext.read(SOURCES[0], fmt="py:percent").cells[1].source).split("SIZE =")[0]
 DURATIONS = re.compile(r"\d+:\d\d(?::\d\d)?|it/s|\d+(?:\.\d+)? (?:ms|seconds)\b")
 
 
@@ -76,11 +78,46 @@ def test_outputs_tell_nothing_of_the_machine(source: Path) -> None:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_first_cell_installs_the_versions_that_are_tested(source: Path) -> None:
     first = "".join(code_cells(source)[0]["source"])
+    assert first.split("SIZE =")[0] == INSTALL  # one text, so that what the test below finds holds for all
     pins = dict(re.findall(r'"([\w-]+)(?:\[\w+\])?==([\w.]+)"', first))
     constraints = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert pins.pop("trl-archer") == trl_archer.__version__
     assert pins == {name: constraints[name] for name in ("trl", "transformers", "peft")}
     assert 'os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")' in first
+
+
+class Pip:
+    """Stands in for IPython where `%pip` ends without having installed anything, and without an error."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def run_line_magic(self, name: str, line: str) -> None:
+        self.lines.append(f"{name} {line}")
+
+
+@pytest.mark.parametrize("uploaded", [False, True])
+def test_an_install_that_fails_ends_with_the_way_out(
+    uploaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = f"trl_archer-{trl_archer.__version__}-py3-none-any.whl"
+    if uploaded:
+        (tmp_path / wheel).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    pip = Pip()
+    with pytest.raises(ModuleNotFoundError, match=rf"run `make build` in a clone .* upload .* as \./{wheel}"):
+        exec(INSTALL, {"get_ipython": lambda: pip})
+    package = f"./{wheel}[plots]" if uploaded else f"trl-archer[plots]=={trl_archer.__version__}"
+    assert [line.split('"')[1] for line in pip.lines] == [package]
+
+
+def test_an_install_that_works_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = Pip()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: pip.lines or None)
+    exec(INSTALL, {"get_ipython": lambda: pip})
+    assert len(pip.lines) == 1
 
 
 def test_the_outputs_of_the_tiny_size_say_so() -> None:
