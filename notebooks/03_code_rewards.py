@@ -220,14 +220,19 @@ plt.show()
 # ## A reward is what its tests check
 #
 # The test asks for the target and not for *these four numbers*. A completion that solves another problem with the same
-# target passes. The playground's own verifier checks every number, and tells how often the two disagree:
+# target passes. The playground's own verifier checks every number; on how many problems the two disagree tells whether
+# the policy has found the gap. Where it has not, the gap is still there, as the solution of another problem shows.
 
 # %%
 prompts = [problem.prompt for problem in held_out]
 texts = [answers[0] for answers in sample(trainer.model, tokenizer, prompts, 1)]
 by_tests = program_reward(texts, target=[problem.target for problem in held_out])
 by_verifier = [float(verify(problem, text)) for problem, text in zip(held_out, texts, strict=True)]
+disagreements = sum(test != verified for test, verified in zip(by_tests, by_verifier, strict=True))
 print(f"passed the test {sum(by_tests) / PROBLEMS:.3f}, verified {sum(by_verifier) / PROBLEMS:.3f}")
+print(
+    f"they disagree on {disagreements or 'none'} of {PROBLEMS}: the gap has{'' if disagreements else ' not'} been found"
+)
 
 cheat = "1 + 1 = 2 : 2 3 5 ; 2 + 3 = 5 : 5 5 ; 5 + 5 = 10 : 10 ;"  # not the numbers of 3 5 6 8 = 10 >
 print("a solution of another problem:", program_reward([cheat], target=[10])[0], "and", verify("3 5 6 8 = 10 >", cheat))

@@ -1,16 +1,22 @@
 """The committed notebooks: those of their sources, run to the end, and fit to be read anywhere."""
 
 import ast
+import base64
 import importlib.util
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import jupytext
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 import trl_archer
+from trl_archer.figures.style import ROLES, THEMES
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
@@ -71,8 +77,28 @@ def test_outputs_tell_nothing_of_the_machine(source: Path) -> None:
     for text in printed(source):
         assert not MACHINE_PATHS.search(text), text
         assert not DURATIONS.search(text), text
-        assert "Warning" not in text, text
+        assert not re.search("warning|failed to load", text, re.IGNORECASE), text
     assert source.with_suffix(".ipynb").stat().st_size < MAX_BYTES
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_pictures_keep_the_colours_of_the_roles(source: Path) -> None:
+    pngs = [
+        png
+        for cell in code_cells(source)
+        for output in cell["outputs"]
+        if (png := output.get("data", {}).get("image/png"))
+    ]
+    shown = 0
+    for png in pngs:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")).reshape(-1, 3).astype(int)
+        for role in ROLES:
+            colour = np.array(to_rgb(THEMES["light"].role(role))) * 255
+            distance = np.abs(pixels - colour.round()).max(axis=1)
+            # blended edges do not come without the colour itself
+            assert (distance == 0).any() or not (distance < 40).any(), role
+            shown += (distance == 0).any()
+    assert shown > 0
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -118,6 +144,15 @@ def test_an_install_that_works_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: pip.lines or None)
     exec(INSTALL, {"get_ipython": lambda: pip})
     assert len(pip.lines) == 1
+
+
+def test_each_size_has_its_model_and_its_prompt() -> None:
+    math = next(source for source in SOURCES if source.stem.startswith("02"))
+    first = "".join(code_cells(math)[0]["source"])
+    assert "SIZE =" in first
+    assert "MODEL =" in first
+    prompts = dict(re.findall(r'"(full|tiny)": r"(Reason .*?)"', math.read_text()))
+    assert prompts["full"] == re.sub(r" (?=[,.])", "", prompts["tiny"])  # spaces for the tokenizer of the tiny model
 
 
 def test_the_outputs_of_the_tiny_size_say_so() -> None:
