@@ -83,22 +83,17 @@ def test_outputs_tell_nothing_of_the_machine(source: Path) -> None:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_pictures_keep_the_colours_of_the_roles(source: Path) -> None:
-    pngs = [
-        png
-        for cell in code_cells(source)
-        for output in cell["outputs"]
-        if (png := output.get("data", {}).get("image/png"))
-    ]
-    shown = 0
-    for png in pngs:
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")).reshape(-1, 3).astype(int)
-        for role in ROLES:
-            colour = np.array(to_rgb(THEMES["light"].role(role))) * 255
-            distance = np.abs(pixels - colour.round()).max(axis=1)
-            # blended edges do not come without the colour itself
-            assert (distance == 0).any() or not (distance < 40).any(), role
-            shown += (distance == 0).any()
-    assert shown > 0
+    for cell in code_cells(source):
+        for output in cell["outputs"]:
+            if png := output.get("data", {}).get("image/png"):
+                picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+                pixels = np.asarray(picture).reshape(-1, 3).astype(int)
+                for role in ROLES:
+                    colour = (255 * np.array(to_rgb(THEMES["light"].role(role)))).round()
+                    distance = np.abs(pixels - colour).max(axis=1)
+                    # titles and lines of this figure have it; elsewhere, blended edges do not come without it
+                    expected = "plot_training_dynamics(" in "".join(cell["source"]) or (distance < 40).any()
+                    assert (distance == 0).any() == expected, role
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
