@@ -186,7 +186,7 @@ after = evaluate_policy(trainer.model, tokenizer, held_out)
 #
 # Only avg@8 is what the reward pays for, and what rises. pass@8 began near its ceiling and has little to gain: with the
 # entropy the variety of the samples falls, and a problem that one lucky sample in eight had solved can be lost. On 256
-# problems pass@8 and greedy have standard errors of two to three points, so a smaller change says nothing.
+# problems the standard error of pass@8 is about two points and that of greedy three: changes of that size say little.
 #
 # `decision_share` is the share of operands and operators, which are the policy's choices, among the tokens above the
 # threshold. It falls because the gate takes a fifth of every response, however sure the policy is: when fewer choices

@@ -230,9 +230,8 @@ by_tests = program_reward(texts, target=[problem.target for problem in held_out]
 by_verifier = [float(verify(problem, text)) for problem, text in zip(held_out, texts, strict=True)]
 disagreements = sum(test != verified for test, verified in zip(by_tests, by_verifier, strict=True))
 print(f"passed the test {sum(by_tests) / PROBLEMS:.3f}, verified {sum(by_verifier) / PROBLEMS:.3f}")
-print(
-    f"they disagree on {disagreements or 'none'} of {PROBLEMS}: the gap has{'' if disagreements else ' not'} been found"
-)
+found = "has been found" if disagreements else "has not been found"
+print(f"they disagree on {disagreements} of {PROBLEMS} problems: the gap {found}")
 
 cheat = "1 + 1 = 2 : 2 3 5 ; 2 + 3 = 5 : 5 5 ; 5 + 5 = 10 : 10 ;"  # not the numbers of 3 5 6 8 = 10 >
 print("a solution of another problem:", program_reward([cheat], target=[10])[0], "and", verify("3 5 6 8 = 10 >", cheat))
