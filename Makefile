@@ -35,7 +35,7 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt constraints-lowest.txt
 
 setup: $(VENV)/.installed-dev ## Make .venv with the package and the test tools, at pinned versions
 
-demo: $(VENV)/.installed ## Train Archer on the embedded playground, offline, minutes on a CPU
+demo: $(VENV)/.installed-plots ## Train Archer on the embedded playground, offline, minutes on a CPU
 	@$(BIN)/trl-archer demo $(ARGS)
 
 test: setup ## Run the tests, offline, on the installed TRL

@@ -24,11 +24,18 @@ import importlib.util
 import os
 
 if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
-    # Until 0.1.0 is on PyPI: a wheel made by `make build`, uploaded, as "./trl_archer-0.1.0-py3-none-any.whl[plots]"
-    packages = '"trl-archer[plots]==0.1.0" "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"'
-    get_ipython().run_line_magic("pip", f"install -q {packages}")
+    wheel = "./trl_archer-0.1.0-py3-none-any.whl"
+    package = f'"{wheel}[plots]"' if os.path.exists(wheel) else '"trl-archer[plots]==0.1.0"'
+    get_ipython().run_line_magic("pip", f'install -q {package} "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"')
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("trl_archer") is None:
+        raise ModuleNotFoundError(
+            "trl-archer 0.1.0 was not installed. Until it is on PyPI: run `make build` in a clone of the repository, "
+            f"upload the wheel from dist/ as {wheel}, and run this cell again."
+        )
 
 SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": without GPU and network, in a minute
+MODEL = {"full": "Qwen/Qwen2.5-0.5B-Instruct", "tiny": "runs/tiny_model"}[SIZE]  # the tiny one is made below
 
 # %%
 import random
@@ -86,7 +93,10 @@ def generated(count, seed):
     return Dataset.from_list([word_problem(rng) for _ in range(count)])
 
 
-SYSTEM_PROMPT = r"Reason step by step , and put the final answer into \boxed{} ."
+SYSTEM_PROMPT = {
+    "full": r"Reason step by step, and put the final answer into \boxed{}.",
+    "tiny": r"Reason step by step , and put the final answer into \boxed{} .",  # its tokenizer splits at spaces
+}[SIZE]
 
 
 def to_row(row):
@@ -132,9 +142,9 @@ for completion, solution, reward in zip(completions, solutions, rewards, strict=
 # holds the logits of a whole micro-batch. The reference that `beta` needs costs nothing, it is the base model without
 # its adapter.
 #
-# At the tiny size the next cell makes a stand-in with its own tokenizer and chat template, and teaches it in 300 steps
-# to write the right form and a right sum, with an operator that is wrong three times in ten: one decision to get better
-# at.
+# `MODEL` in the first cell names another model. At the tiny size the next cell makes a stand-in with its own tokenizer
+# and chat template, and teaches it in 300 steps to write the right form and a right sum, with an operator that is wrong
+# three times in ten: one decision to get better at.
 
 
 # %%
@@ -185,10 +195,10 @@ def make_tiny_model(folder):
     teacher.remove_callback(PrinterCallback)
     teacher.train()
     teacher.save_model(folder)
-    return folder
 
 
-MODEL = "Qwen/Qwen2.5-0.5B-Instruct" if SIZE == "full" else make_tiny_model("runs/tiny_model")
+if SIZE == "tiny":
+    make_tiny_model(MODEL)
 tokenizer = AutoTokenizer.from_pretrained(MODEL)
 
 # %% [markdown]

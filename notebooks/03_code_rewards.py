@@ -20,9 +20,15 @@ import importlib.util
 import os
 
 if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
-    # Until 0.1.0 is on PyPI: a wheel made by `make build`, uploaded, as "./trl_archer-0.1.0-py3-none-any.whl[plots]"
-    packages = '"trl-archer[plots]==0.1.0" "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"'
-    get_ipython().run_line_magic("pip", f"install -q {packages}")
+    wheel = "./trl_archer-0.1.0-py3-none-any.whl"
+    package = f'"{wheel}[plots]"' if os.path.exists(wheel) else '"trl-archer[plots]==0.1.0"'
+    get_ipython().run_line_magic("pip", f'install -q {package} "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"')
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("trl_archer") is None:
+        raise ModuleNotFoundError(
+            "trl-archer 0.1.0 was not installed. Until it is on PyPI: run `make build` in a clone of the repository, "
+            f"upload the wheel from dist/ as {wheel}, and run this cell again."
+        )
 
 SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": fewer steps, for a first look
 STEPS, PROBLEMS = {"full": (80, 256), "tiny": (40, 64)}[SIZE]
@@ -214,14 +220,18 @@ plt.show()
 # ## A reward is what its tests check
 #
 # The test asks for the target and not for *these four numbers*. A completion that solves another problem with the same
-# target passes. The playground's own verifier checks every number, and tells how often the two disagree:
+# target passes. The playground's own verifier checks every number; on how many problems the two disagree tells whether
+# the policy has found the gap. Where it has not, the gap is still there, as the solution of another problem shows.
 
 # %%
 prompts = [problem.prompt for problem in held_out]
 texts = [answers[0] for answers in sample(trainer.model, tokenizer, prompts, 1)]
 by_tests = program_reward(texts, target=[problem.target for problem in held_out])
 by_verifier = [float(verify(problem, text)) for problem, text in zip(held_out, texts, strict=True)]
+disagreements = sum(test != verified for test, verified in zip(by_tests, by_verifier, strict=True))
 print(f"passed the test {sum(by_tests) / PROBLEMS:.3f}, verified {sum(by_verifier) / PROBLEMS:.3f}")
+found = "has been found" if disagreements else "has not been found"
+print(f"they disagree on {disagreements} of {PROBLEMS} problems: the gap {found}")
 
 cheat = "1 + 1 = 2 : 2 3 5 ; 2 + 3 = 5 : 5 5 ; 5 + 5 = 10 : 10 ;"  # not the numbers of 3 5 6 8 = 10 >
 print("a solution of another problem:", program_reward([cheat], target=[10])[0], "and", verify("3 5 6 8 = 10 >", cheat))

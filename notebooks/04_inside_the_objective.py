@@ -23,9 +23,15 @@ import importlib.util
 import os
 
 if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
-    # Until 0.1.0 is on PyPI: a wheel made by `make build`, uploaded, as "./trl_archer-0.1.0-py3-none-any.whl[plots]"
-    packages = '"trl-archer[plots]==0.1.0" "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"'
-    get_ipython().run_line_magic("pip", f"install -q {packages}")
+    wheel = "./trl_archer-0.1.0-py3-none-any.whl"
+    package = f'"{wheel}[plots]"' if os.path.exists(wheel) else '"trl-archer[plots]==0.1.0"'
+    get_ipython().run_line_magic("pip", f'install -q {package} "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"')
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("trl_archer") is None:
+        raise ModuleNotFoundError(
+            "trl-archer 0.1.0 was not installed. Until it is on PyPI: run `make build` in a clone of the repository, "
+            f"upload the wheel from dist/ as {wheel}, and run this cell again."
+        )
 
 SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny" is the same here: nothing is trained
 

@@ -59,7 +59,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
     demo.add_argument("--seed", type=int, default=0, help="seed of data order and sampling")
     demo.add_argument("--problems", type=_positive, default=256, help="held-out problems to evaluate on")
-    demo.add_argument("--output-dir", default="runs/demo", help="where the policy and results.json go")
+    demo.add_argument("--output-dir", default="runs/demo", help="where the policy, its numbers and its records go")
     demo.set_defaults(run=_run_demo)
 
 

@@ -101,6 +101,30 @@ def test_narrow_window(view: View) -> None:
     assert token["y"] + token["height"] <= box["y"] or token["y"] >= box["y"] + box["height"]  # nothing hides the token
 
 
+@pytest.mark.parametrize("width", [1280, 940, 390])
+def test_legend_keeps_its_marks_apart(view: View, width: int) -> None:
+    record = make_record()
+    record.entropies[3] = np.nan
+    page = view(make_records(record), width=width)
+    boxes = [page.locator(f"#marks .{kind}").bounding_box() for kind in ("clipped-low", "unknown")]
+    triangle_end = (
+        boxes[0]["y"]
+        + boxes[0]["height"]
+        - float(
+            page.evaluate(
+                "() => getComputedStyle(document.querySelector('#marks .clipped-low'), '::before').bottom"
+            ).rstrip("px")
+        )
+    )
+    assert boxes[1]["y"] > triangle_end
+
+
+def test_tokens_have_room_in_a_frame_of_a_notebook(view: View) -> None:
+    page = view(make_groups(), width=940, height=720)
+    assert page.locator("#list").is_visible()
+    assert page.locator("#tokens").bounding_box()["y"] < 0.65 * 720
+
+
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_text_is_legible_on_every_colour(view: View, color_scheme: str) -> None:
     page = view(make_records(make_record(WORDS * 10)), color_scheme=color_scheme)

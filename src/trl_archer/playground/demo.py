@@ -1,10 +1,14 @@
 """The demo: trains the shipped policy on countdown with Archer and shows what changed."""
 
 import json
+import shlex
+import shutil
+import sys
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -19,10 +23,11 @@ from trl import GRPOConfig, GRPOTrainer
 from ..config import ArcherGRPOConfig
 from ..trainer import ArcherGRPOTrainer
 from .countdown import Problem, countdown_reward, load_dataset, sample_problems, verify
-from .evaluate import evaluate_policy, sample, token_roles
+from .evaluate import Evaluation, evaluate_problems, sample, token_roles
 from .policy import load_policy
 
 LOG_EVERY = 10
+RECORDED_UPDATES = 5
 MAX_COMPLETION_LENGTH = 32
 ROWS = {
     "avg_at_k": "avg@8, share of samples that are right",
@@ -92,7 +97,7 @@ def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str
         "steps_per_generation": 4,
         "max_completion_length": MAX_COMPLETION_LENGTH,
         "max_steps": steps,
-        "logging_steps": LOG_EVERY,
+        "logging_steps": min(LOG_EVERY, steps),
         "save_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,
@@ -107,6 +112,26 @@ def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str
         processing_class=tokenizer,
         peft_config=peft_config,
     )
+
+
+class Run(NamedTuple):
+    """A run of the demo, with the right samples of each problem before and after."""
+
+    settings: dict[str, Any]
+    before: Evaluation
+    after: Evaluation
+    seconds: float  # of training
+    trainer: GRPOTrainer
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Settings and measures, as JSON can hold them."""
+        return {
+            **self.settings,
+            "before": self.before.measures,
+            "after": self.after.measures,
+            "seconds": self.seconds,
+        }
 
 
 def train_and_measure(
@@ -127,13 +152,20 @@ def train_and_measure(
         training, and the trainer.
     """
     console = console or Console(quiet=True)
+    run = _train(method, steps, seed, problems, lora, output_dir, console, **config)
+    return run.result, run.trainer
+
+
+def _train(
+    method: str, steps: int, seed: int, problems: int, lora: bool, output_dir: str, console: Console, **config: Any
+) -> Run:
     held_out = sample_problems("eval", problems, seed=0)
     trainer = make_trainer(method, steps, seed, lora, output_dir, **config)
     trainer.remove_callback(PrinterCallback)
     table = ProgressTable(console)
     trainer.add_callback(table)
     with console.status(f"evaluating on {problems} held-out problems ..."):
-        before = evaluate_policy(trainer.model, trainer.processing_class, held_out)
+        before = evaluate_problems(trainer.model, trainer.processing_class, held_out)
     start = time.perf_counter()
     try:
         trainer.train()
@@ -141,13 +173,16 @@ def train_and_measure(
         table.progress.stop()
     seconds = time.perf_counter() - start
     with console.status(f"evaluating on {problems} held-out problems ..."):
-        after = evaluate_policy(trainer.model, trainer.processing_class, held_out)
+        after = evaluate_problems(trainer.model, trainer.processing_class, held_out)
     settings = {"method": method, "steps": steps, "seed": seed, "problems": problems, "lora": lora}
-    return {**settings, "before": before, "after": after, "seconds": seconds}, trainer
+    return Run(settings, before, after, seconds, trainer)
 
 
 def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, output_dir: str) -> None:
-    """Trains with visible progress, prints the comparison and a few completions, saves the policy and its numbers."""
+    """
+    Trains with visible progress, prints the comparison, a few completions and how to draw the run; saves the policy,
+    its numbers and what the figures are made of.
+    """
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(1)  # as fast as more for a model this small, and safe on a busy machine
@@ -156,13 +191,60 @@ def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, outp
     name = "Archer" if method == "archer" else "TRL's GRPO"
     what = "a LoRA adapter of" if lora else "all weights of"
     console.print(f"[bold]{name}[/bold] on countdown: training {what} a 0.7M-parameter policy for {steps} steps")
-    result, trainer = train_and_measure(method, steps, seed, problems, lora, output_dir, console)
-    console.print(comparison(result))
-    print_completions(console, trainer.model, trainer.processing_class, sample_problems("eval", 4, seed=1))
-    trainer.save_model()
-    path = Path(output_dir) / "results.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"Trained in {result['seconds']:.0f} s. Policy and numbers are in {output_dir}/ ({path.name}).")
+    folder = Path(output_dir)
+    for left in folder.glob("token_records/step-*.parquet"):
+        left.unlink()  # of an earlier demo: figures would mix the two
+    records = {"token_records_steps": max(1, steps // RECORDED_UPDATES)} if method == "archer" else {}
+    run = _train(method, steps, seed, problems, lora, output_dir, console, **records)
+    console.print(comparison(run.result))
+    print_completions(console, run.trainer.model, run.trainer.processing_class, sample_problems("eval", 4, seed=1))
+    run.trainer.save_model()
+    run.trainer.save_state()
+    _write_json(folder / "results.json", run.result)
+    for when, evaluation in (("before", run.before), ("after", run.after)):
+        counts = {"correct": evaluation.correct, "samples": evaluation.samples}
+        _write_json(folder / f"{when}.json", {**counts, **evaluation.measures})
+    console.print(f"Trained in {run.seconds:.0f} s. Policy and numbers are in {output_dir}/ (results.json).")
+    console.print("To draw what it did:")
+    for command in figure_commands(folder):
+        console.print(f"  {shlex.join(command)}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def figure_commands(folder: Path) -> list[list[str]]:
+    """
+    The commands that draw a run of the demo, to be called as the demo was.
+
+    Args:
+        folder (`Path`): Its output directory.
+
+    Returns:
+        `list[list[str]]`: the arguments of each command, its program first.
+    """
+    figures = [*_program(), "figures"]
+    output = ["--output", str(folder / "figures")]
+    commands = [[*figures, "runs", str(folder), *output]]
+    if recorded := sorted(folder.glob("token_records/step-*.parquet")):
+        commands += [
+            [*figures, "records", str(folder / "token_records"), *output],
+            [*figures, "tokens", str(recorded[-1]), "--output", str(folder / "tokens.html")],
+        ]
+    commands += [[*figures, "accuracy", *(str(folder / f"{when}.json") for when in ("before", "after")), *output]]
+    if find_spec("matplotlib") is None:
+        commands.insert(0, [sys.executable, "-m", "pip", "install", "matplotlib"])
+    return commands
+
+
+def _program() -> list[str]:
+    """How the shell finds this program again: by its name where that is on the path, or as it was called."""
+    called = Path(sys.argv[0])
+    if called.name != "trl-archer":  # python -m
+        return [sys.executable, "-m", "trl_archer.cli"]
+    found = shutil.which(called.name)
+    return [called.name] if found and called.exists() and called.samefile(found) else [sys.argv[0]]
 
 
 def comparison(result: dict[str, Any]) -> Table:

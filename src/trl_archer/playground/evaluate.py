@@ -16,6 +16,14 @@ from .countdown import Problem, decision_mask, verify
 ENTROPY_QUANTILE = 0.8
 
 
+class Evaluation(NamedTuple):
+    """What [`evaluate_policy`] measures, and what its accuracies are made of."""
+
+    measures: dict[str, float]
+    correct: list[int]  # right samples of each problem
+    samples: int  # drawn of each problem
+
+
 class Batch(NamedTuple):
     """Prompts padded on the left and completions padded on the right; masks are 1 on real tokens, eos included."""
 
@@ -200,6 +208,22 @@ def evaluate_policy(
     Raises:
         `ValueError`: if there are no problems, or `k` or `batch_size` is below 1.
     """
+    return evaluate_problems(
+        model, tokenizer, problems, k, seed, max_new_tokens=max_new_tokens, batch_size=batch_size
+    ).measures
+
+
+def evaluate_problems(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    k: int = 8,
+    seed: int = 0,
+    *,
+    max_new_tokens: int = 32,
+    batch_size: int = 512,
+) -> Evaluation:
+    """[`evaluate_policy`] with the right samples of each problem, which figures and comparisons start from."""
     _check(k, 1.0, batch_size)
     if not problems:
         raise ValueError("problems is empty; pass at least one problem")
@@ -221,7 +245,7 @@ def evaluate_policy(
     correct = [[verify(problem, text) for text in texts[i * k : (i + 1) * k]] for i, problem in enumerate(problems)]
     greedy = sample(model, tokenizer, prompts, 1, temperature=0.0, seed=seed, **limits)
     entropy, gate, decision = torch.cat(entropies), torch.cat(gates), torch.cat(decisions)
-    return {
+    measures = {
         "avg_at_k": avg_at_k(correct, k),
         "pass_at_k": pass_at_k(correct, k),
         "greedy": avg_at_k([[verify(p, t)] for p, (t,) in zip(problems, greedy, strict=True)], 1),
@@ -229,6 +253,7 @@ def evaluate_policy(
         "entropy_knowledge": entropy[~gate].mean().item(),
         "decision_share": decision[gate].float().mean().item(),
     }
+    return Evaluation(measures, [sum(row) for row in correct], k)
 
 
 def token_roles(
