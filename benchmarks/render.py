@@ -52,6 +52,26 @@ def playground(root: str = "") -> str:
     )
 
 
+def ablation() -> str:
+    result = load("ablation")
+    runs = result["runs"]
+
+    def scores(variant: str) -> dict[int, float]:
+        return {run["seed"]: run["after"]["avg_at_k"] for run in runs if run["variant"] == variant}
+
+    reference, rows = scores("Archer"), []
+    for name in dict.fromkeys(run["variant"] for run in runs):
+        config = next(run["config"] for run in runs if run["variant"] == name)
+        values = scores(name)
+        gains = [value - reference[seed] for seed, value in values.items()]
+        margin = statistics.stdev(gains) / len(gains) ** 0.5
+        difference = "" if name == "Archer" else f"{statistics.mean(gains):+.3f} ± {margin:.3f}"
+        settings = ", ".join(f"`{field}={value}`" for field, value in config.items())
+        rows.append([name, settings, f"{statistics.mean(values.values()):.3f}", difference])
+    header = ["", "settings", "avg@8", "difference to Archer, same seed (mean ± standard error)"]
+    return f"{len(reference)} seeds:\n\n{table(header, rows)}\n\n{source(result, 'ablation', '../')}"
+
+
 def playground_entropies() -> str:
     runs = [run for run in load("playground")["runs"] if run["method"] == "archer"]
 
@@ -162,6 +182,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
     "docs/metrics.md": {"playground_entropies": playground_entropies},
+    "docs/faq.md": {"ablation": ablation},
     "docs/data.md": {"train_arguments": reference.train_arguments},
     "docs/configuration.md": {
         "own_fields": reference.own_fields,
