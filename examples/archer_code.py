@@ -1,7 +1,7 @@
 # /// script
 # dependencies = [
 #     "trl-archer",
-#     "kernels",
+#     "transformers[kernels]",
 # ]
 # ///
 
@@ -23,7 +23,8 @@ accelerate launch \
     --generation_batch_size 1024 \
     --num_iterations 3 \
     --max_completion_length 16384 \
-    --use_vllm
+    --use_vllm \
+    --vllm_importance_sampling_mode token_truncate
 """
 
 from datasets import load_dataset
@@ -51,12 +52,15 @@ if __name__ == "__main__":
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
     }
 
     ################
     # Dataset: columns `prompt` and `tests`, which this one calls `ground_truth`
     ################
-    dataset = load_dataset(script_args.dataset_name, name=script_args.dataset_config)
+    dataset = load_dataset(
+        script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming
+    )
     dataset = dataset.rename_column("ground_truth", "tests").map(make_conversation)
 
     ################

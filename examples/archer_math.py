@@ -1,7 +1,7 @@
 # /// script
 # dependencies = [
 #     "trl-archer",
-#     "kernels",
+#     "transformers[kernels]",
 # ]
 # ///
 
@@ -39,7 +39,8 @@ accelerate launch \
     --generation_batch_size 1024 \
     --num_iterations 3 \
     --max_completion_length 8192 \
-    --use_vllm
+    --use_vllm \
+    --vllm_importance_sampling_mode token_truncate
 """
 
 from datasets import load_dataset
@@ -69,12 +70,15 @@ if __name__ == "__main__":
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
     }
 
     ################
     # Dataset: columns `prompt` and `solution`, the final answer
     ################
-    dataset = load_dataset(script_args.dataset_name, name=script_args.dataset_config)
+    dataset = load_dataset(
+        script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming
+    )
     dataset = dataset.map(make_conversation)
 
     ################

@@ -19,7 +19,8 @@ import yaml
 from safetensors.torch import load_file
 
 from trl_archer.recipes import read_recipe
-from trl_archer.training.resume import resume_point
+from trl_archer.training import run as run_module
+from trl_archer.training.resume import check_same_model, resume_point
 from trl_archer.training.run import main, train
 
 from .tiny import PROMPTS, TOKENIZER, save_model
@@ -160,6 +161,9 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
         (["--num_processes", "2"], "num_processes=2, for which the batch sizes are written, but 1 run"),
         (["--beta", "-1"], "beta=-1.0 is negative"),
         (["--loss_type", "cispo"], "loss_type='cispo' has no clip range per token"),
+        (["--deepspeed", "{bad"], "deepspeed='{bad' is not valid JSON: Expecting property name"),
+        (["--report_to", "wandb"], "report_to=['wandb']: 'wandb' is not installed."),
+        (["--attn_implementation", "kernels-community/flash-attn2"], "pip install 'transformers[kernels]'"),
         (["--collapse_patience", "0"], "collapse_patience=0 is not a whole number from 1 up"),
         (["--use_vllm"], "vLLM is not installed. Run `pip install 'trl-archer[vllm]'`"),
         (["--resume"], "There is nothing to resume from: output_dir='out' holds no complete checkpoint"),
@@ -172,6 +176,8 @@ def test_refused_before_a_model_is_loaded(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str], message: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)  # not installed
+    monkeypatch.setattr(run_module, "is_kernels_available", lambda: False)
+    monkeypatch.setattr(run_module, "get_available_reporting_integrations", lambda: ["trackio"])
     assert main(["--config", "recipe.yaml", "--model_name_or_path", "./nowhere", *flags]) == 2
     err = capsys.readouterr().err
     assert "trl-archer train: error: " in err
@@ -275,6 +281,13 @@ def test_what_resume_means(tmp_path: Path) -> None:
     assert resume_point(str(tmp_path / "checkpoint-2"), "elsewhere") == str(tmp_path / "checkpoint-2")
     with pytest.raises(ValueError, match=r"checkpoint-10' cannot be resumed from: trainer_state.json is cut off"):
         resume_point(str(tmp_path / "checkpoint-10"), str(tmp_path))
+
+
+def test_record_of_a_run_that_was_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "run.json").write_text("")
+    with pytest.raises(ValueError, match=r"run.json cannot be read: .* Remove it to resume without this check"):
+        check_same_model(str(tmp_path / "checkpoint-2"), str(tmp_path), {"use_peft": False})
 
 
 def run(command: Sequence[str], cwd: Path) -> str:

@@ -61,9 +61,7 @@ def test_rows_without_a_prompt_are_refused(model_path: str, tmp_path: Path) -> N
 
 def test_data_that_would_train_nothing_are_refused(model_path: str, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"prompt": PROMPTS[:3]})
-    with pytest.raises(
-        ValueError, match=r"has 3 prompts, and one rollout takes 4 \(generation_batch_size=16 / "
-    ):
+    with pytest.raises(ValueError, match=r"has 3 prompts, and one rollout takes 4 \(generation_batch_size=16 / "):
         make_trainer(model_path, tmp_path, dataset=rows, steps_per_generation=2)
     trainer = make_trainer(model_path, tmp_path, dataset=rows, max_steps=1)
     trainer.train()

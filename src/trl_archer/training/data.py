@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow  # type: ignore[import-untyped]
 from datasets import Dataset, IterableDataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from pyarrow.compute import struct_field  # type: ignore[import-untyped]
 
 from .arguments import TrainArguments
@@ -101,8 +102,9 @@ def _load(name: str, config: str | None, split: str, split_field: str, streaming
     builder = _BUILDERS[Path(name).suffix] if files else name
     try:
         return load_dataset(builder, name=config, data_files=files, split=split, streaming=streaming)
-    except ValueError as error:
-        raise ValueError(f"{name!r}, dataset_{split_field}={split!r}: {error}") from error
+    except (ValueError, DatasetGenerationError) as error:
+        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        raise ValueError(f"{name!r}, dataset_{split_field}={split!r}: {reason}") from error
 
 
 def _load_playground(split: str, split_field: str) -> Dataset:

@@ -222,7 +222,10 @@ def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
         if given == "none":
             return "deepspeed_config of accelerate", _accelerates_own_settings()
     if given.startswith("{"):
-        return "deepspeed", json.loads(given)
+        try:
+            return "deepspeed", json.loads(given)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"deepspeed={given!r} is not valid JSON: {error}.") from None
     try:
         settings = json.loads(Path(given).read_text())
     except (OSError, ValueError) as error:

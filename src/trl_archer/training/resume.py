@@ -77,7 +77,10 @@ def check_same_model(resume: str | bool, output_dir: str, model: dict[str, Any])
         before["model_name_or_path"] = json.loads(adapter.read_text())["base_model_name_or_path"]
     record = folder.parent / RECORD
     if record.is_file():
-        before = json.loads(record.read_text())["model"]
+        try:
+            before = json.loads(record.read_text())["model"]
+        except ValueError as error:
+            raise ValueError(f"{record} cannot be read: {error}. Remove it to resume without this check.") from None
     for key in ("model_name_or_path", "model_revision"):
         if before.get(key) not in (None, model[key]):
             raise ValueError(
@@ -102,7 +105,9 @@ def record_run(output_dir: str, **settings: dict[str, Any]) -> None:
             continue
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     text = json.dumps({**settings, "versions": versions}, indent=2, default=str)
-    (Path(output_dir) / RECORD).write_text(text + "\n")
+    partial = Path(output_dir) / f"{RECORD}.partial"
+    partial.write_text(text + "\n")
+    partial.replace(Path(output_dir) / RECORD)
 
 
 def _complete(folder: Path) -> list[str]:

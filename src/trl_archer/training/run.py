@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from transformers.integrations import get_available_reporting_integrations
+from transformers.utils import is_kernels_available
 from trl import ModelConfig
 
 from ..collapse import CollapseAlarm
@@ -126,6 +128,7 @@ def prepare(
         ValueError: If the run cannot start as it is; the message names the field, its value and the way out.
     """
     check_devices(config)
+    _check_installed(config, model)
     resume = resume_point(config.resume_from_checkpoint, config.output_dir)
     if resume is not None:
         check_same_model(resume, config.output_dir, dataclasses.asdict(model))
@@ -213,6 +216,17 @@ def train(trainer: "ArcherGRPOTrainer", checkpoint: str | None, dataset_name: st
 
 def _has_stopped(trainer: "ArcherGRPOTrainer", callback: type) -> bool:
     return any(x.has_stopped for x in trainer.callback_handler.callbacks if isinstance(x, callback))
+
+
+def _check_installed(config: ArcherGRPOConfig, model: ModelConfig) -> None:
+    missing = sorted(set(config.report_to) - set(get_available_reporting_integrations()))
+    if missing:
+        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. Install it, or leave it out.")
+    if "/" in str(model.attn_implementation) and not is_kernels_available():
+        raise ValueError(
+            f"attn_implementation={model.attn_implementation!r} is a kernel on the Hub. Run "
+            "`pip install 'transformers[kernels]'`, or set attn_implementation: sdpa."
+        )
 
 
 def _warn_of_rounding(config: ArcherGRPOConfig, model: ModelConfig) -> None:
