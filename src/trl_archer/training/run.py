@@ -214,7 +214,7 @@ def train(trainer: "ArcherGRPOTrainer", checkpoint: str | None, dataset_name: st
     return int(has_collapsed)
 
 
-def _has_stopped(trainer: "ArcherGRPOTrainer", callback: type) -> bool:
+def _has_stopped(trainer: "ArcherGRPOTrainer", callback: type[CollapseAlarm] | type[SaveOnSigterm]) -> bool:
     return any(x.has_stopped for x in trainer.callback_handler.callbacks if isinstance(x, callback))
 
 
