@@ -73,7 +73,7 @@ format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure beside TRL, about an hour; write benchmarks/results/ and the tables made from it
+bench: setup ## Measure beside TRL, two hours; write benchmarks/results/ and the tables made from it
 	@$(BIN)/python -m benchmarks.compute_loss
 	@$(BIN)/python -m benchmarks.update_phase
 	@$(BIN)/python -m benchmarks.step_breakdown
