@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -158,8 +159,7 @@ def test_figures_show_themselves_in_notebooks() -> None:
 
 def test_notebooks_show_the_same_after_pyplot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once pyplot was used, IPython has a printer of its own for all of matplotlib's figures."""
-    formatters = pytest.importorskip("IPython.core.formatters", reason="IPython comes with the extra 'notebooks'")
-    formatter = formatters.DisplayFormatter()
+    formatter = DisplayFormatter()
     formatter.ipython_display_formatter.enabled = True  # as in a kernel
     formatter.formatters["image/png"].for_type(Figure, lambda figure: b"not ours")
     assert formatter.format(Figure())[0]["image/png"] == b"not ours"

@@ -43,6 +43,8 @@ def serve(folder: Path, project: str) -> Iterator[str]:
             env=environment(folder) | {"GRADIO_SERVER_PORT": str(port), "GRADIO_NUM_PORTS": "1"},
             stdout=file,
             stderr=subprocess.STDOUT,
+            # Started by a shell in the background, tests hand on that Ctrl-C is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         address = f"http://127.0.0.1:{port}/"
