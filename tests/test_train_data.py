@@ -196,7 +196,7 @@ def test_refused_files(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"empty.csv', dataset_train_split='train': .* no data"):
         load(str(tmp_path / "empty.csv"))
     (tmp_path / "cut.jsonl").write_text('{"prompt": "2 + 2", "solution": "4"}\n{"prompt": "2 + ')
-    with pytest.raises(ValueError, match=r"cut.jsonl', dataset_train_split='train': .*JSON"):
+    with pytest.raises(ValueError, match=r"cut.jsonl', dataset_train_split='train': (?!An error occurred)"):
         load(str(tmp_path / "cut.jsonl"))
     with pytest.raises(ValueError, match="the playground has the splits 'train' and 'test'"):
         load("playground", dataset_train_split="dev", needed={})
