@@ -37,7 +37,7 @@ class SaveOnSigterm(TrainerCallback):
         return control
 
     def on_train_end(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGTERM, self._handler)
+        signal.signal(signal.SIGTERM, self._handler or signal.SIG_DFL)  # none if it was not set from Python
 
     def _ask(self, signum: int, frame: Any) -> None:
         self._is_asked = True
