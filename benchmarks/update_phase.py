@@ -55,10 +55,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def save_model(folder: str) -> None:
-    """Writes the randomly initialised model of the benchmark, from which both trainers load policy and reference."""
-    set_seed(0)
-    config = LlamaConfig(
+def model_config() -> LlamaConfig:
+    """The model of the benchmark."""
+    return LlamaConfig(
         vocab_size=SHAPE["vocabulary"],
         hidden_size=SHAPE["hidden"],
         intermediate_size=3 * SHAPE["hidden"],
@@ -68,7 +67,17 @@ def save_model(folder: str) -> None:
         max_position_embeddings=1024,
         dtype="float32",
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def prompt_length(row: int) -> int:
+    """Tokens of a row's prompt: the groups differ."""
+    return 8 + 3 * (row // GROUP)
+
+
+def save_model(folder: str) -> None:
+    """Writes the randomly initialised model of the benchmark, from which both trainers load policy and reference."""
+    set_seed(0)
+    LlamaForCausalLM(model_config()).save_pretrained(folder)
 
 
 def make_trainer(method: str, folder: str, lengths: list[int], dropped: int) -> GRPOTrainer:
@@ -79,7 +88,7 @@ def make_trainer(method: str, folder: str, lengths: list[int], dropped: int) -> 
     }[method]
     generator = torch.Generator().manual_seed(1)
     prompts = torch.randint(3, SHAPE["vocabulary"], (ROWS, SHAPE["prompt"]), generator=generator).tolist()
-    prompts = [prompt[: 8 + 3 * (row // GROUP)] for row, prompt in enumerate(prompts)]
+    prompts = [prompt[: prompt_length(row)] for row, prompt in enumerate(prompts)]
     completions = [torch.randint(3, SHAPE["vocabulary"], (n,), generator=generator).tolist() for n in lengths]
 
     def rollout(prompts_: list[str], trainer: Any) -> dict[str, Any]:

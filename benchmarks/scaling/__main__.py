@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import asdict
+from statistics import mean
 from typing import Any
 
 from benchmarks.environment import save
@@ -11,27 +12,41 @@ from .costs import Costs, reward_rates
 from .hardware import GIB, GPUS
 from .lengths import micro_batches
 from .memory import estimate
-from .models import MODELS
+from .models import MODELS, Shape
 from .setup import SHARDING, Setup
-from .step_time import Load, rollout_seconds
+from .step_time import Load, pass_flops, rollout_seconds
 
 
 def padding_check() -> dict[str, dict[str, float]]:
     """Time of the update phase, Archer / TRL: what the cost model says of the cases that update_phase.py measured."""
     from benchmarks.environment import load
-    from benchmarks.update_phase import MICRO_BATCH, UPDATES, draw_lengths
+    from benchmarks.update_phase import LONGEST, MICRO_BATCH, ROWS, UPDATES, draw_lengths, model_config, prompt_length
+
+    config = model_config()
+    model = Shape(
+        *("benchmarks.update_phase", "qwen2", config.num_hidden_layers, config.hidden_size),
+        *(config.num_attention_heads, config.num_key_value_heads, config.head_dim, config.intermediate_size),
+        config.vocab_size,
+        tied=False,
+    )
+    prompt = round(mean(map(prompt_length, range(ROWS))))
+    setup = Setup(model, GPUS["h100"], 1, "none", MICRO_BATCH, prompt, LONGEST, checkpointing=False)
+
+    def flops(rows: int, width: int) -> float:
+        """Of the old policy, the reference and the policy."""
+        return sum(pass_flops(setup, rows, prompt, width, backward) for backward in (False, False, True))
 
     result = {}
     for kind in ("uniform", "log-normal"):
         lengths = draw_lengths(kind)
         half = len(lengths) // UPDATES
-        tokens = {True: 0, False: 0}
-        for removes in tokens:
+        work = {}
+        for removes in (True, False):
             plans = [micro_batches(part, MICRO_BATCH, removes) for part in (lengths[:half], lengths[half:])]
             longest = max(lengths)
-            tokens[removes] = sum(rows * (width if removes else longest) for plan in plans for rows, width in plan)
+            work[removes] = sum(flops(rows, width if removes else longest) for plan in plans for rows, width in plan)
         measured = load("update_phase")["cases"][kind]["time_ratio"]
-        result[kind] = {"measured": measured, "predicted": tokens[True] / tokens[False]}
+        result[kind] = {"measured": measured, "predicted": work[True] / work[False]}
     return result
 
 
