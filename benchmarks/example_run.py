@@ -36,12 +36,12 @@ def write_log(path: Path, log_history: Sequence[dict[str, Any]]) -> None:
 
 def write_accuracy(path: Path, trainer: Any) -> None:
     """How many samples of each held-out problem are right, which is what `trl-archer figures accuracy` reads."""
-    from trl_archer.playground import sample, sample_problems, verify
+    from trl_archer.playground import sample_problems
+    from trl_archer.playground.evaluate import evaluate_problems
 
     problems = sample_problems("eval", PROBLEMS, seed=0)
-    completions = sample(trainer.model, trainer.processing_class, [p.prompt for p in problems], SAMPLES)
-    correct = [sum(verify(p, text) for text in texts) for p, texts in zip(problems, completions, strict=True)]
-    path.write_text(json.dumps({"correct": correct, "samples": SAMPLES}) + "\n")
+    evaluation = evaluate_problems(trainer.model, trainer.processing_class, problems, SAMPLES)
+    path.write_text(json.dumps(evaluation.counts) + "\n")
 
 
 def run(job: tuple[str, int]) -> None:

@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
 from .checkpoints import MANIFEST, MARKER, files_of, launch_of, list_checkpoints, why_incomplete
+from .files import whole_file
 
 logger = get_logger(__name__)
 
@@ -99,10 +100,9 @@ def write_manifest(trainer: Any, folder: str | Path) -> None:
     for name in files:
         _flush(folder / name)
     manifest = {"files": files, "parameters": trainer._trainable_shapes, "launch": launch_of(trainer)}
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1))
-    _flush(partial)
-    partial.replace(folder / MANIFEST)
+    with whole_file(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1))
+        _flush(temporary)
     trainer._checkpoint_bytes = sum(files.values())
 
 

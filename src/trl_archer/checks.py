@@ -62,7 +62,8 @@ def check_dataset(name: str, dataset: Any, needed: Mapping[str, str] = MappingPr
                 f"{column!r})`."
             )
     if isinstance(dataset, Dataset):
-        missing = dataset.select_columns("prompt").with_format("arrow")[:]["prompt"].null_count
+        batches = dataset.select_columns("prompt").with_format("arrow").iter(10_000)
+        missing = sum(batch["prompt"].null_count for batch in batches)
         if missing:
             raise ValueError(
                 f"{name} has {missing} of {len(dataset)} rows without a prompt. Leave them out, as in "

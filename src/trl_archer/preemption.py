@@ -43,20 +43,15 @@ class SaveOnSigterm(TrainerCallback):
         self._is_asked = True
 
 
-def save_on_sigterm(trainer: Trainer) -> SaveOnSigterm | None:
+def save_on_sigterm(trainer: Trainer) -> None:
     """
     Has a trainer save on SIGTERM, if it is configured so (`enable_jit_checkpoint`).
 
     Args:
         trainer (`Trainer`): Trainer, before it trains.
-
-    Returns:
-        [`SaveOnSigterm`] or `None`: The callback.
     """
     if not trainer.args.enable_jit_checkpoint:
-        return None
+        return
     transformers_own = trainer.pop_callback(JITCheckpointCallback)
     signal.signal(signal.SIGTERM, transformers_own.jit_manager._original_sigterm_handler or signal.SIG_DFL)
-    callback = SaveOnSigterm()
-    trainer.add_callback(callback)
-    return callback
+    trainer.add_callback(SaveOnSigterm())

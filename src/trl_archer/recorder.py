@@ -12,7 +12,7 @@ from torch import Tensor
 from .config import ArcherGRPOConfig
 from .layout import Batch, loss_mask
 from .objective import ArcherTokenLoss
-from .token_records import CompletionRecord, write_token_records
+from .token_records import FOLDER, CompletionRecord, write_token_records
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class TokenRecorder:
     """
 
     def __init__(self, args: ArcherGRPOConfig, decode: Callable[[list[int]], str]):
-        self._folder = Path(args.output_dir) / "token_records"
+        self._folder = Path(args.output_dir) / FOLDER
         self._settings = {name: getattr(args, name) for name in _SETTINGS}
         self._decode = decode
         self._rank = args.process_index

@@ -6,7 +6,6 @@ the `settings` of the objective that the step was trained with.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,11 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from .files import read_each, whole_file
+
 SCHEMA_VERSION = 1
 METADATA_KEY = b"trl_archer"
-_FOLDER = "token_records"  # in the output folder of a run
+FOLDER = "token_records"  # in the output folder of a run
 _WAY_OUT = "Train with token_records_steps=... and pass the output folder of the run, or a file in its token_records."
 _FLOATS = pa.list_(pa.float32())
 _FLAGS = pa.list_(pa.bool_())
@@ -163,13 +164,8 @@ def write_token_records(path: str | Path, completions: Sequence[CompletionRecord
     path = Path(path)
     if path.suffix != ".parquet":
         path = step_path(path, steps[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # hidden from the reader's pattern
-    try:
+    with whole_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -202,30 +198,16 @@ def read_token_records(path: str | Path, step: int | None = None, unreadable: li
         ValueError: If there are no records or not of this step, a file is not a Parquet file of these records (the
             message lists the missing columns) or of another schema version, or files differ in their settings.
     """
-    files = _files(Path(path), step)
+    read = read_each(_files(Path(path), step), _read_table, unreadable)
+    first, (_, settings) = read[0]
     completions: list[CompletionRecord] = []
-    settings: dict[str, Any] = {}
-    first: Path | None = None
-    errors: list[str] = []
-    for file in files:
-        try:
-            table, file_settings = _read_table(file)
-        except ValueError as error:
-            if unreadable is None:
-                raise
-            errors.append(str(error))
-            continue
-        if first and file_settings != settings:
+    for file, (table, file_settings) in read:
+        if file_settings != settings:
             differing = sorted(k for k in settings | file_settings if settings.get(k) != file_settings.get(k))
             raise ValueError(
                 f"{first} and {file} were recorded with different {', '.join(differing)}; read one step at a time."
             )
-        first, settings = first or file, file_settings
         completions += [r for r in _completions(table) if step is None or r.step == step]
-    if len(errors) == len(files):
-        raise ValueError("\n".join(errors))
-    if unreadable is not None:
-        unreadable += [f"Left out: {error}" for error in errors]
     if step is not None and not completions:
         raise ValueError(f"{path} has no completions of step {step}.")
     return TokenRecords(sorted(completions, key=lambda r: (r.step, r.rank, r.row)), settings)
@@ -235,8 +217,8 @@ def _files(path: Path, step: int | None) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(path.glob("step-*.parquet"))
-    if not files and (path / _FOLDER).is_dir():
-        return _files(path / _FOLDER, step)
+    if not files and (path / FOLDER).is_dir():
+        return _files(path / FOLDER, step)
     if not files:
         raise ValueError(f"{path} is neither a Parquet file nor a folder with step-*.parquet files. {_WAY_OUT}")
     if step is None:

@@ -132,23 +132,16 @@ def _draw_accuracy(args: argparse.Namespace) -> int:
 
 
 def _read_results(texts: list[str], unreadable: list[str]) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    errors = []
-    names = set()
+    from ..files import read_each
+
+    paths: dict[str, Path] = {}
     for text in texts:
         name, _, path = text.rpartition("=")
         name = name or Path(path).stem
-        if name in names:
+        if name in paths:
             raise ValueError(f"Two results are called {name!r}; name them apart, as in NAME={path}.")
-        names.add(name)
-        try:
-            results[name] = _read_result(name, Path(path))
-        except ValueError as error:
-            errors.append(str(error))
-    if not results:
-        raise ValueError("\n".join(errors))
-    unreadable += [f"Left out: {error}" for error in errors]
-    return results
+        paths[name] = Path(path)
+    return dict(read_each(paths, lambda name: _read_result(name, paths[name]), unreadable))
 
 
 def _read_result(name: str, path: Path) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import read_each
 from .log_files import EVENTS, RUN_KEYS, ReadRows, checkpoint_step, read_rows
 
 # Step of the optimizer, best first: wandb's `_step` counts calls of `log`, not optimizer steps
@@ -113,8 +114,7 @@ def read_runs(texts: Sequence[str], unreadable: list[str] | None = None) -> list
     Raises:
         ValueError: If two runs have one name, or a path cannot be read.
     """
-    runs: list[RunLog] = []
-    errors: list[str] = []
+    seeds: list[tuple[str, Path]] = []
     names = set()
     for text in texts:
         name, paths = parse_run(text)
@@ -122,17 +122,10 @@ def read_runs(texts: Sequence[str], unreadable: list[str] | None = None) -> list
         if name in names:
             raise ValueError(f"Two runs are called {name!r}; name them apart, as in name={text}.")
         names.add(name)
-        for path in paths:
-            try:
-                runs.append(read_run(path, name))
-            except (ImportError, OSError, ValueError) as error:
-                if unreadable is None:
-                    raise
-                errors.append(str(error))
-    if errors and not runs:
-        raise ValueError("\n".join(errors))
+        seeds += [(name, path) for path in paths]
+    runs = [run for _, run in read_each(seeds, lambda seed: read_run(seed[1], seed[0]), unreadable)]
     if unreadable is not None:
-        unreadable += [f"Left out: {error}" for error in errors] + [text for run in runs for text in run.unreadable]
+        unreadable += [text for run in runs for text in run.unreadable]
     return runs
 
 

@@ -12,7 +12,6 @@ import hashlib
 import html
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -22,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ..files import whole_file
 
 if TYPE_CHECKING:
     from ..token_records import CompletionRecord, TokenRecords
@@ -60,13 +61,8 @@ def write_token_view(records: "TokenRecords", path: str | Path, title: str = "To
     """
     path = Path(path)
     page = token_view_html(records, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -202,8 +202,7 @@ def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, outp
     run.trainer.save_state()
     _write_json(folder / "results.json", run.result)
     for when, evaluation in (("before", run.before), ("after", run.after)):
-        counts = {"correct": evaluation.correct, "samples": evaluation.samples}
-        _write_json(folder / f"{when}.json", {**counts, **evaluation.measures})
+        _write_json(folder / f"{when}.json", {**evaluation.counts, **evaluation.measures})
     console.print(f"Trained in {run.seconds:.0f} s. Policy and numbers are in {output_dir}/ (results.json).")
     console.print("To draw what it did:")
     for command in figure_commands(folder):

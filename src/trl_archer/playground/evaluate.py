@@ -23,6 +23,11 @@ class Evaluation(NamedTuple):
     correct: list[int]  # right samples of each problem
     samples: int  # drawn of each problem
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What `trl-archer figures accuracy` reads, as JSON."""
+        return {"correct": self.correct, "samples": self.samples}
+
 
 class Batch(NamedTuple):
     """Prompts padded on the left and completions padded on the right; masks are 1 on real tokens, eos included."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import list_checkpoints, why_incomplete
+from ..files import whole_file
 
 RECORD = "run.json"
 _LIBRARIES = ("accelerate", "datasets", "deepspeed", "peft", "torch", "transformers", "trl", "trl-archer", "vllm")
@@ -103,11 +104,9 @@ def record_run(output_dir: str, **settings: dict[str, Any]) -> None:
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    Path(output_dir).mkdir(parents=True, exist_ok=True)
     text = json.dumps({**settings, "versions": versions}, indent=2, default=str)
-    partial = Path(output_dir) / f"{RECORD}.partial"
-    partial.write_text(text + "\n")
-    partial.replace(Path(output_dir) / RECORD)
+    with whole_file(Path(output_dir) / RECORD) as temporary:
+        temporary.write_text(text + "\n")
 
 
 def _complete(folder: Path) -> list[str]:
