@@ -65,9 +65,11 @@ def test_data_that_would_train_nothing_are_refused(model_path: str, tmp_path: Pa
     rows = Dataset.from_dict({"prompt": PROMPTS[:3]})
     with pytest.raises(ValueError, match=r"has 3 prompts, and one rollout takes 4 \(generation_batch_size=16 / "):
         make_trainer(model_path, tmp_path, dataset=rows, steps_per_generation=2)
-    trainer = make_trainer(model_path, tmp_path, dataset=rows, max_steps=1)
-    trainer.train()
-    assert trainer.state.global_step == 1
+    enough = Dataset.from_dict({"prompt": PROMPTS[:4]})
+    for options in ({"dataset": rows}, {"dataset": enough, "steps_per_generation": 2}):
+        trainer = make_trainer(model_path, tmp_path, max_steps=1, **options)
+        trainer.train()
+        assert trainer.state.global_step == 1
 
 
 def test_plain_grpo_config_is_refused(model_path: str, tmp_path: Path) -> None:
