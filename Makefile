@@ -43,7 +43,7 @@ test: setup ## Run the tests, offline, on the installed TRL
 
 # The sandbox asks nothing of the libraries that are older here
 test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
-	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not vllm and not training" --ignore tests/test_sandbox.py $(ARGS)
+	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not vllm and not training" --ignore tests/sandbox/test_sandbox.py $(ARGS)
 
 test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO, FSDP2; on CPUs)
 	@$(BIN)/pytest -m distributed $(ARGS)

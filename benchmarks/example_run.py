@@ -50,7 +50,7 @@ def run(job: tuple[str, int]) -> None:
     import transformers
     from transformers.trainer_callback import PrinterCallback
 
-    from trl_archer.playground.demo import make_trainer
+    from trl_archer.commands.demo import make_trainer
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()

@@ -25,7 +25,7 @@ def run(job: tuple[str, str, int, dict[str, Any]]) -> dict[str, Any]:
     import torch
     import transformers
 
-    from trl_archer.playground.demo import train_and_measure
+    from trl_archer.commands.demo import train_and_measure
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()

@@ -150,7 +150,7 @@ def passed_on_fields() -> str:
 
 def train_arguments() -> str:
     """Arguments of `trl-archer train` for data and rewards."""
-    from trl_archer.training.arguments import TrainArguments
+    from trl_archer.commands.train.arguments import TrainArguments
 
     defaults = _defaults(TrainArguments)
     rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented(str(TrainArguments.__doc__))]

@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers.trainer_callback import PrinterCallback
 
-from trl_archer.playground.demo import make_trainer
+from trl_archer.commands.demo import make_trainer
 
 from .environment import save
 from .update_phase import CASES, ROWS, draw_lengths, save_model, timed

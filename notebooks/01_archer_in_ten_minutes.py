@@ -69,7 +69,7 @@ from trl_archer.playground import (
     token_roles,
     verify,
 )
-from trl_archer.token_records import read_token_records
+from trl_archer.records import read_token_records
 
 logging.disable_progress_bar()
 warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about its own arguments

@@ -58,8 +58,8 @@ from trl_archer.figures import (
     read_run,
 )
 from trl_archer.playground import sample
+from trl_archer.records import read_token_records
 from trl_archer.rewards import math_reward
-from trl_archer.token_records import read_token_records
 
 logging.disable_progress_bar()
 disable_progress_bars()

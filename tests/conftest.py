@@ -12,13 +12,13 @@ import pytest
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from .tiny import save_model
+    from .helpers.tiny import save_model
 
     return save_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
 def moe_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from .tiny import save_model
+    from .helpers.tiny import save_model
 
     return save_model(tmp_path_factory.mktemp("moe"), moe=True)

@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 TESTS = [
-    *("test_gate", "test_objective", "test_trainer_oracle", "test_trainer_grpo", "test_trainer_invariance"),
-    *("test_metrics", "test_rollouts", "test_layout", "test_distributed"),
+    "tests/objective",
+    *(f"tests/trainer/test_{name}.py" for name in ("oracle", "equals_grpo", "invariance", "metrics", "groups")),
+    "tests/grpo/test_padding.py",
+    "tests/distributed/test_distributed.py",
 ]
 
 
@@ -40,7 +42,7 @@ MUTANTS = [
         "pieces = self._token_loss(inputs, per_token_logps, entropies, mask)",
         "pieces = self._token_loss(inputs, per_token_logps, entropies, torch.ones_like(mask))",
     ),
-    Mutant("dropped tool mask", "layout.py", 'return mask * batch["tool_mask"] if', "return mask if"),
+    Mutant("dropped tool mask", "grpo/padding.py", 'return mask * batch["tool_mask"] if', "return mask if"),
     Mutant(
         "batch-wide quantile",
         "objective.py",
@@ -112,13 +114,16 @@ MUTANTS = [
         'totals = self.accelerator.reduce(totals, reduction="sum")',
         "totals = totals * self.accelerator.num_processes",
     ),
-    Mutant("trimmed too far", "layout.py", "width = int(columns[-1]) + 1 if", "width = int(columns[-1]) if"),
-    Mutant("rows back in the wrong order", "layout.py", "back = order.argsort()", "back = order"),
+    Mutant("trimmed too far", "grpo/padding.py", "width = int(columns[-1]) + 1 if", "width = int(columns[-1]) if"),
+    Mutant("rows back in the wrong order", "grpo/padding.py", "back = order.argsort()", "back = order"),
     Mutant("grouped over optimizer steps", "trainer.py", "per_update=aligned", "per_update=len(micro_batches)"),
     Mutant(
-        "dropped rows are forwarded", "layout.py", "mask.any(dim=1).nonzero().squeeze(1)", "torch.arange(len(mask))"
+        "dropped rows are forwarded",
+        "grpo/padding.py",
+        "mask.any(dim=1).nonzero().squeeze(1)",
+        "torch.arange(len(mask))",
     ),
-    Mutant("NaN reward passes", "rollouts.py", "if not math.isfinite(value):", "if math.isinf(value):"),
+    Mutant("NaN reward passes", "grpo/reward_checks.py", "if not math.isfinite(value):", "if math.isinf(value):"),
 ]
 
 
@@ -137,7 +142,7 @@ def survives(mutant: Mutant) -> bool:
         file.write_text(text.replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         result = subprocess.run(
-            [*command, *(f"tests/{name}.py" for name in TESTS)],
+            [*command, *TESTS],
             cwd=copy,
             env={**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"},
             capture_output=True,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trl_archer.recipes import read_recipe
+from trl_archer.commands.train.recipe import read_recipe
 
 from .hardware import GPU, GPUS
 from .models import MODELS, Shape

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .lazy import load_public
+from ._lazy import load_public
 
 if TYPE_CHECKING:
     from .collapse import CollapseAlarm as CollapseAlarm

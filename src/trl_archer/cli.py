@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from . import __doc__ as description
 from . import __version__
-from .figures.command import add_figures
+from .commands.figures import add_figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 def _run_demo(args: argparse.Namespace) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are imported
-    from .playground.demo import run_demo
+    from .commands.demo import run_demo
 
     run_demo(
         steps=args.steps,
@@ -87,7 +87,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_train(args: argparse.Namespace) -> int:
-    from .training.run import main as train
+    from .commands.train.run import main as train
 
     return train(args.rest)
 
@@ -112,7 +112,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_export(args: argparse.Namespace) -> int:
-    from .training.export import export
+    from .commands.export import export
 
     names = ("checkpoint", "base", "revision", "dtype", "trust_remote_code")
     try:

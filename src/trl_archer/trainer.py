@@ -14,10 +14,12 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
-from .adapters import adapter_weights, load_trained_adapter, prepare_adapter
-from .checkpoint_saving import failing_together, save_checkpoint, write_manifest
-from .checkpoints import checkpoint_bytes, find_checkpoint, trainable_shapes
-from .checks import (
+from .config import ArcherGRPOConfig
+from .grpo.adapters import adapter_weights, load_trained_adapter, prepare_adapter
+from .grpo.checkpoints import checkpoint_bytes, find_checkpoint, trainable_shapes
+from .grpo.padding import group_by_length, loss_mask, real_tokens, score_in_length_order
+from .grpo.preemption import save_on_sigterm
+from .grpo.preflight import (
     check_adapter,
     check_dataset,
     check_left_padding,
@@ -26,17 +28,15 @@ from .checks import (
     check_trainable,
     refuse_unsloth,
 )
-from .config import ArcherGRPOConfig
-from .guards import check_deepspeed_version, guard_update, poison_if_not_finite, raise_on_all_ranks
-from .layout import group_by_length, loss_mask, real_tokens, score_in_length_order
+from .grpo.progress import load_progress, save_progress, skip_epochs
+from .grpo.reward_checks import check_reward_models, checked_reward, needed_columns, weighted_rewards, zero_std_groups
+from .grpo.saving import failing_together, save_checkpoint, write_manifest
+from .grpo.updates import check_deepspeed_version, guard_update, poison_if_not_finite, raise_on_all_ranks
+from .grpo.vllm_retries import ServerWatch, generate_with_retries
+from .grpo.vllm_server import check_generation
 from .metrics import repeated_ngram_share, summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
-from .preemption import save_on_sigterm
-from .progress import load_progress, save_progress, skip_epochs
-from .recorder import TokenRecorder
-from .rollouts import check_reward_models, checked_reward, needed_columns, weighted_rewards, zero_std_groups
-from .server_watch import ServerWatch, generate_with_retries
-from .vllm_server import check_generation
+from .records.recorder import TokenRecorder
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict

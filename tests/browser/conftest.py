@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trl_archer.figures.token_view import write_token_view
-from trl_archer.token_records import TokenRecords
+from trl_archer.records.parquet import TokenRecords
 
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

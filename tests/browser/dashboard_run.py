@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from trl_archer.rewards import math_reward
 
-from ..tiny import PROMPTS, SIZES, TOKENIZER, length_reward, make_trainer, save_model
+from ..helpers.tiny import PROMPTS, SIZES, TOKENIZER, length_reward, make_trainer, save_model
 
 PROJECT, RUN = "archer", "tiny"
 HTML = '<img src="x" onerror="alert(1)"> & <b>'  # one token, which the random policy often samples

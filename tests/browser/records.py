@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from trl_archer.objective import archer_token_loss
-from trl_archer.token_records import CompletionRecord, TokenRecords
+from trl_archer.records.parquet import CompletionRecord, TokenRecords
 
 SETTINGS: dict[str, Any] = {
     "entropy_quantile": 0.8,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trl_archer.figures.token_view import RESOLUTION
-from trl_archer.token_records import CompletionRecord
+from trl_archer.records.parquet import CompletionRecord
 
 from .page import card, current, cursor, definitions, hover, listed, number, press, wait_for_open
 from .records import SETTINGS, TEXT, WORDS, make_groups, make_record, make_records

@@ -10,8 +10,8 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.test_trainer_oracle import oracle_loss
-from tests.tiny import SIZES, TOKENIZER, loss_and_gradients, make_trainer
+from tests.helpers.tiny import SIZES, TOKENIZER, loss_and_gradients, make_trainer
+from tests.trainer.test_oracle import oracle_loss
 from tests.vllm_engine.settings import MAX_LENGTH, PASSES, ROLLOUTS, TOKENS
 
 

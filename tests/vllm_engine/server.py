@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vllm_engine.settings import MAX_LENGTH, PID_FILE, free_port
-from trl_archer.vllm_server import start_command
+from trl_archer.grpo.vllm_server import start_command
 
 
 class Server:

@@ -13,7 +13,7 @@ from vllm_cpu_shims import install_in_trainer
 from tests.vllm_engine.engine import engine_trainer, save_model, train_and_measure
 from tests.vllm_engine.server import Server
 from tests.vllm_engine.settings import PASSES, TOKENS, free_port
-from trl_archer.vllm_server import check_server
+from trl_archer.grpo.vllm_server import check_server
 
 
 def engine_logps(client: Any) -> torch.Tensor:

@@ -7,7 +7,7 @@ could not be drawn is told on the figure and in its `notes`.
 
 from typing import TYPE_CHECKING, Any
 
-from ..lazy import load_public
+from .._lazy import load_public
 
 if TYPE_CHECKING:
     from .accuracy import SampleCounts as SampleCounts

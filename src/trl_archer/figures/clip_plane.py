@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ..token_records import TokenRecords
+from ..records.parquet import TokenRecords
 from .finite_tokens import finite_tokens
 from .style import NOMINAL, ROLES, NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_defaults, title
 

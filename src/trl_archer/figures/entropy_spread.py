@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..token_records import CompletionRecord, TokenRecords
+from ..records.parquet import CompletionRecord, TokenRecords
 from .finite_tokens import finite_tokens
 from .style import (
     NOMINAL,

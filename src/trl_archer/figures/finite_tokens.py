@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..token_records import TokenRecords
+from ..records.parquet import TokenRecords
 
 _VALUES = ("entropies", "per_token_logps", "old_per_token_logps", "gate")
 

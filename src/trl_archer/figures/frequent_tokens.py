@@ -8,7 +8,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ..token_records import TokenRecords
+from ..records.parquet import TokenRecords
 from .finite_tokens import finite_tokens
 from .style import NotedFigure, Theme, add_notes, get_theme, new_figure, nothing, own_defaults, percent, title
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import read_each
+from .._files import read_each
 from .log_files import EVENTS, RUN_KEYS, ReadRows, checkpoint_step, read_rows
 
 # Step of the optimizer, best first: wandb's `_step` counts calls of `log`, not optimizer steps

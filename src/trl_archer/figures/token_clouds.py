@@ -12,7 +12,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 
-from ..token_records import TokenRecords
+from ..records.parquet import TokenRecords
 from .finite_tokens import finite_tokens
 from .frequent_tokens import TokenShare, font_glyphs, token_labels, token_shares
 from .style import WIDTH, NotedFigure, add_notes, get_theme, new_figure, nothing, own_defaults, title

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..files import whole_file
+from .._files import whole_file
 
 if TYPE_CHECKING:
-    from ..token_records import CompletionRecord, TokenRecords
+    from ..records.parquet import CompletionRecord, TokenRecords
 
 # In the order in which they build on each other; the page runs them as one module.
 _SCRIPTS = (

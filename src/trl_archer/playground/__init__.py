@@ -5,7 +5,7 @@ Names are imported on first use, so that importing this package does not import 
 
 from typing import TYPE_CHECKING, Any
 
-from ..lazy import load_public
+from .._lazy import load_public
 
 if TYPE_CHECKING:
     from .countdown import (

@@ -7,25 +7,25 @@ completion could not be scored, and leaves it out of its group; it never stands 
 
 from typing import TYPE_CHECKING, Any
 
-from ..lazy import load_public
+from .._lazy import load_public
 
 if TYPE_CHECKING:
     from trl.rewards import get_repetition_penalty_reward as get_repetition_penalty_reward
     from trl.rewards import get_soft_overlong_punishment as get_soft_overlong_punishment
 
-    from .code import code_reward as code_reward
-    from .code import get_code_reward as get_code_reward
-    from .math import get_math_reward as get_math_reward
-    from .math import math_reward as math_reward
+    from .code.reward import code_reward as code_reward
+    from .code.reward import get_code_reward as get_code_reward
+    from .math.reward import get_math_reward as get_math_reward
+    from .math.reward import math_reward as math_reward
 
 # Public name -> module. Loaded on first use: workers import from here, and need neither torch nor TRL.
 _PUBLIC = {
-    "code_reward": ".code",
-    "get_code_reward": ".code",
-    "get_math_reward": ".math",
+    "code_reward": ".code.reward",
+    "get_code_reward": ".code.reward",
+    "get_math_reward": ".math.reward",
     "get_repetition_penalty_reward": "trl.rewards",
     "get_soft_overlong_punishment": "trl.rewards",
-    "math_reward": ".math",
+    "math_reward": ".math.reward",
 }
 __all__ = [
     "code_reward",

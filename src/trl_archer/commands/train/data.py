@@ -1,0 +1,320 @@
+"""Data of a run: by name or path, with its columns as trainer and rewards expect them."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pyarrow  # type: ignore[import-untyped]
+from datasets import Dataset, IterableDataset, load_dataset
+from datasets.exceptions import DatasetGenerationError
+from pyarrow.compute import struct_field  # type: ignore[import-untyped]
+
+from .arguments import TrainArguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+PLAYGROUND = "playground"
+_PLAYGROUND_SPLITS = {"train": ("rl", 4096), "test": ("eval", 256)}
+_APART = "mapped to "
+_BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+
+Data: TypeAlias = Dataset | IterableDataset
+Row: TypeAlias = Mapping[str, Any]
+
+
+def load_data(
+    arguments: TrainArguments,
+    needed: Mapping[str, str],
+    evaluates: bool,
+    tokenizer: "Callable[[], PreTrainedTokenizerBase]",
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> tuple[Data, Data | None]:
+    """
+    Loads the data of a run and brings it into TRL's form.
+
+    Args:
+        arguments ([`TrainArguments`]):
+            What to load and how to map it.
+        needed (`Mapping[str, str]`):
+            Columns that must be there, and what needs them.
+        evaluates (`bool`):
+            Whether the run evaluates, and needs data for it.
+        tokenizer (`Callable`):
+            Returns the tokenizer; called only if prompts have to be measured.
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the chat template.
+
+    Returns:
+        `tuple`: Data to train on, and to evaluate on or `None`.
+
+    Raises:
+        ValueError: If there is no such data, or columns are missing; the message names those that are there.
+    """
+    if arguments.eval_dataset_name is not None and not evaluates:
+        raise ValueError(
+            f"eval_dataset_name={arguments.eval_dataset_name!r} would not be used with eval_strategy='no'. Set "
+            "eval_strategy to steps or epoch, or leave it out."
+        )
+    sources = [(str(arguments.dataset_name), arguments.dataset_config, arguments.dataset_train_split, "train_split")]
+    if evaluates:
+        sources.append(_eval_source(arguments))
+
+    parts = []
+    for name, config, split, split_field in sources:
+        data = _load(name, config, split, split_field, arguments.dataset_streaming)
+        label = f"{name!r} (split {split!r})"
+        data = map_columns(data, arguments.columns, label)
+        data = format_prompts(data, arguments, label)
+        check_columns(data, needed, label)
+        if arguments.max_prompt_length is not None:
+            data = drop_long_prompts(data, arguments.max_prompt_length, tokenizer(), label, chat_template_kwargs)
+        parts.append(data)
+    return parts[0], parts[1] if evaluates else None
+
+
+def _eval_source(arguments: TrainArguments) -> tuple[str, str | None, str, str]:
+    if arguments.eval_dataset_name is not None:
+        return arguments.eval_dataset_name, None, arguments.dataset_test_split, "test_split"
+    name, split = str(arguments.dataset_name), arguments.dataset_test_split
+    if _is_file(name) and _base(split) != _base(arguments.dataset_train_split):
+        raise ValueError(
+            f"dataset_name={name!r} is one file, without a split {split!r} to evaluate on. Set eval_dataset_name to "
+            "another file, or split it by dataset_train_split='train[:-500]' and dataset_test_split='train[-500:]'."
+        )
+    return name, arguments.dataset_config, split, "test_split"
+
+
+def _load(name: str, config: str | None, split: str, split_field: str, streaming: bool) -> Data:
+    if config is not None and (name == PLAYGROUND or _is_file(name)):
+        raise ValueError(f"dataset_config={config!r} has no meaning for {name!r}. Leave it out.")
+    if name == PLAYGROUND:
+        return _load_playground(split, split_field)
+    files = None
+    if _is_file(name):
+        if not Path(name).is_file():
+            raise ValueError(f"There is no file {name!r} to load data from (seen from {Path.cwd()}).")
+        files = {_base(split): name}
+    builder = _BUILDERS[Path(name).suffix] if files else name
+    try:
+        return load_dataset(builder, name=config, data_files=files, split=split, streaming=streaming)
+    except (ValueError, DatasetGenerationError) as error:
+        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        raise ValueError(f"{name!r}, dataset_{split_field}={split!r}: {reason}") from error
+
+
+def _load_playground(split: str, split_field: str) -> Dataset:
+    from ...playground import load_dataset as load_playground
+
+    if split not in _PLAYGROUND_SPLITS:
+        raise ValueError(f"dataset_{split_field}={split!r}: the playground has the splits 'train' and 'test'.")
+    part, rows = _PLAYGROUND_SPLITS[split]
+    return load_playground(part, rows, seed=0)
+
+
+def map_columns(data: Data, columns: Mapping[str, str], label: str) -> Data:
+    """
+    Renames columns; one that has a new name already is replaced.
+
+    Args:
+        data (`Dataset` or `IterableDataset`): The data.
+        columns (`Mapping[str, str]`): New name -> name in the data; a dot reaches into a column.
+        label (`str`): The data, for messages.
+
+    Returns:
+        `Dataset` or `IterableDataset`: The data, with the new names.
+
+    Raises:
+        ValueError: If a column is missing.
+    """
+    present = _columns(data)
+    renamed = {}
+    for new, old in columns.items():
+        if old.split(".")[0] not in present:
+            raise ValueError(
+                f"dataset_columns maps {new!r} to {old!r}, which {label} lacks. Its columns: {_quoted(present)}."
+            )
+        if old not in present:
+            data = _lift(data, old, label)
+        if old != new:
+            renamed[old] = new
+    replaced = [new for new in renamed.values() if new in present and new not in renamed]
+    apart = {old: f"{_APART}{new}" for old, new in renamed.items()}  # a new name may also be the old one of another
+    data = data.remove_columns(replaced).rename_columns(apart)
+    return data.rename_columns({name: name.removeprefix(_APART) for name in apart.values()})
+
+
+def _lift(data: Data, path: str, label: str) -> Data:
+    """Adds what lies inside of a column as a column of its own, under its path."""
+    if isinstance(data, IterableDataset):
+        return data.map(lambda row: {path: _reach(row, path, label)})
+    root, *inside = path.split(".")
+    column = data.select_columns([root]).with_format("arrow")[:][root]  # shares the data, gigabytes of tests perhaps
+    try:
+        return data.add_column(path, struct_field(column, inside))
+    except (pyarrow.ArrowException, KeyError):
+        raise ValueError(
+            f"dataset_columns names {path!r}, which {label} lacks. The column {root!r} holds {column.type}."
+        ) from None
+
+
+def _reach(row: Row, path: str, label: str) -> Any:
+    value: Any = row
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise ValueError(f"dataset_columns names {path!r}, which a row of {label} lacks: {value!r:.80}.")
+        value = value[part]
+    return value
+
+
+def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
+    """
+    Makes prompts from template and messages, where the arguments ask for it.
+
+    Args:
+        data (`Dataset` or `IterableDataset`): The data.
+        arguments ([`TrainArguments`]): `prompt_template`, `system_prompt` and `conversational`.
+        label (`str`): The data, for messages.
+
+    Returns:
+        `Dataset` or `IterableDataset`: The data, with the new prompts.
+
+    Raises:
+        ValueError: If the template uses a column that is not there.
+    """
+    if not (arguments.prompt_template or arguments.system_prompt or arguments.conversational):
+        return data
+    make = _prompt_maker(arguments, label)
+    columns = _columns(data)
+    if arguments.prompt_template is None:
+        check_columns(data, {"prompt": "the trainer"}, label)
+    if isinstance(data, IterableDataset):
+        return data.map(lambda row: {"prompt": make(row)})
+    used = [name for name in columns if name == "prompt" or name in (arguments.prompt_template or "")]
+    prompts = [make(row) for row in data.select_columns(used or columns)]
+    rest = data.remove_columns(["prompt"]) if "prompt" in columns else data
+    return rest.add_column("prompt", prompts)
+
+
+def _prompt_maker(arguments: TrainArguments, label: str) -> Callable[[Row], Any]:
+    from jinja2 import Environment, StrictUndefined, TemplateError
+
+    try:
+        environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+        template = environment.from_string(arguments.prompt_template or "{{ prompt }}")
+    except TemplateError as error:
+        raise ValueError(f"prompt_template is not a valid Jinja template: {error}.") from None
+    system = [{"role": "system", "content": arguments.system_prompt}] if arguments.system_prompt else []
+
+    def make(row: Row) -> Any:
+        prompt: Any = row.get("prompt")
+        if arguments.prompt_template is not None:
+            try:
+                prompt = template.render(row)
+            except TemplateError as error:
+                raise ValueError(f"prompt_template does not fit {label}: {error}. Columns: {_quoted(row)}.") from None
+        if isinstance(prompt, str) and (system or arguments.conversational):
+            prompt = [{"role": "user", "content": prompt}]
+        if system and prompt and prompt[0]["role"] == "system":
+            raise ValueError(f"system_prompt is set, but prompts of {label} begin with a system message. Leave it out.")
+        return [*system, *prompt] if system else prompt
+
+    return make
+
+
+def check_columns(data: Data, needed: Mapping[str, str], label: str) -> None:
+    """
+    Checks that the data has rows, the columns that are needed, and prompts that TRL can read.
+
+    Args:
+        data (`Dataset` or `IterableDataset`): The data.
+        needed (`Mapping[str, str]`): Columns, and what needs them.
+        label (`str`): The data, for messages.
+
+    Raises:
+        ValueError: If not; the message names the columns that are there and the mapping to set.
+    """
+    present = _columns(data)
+    for column, user in needed.items():
+        if column not in present:
+            raise ValueError(
+                f"{label} has no column {column!r}, which {user} needs. Its columns: {_quoted(present)}. Map one of "
+                f"them, as in `dataset_columns: {{{column}: {next(iter(present), 'column')}}}`."
+            )
+    first = next(iter(data), None)
+    if first is None:
+        raise ValueError(f"{label} has no rows.")
+    prompt = first.get("prompt")
+    if "prompt" in needed and not isinstance(prompt, str | list):
+        raise ValueError(f"Prompts of {label} are neither text nor lists of messages; the first is {prompt!r:.80}.")
+
+
+def drop_long_prompts(
+    data: Data,
+    limit: int,
+    tokenizer: "PreTrainedTokenizerBase",
+    label: str,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> Data:
+    """
+    Leaves out rows whose prompt has more than `limit` tokens.
+
+    Args:
+        data (`Dataset` or `IterableDataset`): The data.
+        limit (`int`): Tokens that a prompt may have.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The policy's tokenizer.
+        label (`str`): The data, for messages.
+        chat_template_kwargs (`dict`, *optional*): Arguments of the chat template.
+
+    Returns:
+        `Dataset` or `IterableDataset`: The rows that are left.
+
+    Raises:
+        ValueError: If none is left.
+    """
+
+    def fits(prompt: Any) -> bool:
+        if isinstance(prompt, list):
+            prompt = tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=False, **(chat_template_kwargs or {})
+            )
+            return len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) <= limit
+        return len(tokenizer(prompt)["input_ids"]) <= limit
+
+    none_fits = ValueError(
+        f"No prompt of {label} has at most max_prompt_length={limit} tokens. Raise it, or set it to null."
+    )
+    if isinstance(data, IterableDataset):
+        rest = data.filter(lambda row: fits(row["prompt"]))
+        if next(iter(rest), None) is None:
+            raise none_fits
+        return rest
+    kept = [index for index, prompt in enumerate(data["prompt"]) if fits(prompt)]
+    if not kept:
+        raise none_fits
+    if len(kept) < len(data):
+        logger.warning("%s: left out %d of %d rows with longer prompts", label, len(data) - len(kept), len(data))
+    return data.select(kept)
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix in _BUILDERS
+
+
+def _base(split: str) -> str:
+    """The split that a slice such as `train[:100]` belongs to."""
+    return re.split(r"\W", split, maxsplit=1)[0]
+
+
+def _columns(data: Data) -> list[str]:
+    if data.column_names is not None:
+        return list(data.column_names)
+    return list(next(iter(data), {}))  # of a stream, only the rows tell
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

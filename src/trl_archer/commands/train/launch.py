@@ -1,0 +1,345 @@
+"""Checks of batch, launcher and precision against each other, made before anything is loaded."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...grpo.vllm_server import check_installed
+
+if TYPE_CHECKING:
+    from ...config import ArcherGRPOConfig
+
+Values = Mapping[str, Any]
+_MODULE = "-m trl_archer.cli train"
+
+
+@dataclass(frozen=True)
+class BatchGeometry:
+    """
+    A configuration's batch in the terms of the paper.
+
+    Args:
+        prompts (`Fraction`): Prompts per rollout.
+        responses (`int`): Responses per prompt.
+        prompts_per_update (`Fraction`): Prompts per optimizer step.
+        updates_per_rollout (`Fraction`): Optimizer steps per rollout, over all passes.
+        passes (`int`): Passes over each rollout.
+    """
+
+    prompts: Fraction
+    responses: int
+    prompts_per_update: Fraction
+    updates_per_rollout: Fraction
+    passes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.prompts} prompts x {self.responses} responses per rollout; {self.updates_per_rollout} updates per "
+            f"rollout, of {self.prompts_per_update} prompts each, in {self.passes} pass{'es' * (self.passes > 1)}"
+        )
+
+
+def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
+    """
+    What the batch fields of a configuration amount to.
+
+    Args:
+        args ([`ArcherGRPOConfig`]): The configuration, of the running world size.
+
+    Returns:
+        [`BatchGeometry`]: The batch.
+    """
+    per_update = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
+    return BatchGeometry(
+        prompts=Fraction(args.generation_batch_size, args.num_generations),
+        responses=args.num_generations,
+        prompts_per_update=Fraction(per_update, args.num_generations),
+        updates_per_rollout=Fraction(args.num_iterations * args.generation_batch_size, per_update),
+        passes=args.num_iterations,
+    )
+
+
+def launched_processes() -> int:
+    """Processes that the launcher started, by the variable that all launchers of torch set."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_launch(values: Values) -> None:
+    """
+    Checks what flags and recipe say, before a configuration is made of them: that takes the devices.
+
+    Args:
+        values (`Mapping[str, Any]`): All values, by field.
+
+    Raises:
+        ValueError: If number of processes, batch sizes, precision, quantisation or DeepSpeed's file contradict each
+            other, or if vLLM, bitsandbytes or DeepSpeed is asked for and not installed.
+    """
+    processes = launched_processes()
+    check_processes(values, processes)
+    check_batch(values, processes)
+    check_vllm(values, processes)
+    check_quantization(values)
+    check_precision(values)
+    settings = deepspeed_settings(values)
+    if settings is not None:
+        check_deepspeed(*settings, values, processes)
+        if importlib.util.find_spec("deepspeed") is None:
+            raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
+
+
+def check_processes(values: Values, processes: int) -> None:
+    """Checks that as many processes run as the recipe is written for, if it says so."""
+    expected = values.get("num_processes")
+    if expected is None or expected == processes:
+        return
+    steps = Fraction(values["gradient_accumulation_steps"] * expected, processes)
+    keep = (
+        f"gradient_accumulation_steps={steps}"
+        if steps.denominator == 1
+        else "other values of per_device_train_batch_size and gradient_accumulation_steps"
+    )
+    start = f"accelerate launch --num_processes {expected} {_MODULE} ..."
+    raise ValueError(
+        f"num_processes={expected}, for which the batch sizes are written, but {processes} run. Use `{start}`, or set "
+        f"num_processes to {processes} and keep the batch of an update with {keep}. null takes any number."
+    )
+
+
+def check_batch(values: Values, processes: int) -> None:
+    """Checks that rollouts and evaluation batches hold whole groups, on this number of processes."""
+    names = "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps num_iterations"
+    for name in [*names.split(), "generation_batch_size", "steps_per_generation"]:
+        if values[name] is not None and values[name] < 1:
+            raise ValueError(f"{name}={values[name]} is below 1.")
+    responses = values["num_generations"]
+    if responses < 2:
+        raise ValueError(f"num_generations={responses} is below 2, a group without advantages. The paper's is 16.")
+    rollout, steps = values["generation_batch_size"], values["steps_per_generation"]
+    if rollout is not None and steps is not None:
+        raise ValueError(f"generation_batch_size={rollout} and steps_per_generation={steps} set the same. Keep one.")
+    at_once = values["per_device_train_batch_size"] * processes
+    made_of = f"per_device_train_batch_size={values['per_device_train_batch_size']} x {count_processes(processes)}"
+    if rollout is not None and rollout % at_once:
+        raise ValueError(
+            f"generation_batch_size={rollout} is no multiple of {at_once} ({made_of}). Set it to "
+            f"{_multiples(rollout, at_once)}, or change the others."
+        )
+    if rollout is None:
+        name = "steps_per_generation" if steps is not None else "gradient_accumulation_steps"
+        rollout = at_once * values[name]
+        made_of += f" x {name}={values[name]}"
+    else:
+        made_of = "generation_batch_size"
+    if rollout % responses:
+        raise ValueError(
+            f"A rollout of {rollout} completions ({made_of}) holds no whole number of groups of "
+            f"num_generations={responses}. Make it {_multiples(rollout, responses)}, or change num_generations."
+        )
+    if values["eval_strategy"] != "no":
+        responses = values["num_generations_eval"] or responses
+        batch = values["per_device_eval_batch_size"] * processes
+        if batch % responses:
+            raise ValueError(
+                f"An evaluation batch of {batch} completions (per_device_eval_batch_size="
+                f"{values['per_device_eval_batch_size']} x {count_processes(processes)}) holds no whole number of "
+                f"groups of {responses}. Change per_device_eval_batch_size or set num_generations_eval to a divisor of "
+                f"{batch}."
+            )
+
+
+def check_vllm(values: Values, processes: int) -> None:
+    """Checks that vLLM is there, and that processes can be split into its tensor-parallel groups."""
+    if not values["use_vllm"]:
+        return
+    check_installed()
+    size = values["vllm_tensor_parallel_size"]
+    if values["vllm_mode"] == "colocate" and (size < 1 or processes % size):
+        raise ValueError(
+            f"vllm_tensor_parallel_size={size} does not divide {count_processes(processes)} into groups. Set it to a "
+            "divisor."
+        )
+
+
+def check_quantization(values: Values) -> None:
+    """Checks that a quantised model gets an adapter to train, and samples for itself."""
+    flag = next((name for name in ("load_in_4bit", "load_in_8bit") if values[name]), None)
+    if flag is None:
+        return
+    if not values["use_peft"]:
+        raise ValueError(
+            f"{flag}=True without use_peft: quantised weights cannot be trained. Set use_peft, which trains an adapter "
+            f"on top of them, or leave {flag} out."
+        )
+    if values["use_vllm"]:
+        raise ValueError(
+            f"{flag}=True with use_vllm=True: vLLM cannot be sent quantised weights. Set use_vllm to false, or leave "
+            f"{flag} out and load the model in bfloat16 (dtype)."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
+        )
+
+
+def check_precision(values: Values) -> None:
+    """Checks that accelerate's precision is the one that the training arguments ask for."""
+    bf16, fp16 = _precision(values)
+    wanted = "fp16" if fp16 else "bf16" if bf16 else "no"
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", wanted):
+        raise ValueError(
+            f"mixed_precision={launched!r} of accelerate contradicts the training arguments, bf16={bf16} and "
+            f"fp16={fp16}. Set mixed_precision to {wanted!r} in accelerate's file, or change bf16 and fp16."
+        )
+
+
+def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
+    """
+    DeepSpeed's settings as the user wrote them, and where.
+
+    Args:
+        values (`Mapping[str, Any]`): All values, by field.
+
+    Returns:
+        `tuple[str, dict]`: Source, for messages, and settings; `None` without DeepSpeed.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    given = values.get("deepspeed")
+    if isinstance(given, dict):
+        return "deepspeed", given
+    if given is None:
+        if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() not in ("true", "1"):
+            return None
+        given = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+        if given == "none":
+            return "deepspeed_config of accelerate", _accelerates_own_settings()
+    if given.startswith("{"):
+        try:
+            return "deepspeed", json.loads(given)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"deepspeed={given!r} is not valid JSON: {error}.") from None
+    try:
+        settings = json.loads(Path(given).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"DeepSpeed's file {given!r} cannot be read as JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"DeepSpeed's file {given!r} holds no JSON object.")
+    return given, settings
+
+
+def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, processes: int) -> None:
+    """
+    Checks DeepSpeed's settings against the training arguments. `"auto"` takes the argument and is always right.
+
+    What DeepSpeed does where a setting is missing depends on its version (`gradient_clipping`: nothing, or 1.0) or on
+    accelerate (`gradient_accumulation_steps`: 1); both therefore have to be there.
+
+    Args:
+        source (`str`): File or field that holds the settings.
+        settings (`Mapping[str, Any]`): DeepSpeed's settings, as written.
+        values (`Mapping[str, Any]`): All training arguments, by field.
+        processes (`int`): Processes that run.
+
+    Raises:
+        ValueError: If they contradict each other; the message lists all.
+    """
+    per_device, steps = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
+    bf16, fp16 = _precision(values)
+    betas = [values["adam_beta1"], values["adam_beta2"]]
+    expected = {
+        "train_micro_batch_size_per_gpu": ("per_device_train_batch_size", per_device),
+        "gradient_accumulation_steps": ("gradient_accumulation_steps", steps),
+        "train_batch_size": (
+            f"per_device_train_batch_size x {count_processes(processes)} x gradient_accumulation_steps",
+            per_device * processes * steps,
+        ),
+        "gradient_clipping": ("max_grad_norm", values["max_grad_norm"]),
+        "bf16.enabled": ("bf16", bf16),
+        "fp16.enabled": ("fp16", fp16),
+        "optimizer.params.lr": ("learning_rate", values["learning_rate"]),
+        "optimizer.params.betas": ("adam_beta1, adam_beta2", betas),
+        "optimizer.params.eps": ("adam_epsilon", values["adam_epsilon"]),
+        "optimizer.params.weight_decay": ("weight_decay", values["weight_decay"]),
+    }
+    wrong = []
+    for key, (name, value) in expected.items():
+        found = _entry(settings, key)
+        if found is None and key == "gradient_clipping":
+            wrong.append(f"gradient_clipping is missing, so that {name}={value} would not reach DeepSpeed")
+        elif found is None and key == "gradient_accumulation_steps" and value != 1:
+            wrong.append(f"gradient_accumulation_steps is missing, which accelerate takes for 1, not for {value}")
+        elif found not in (None, "auto", value):
+            wrong.append(f"{key} is {found!r}, but {name} is {value!r}")
+    if wrong:
+        raise ValueError(
+            f"{source} contradicts the training arguments: {'; '.join(wrong)}. Write 'auto' in {source} to take "
+            "them over, or change the arguments."
+        )
+
+
+def check_devices(args: "ArcherGRPOConfig") -> None:
+    """
+    Checks that training sees every process that was launched, and each process one device.
+
+    Args:
+        args ([`ArcherGRPOConfig`]): The configuration, which holds the devices.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    launched = launched_processes()
+    if args.world_size != launched:
+        raise ValueError(
+            f"{launched} processes were launched, but each trains alone, as one of {args.world_size}. Without GPUs set "
+            "use_cpu; otherwise check distributed_type in accelerate's file."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process sees {args.n_gpu} GPUs, which would split its batches. Start one process per GPU with "
+            f"`accelerate launch --num_processes {args.n_gpu} {_MODULE} ...`, or set CUDA_VISIBLE_DEVICES to one."
+        )
+
+
+def _precision(values: Values) -> tuple[bool, bool]:
+    """`bf16` and `fp16`, of which TRL takes the first unless the second is set."""
+    fp16 = bool(values["fp16"])
+    return (not fp16 if values["bf16"] is None else values["bf16"]), fp16
+
+
+def _accelerates_own_settings() -> dict[str, Any]:
+    """What accelerate makes of its own fields; `gradient_clipping: 0` it leaves out, which is not "no clipping"."""
+    settings: dict[str, Any] = {"gradient_accumulation_steps": "auto", "gradient_clipping": "auto"}
+    for name, variable in (
+        ("gradient_accumulation_steps", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"),
+        ("gradient_clipping", "ACCELERATE_GRADIENT_CLIPPING"),
+    ):
+        text = os.environ.get(variable, "auto")
+        if text not in ("auto", "none"):
+            settings[name] = float(text) or None
+    return settings
+
+
+def _entry(settings: Mapping[str, Any], key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def count_processes(processes: int) -> str:
+    """As `1 process` or `8 processes`."""
+    return f"{processes} process{'es' * (processes > 1)}"
+
+
+def _multiples(value: int, of: int) -> str:
+    """The multiples next to a value, as `96 or 128`."""
+    below = value // of * of
+    return " or ".join(str(multiple) for multiple in (below, below + of) if multiple > 0)

@@ -1,0 +1,1 @@
+"""TRL's GRPO trainer made exact and durable; knows nothing of Archer."""

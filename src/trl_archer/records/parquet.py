@@ -1,0 +1,284 @@
+"""
+Per-token records of training steps: one Parquet file per recorded step, one row per completion.
+
+`SCHEMA` is the format; the file's metadata holds, under the key `trl_archer`, a JSON object with `schema_version` and
+the `settings` of the objective that the step was trained with.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from .._files import read_each, whole_file
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"trl_archer"
+FOLDER = "token_records"  # in the output folder of a run
+_WAY_OUT = "Train with token_records_steps=... and pass the output folder of the run, or a file in its token_records."
+_FLOATS = pa.list_(pa.float32())
+_FLAGS = pa.list_(pa.bool_())
+SCHEMA = pa.schema(
+    [
+        pa.field("step", pa.int64(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("completion", pa.string(), nullable=False),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("tokens", pa.list_(pa.string()), nullable=False),
+        pa.field("reward", pa.float64()),
+        pa.field("advantage", pa.float64()),
+        pa.field("entropy_threshold", pa.float32(), nullable=False),
+        pa.field("entropies", _FLOATS, nullable=False),
+        pa.field("per_token_logps", _FLOATS, nullable=False),
+        pa.field("old_per_token_logps", _FLOATS, nullable=False),
+        pa.field("ref_per_token_logps", _FLOATS),
+        pa.field("gate", _FLOATS, nullable=False),
+        pa.field("mask", _FLAGS, nullable=False),
+        pa.field("clipped_low", _FLAGS, nullable=False),
+        pa.field("clipped_high", _FLAGS, nullable=False),
+    ]
+)
+_PER_TOKEN = [field.name for field in SCHEMA if pa.types.is_list(field.type)]
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class CompletionRecord:
+    """
+    One completion as one update saw it; arrays have one entry per token of the completion, padding left out.
+
+    Attributes:
+        step (`int`): Optimizer step.
+        rank (`int`): Process that trained on it.
+        row (`int`): Its row in that process's batch.
+        prompt (`str`): Text of the prompt.
+        completion (`str`): Text of the completion.
+        token_ids (`np.ndarray` of shape `(T,)`, int32): Token ids.
+        tokens (`Sequence[str]` of length `T`): Decoded piece of each token.
+        reward (`float` or `None`): Its reward; `None` if it could not be scored.
+        advantage (`float` or `None`): Its advantage.
+        entropy_threshold (`float`): Threshold of the response in nats; tokens above it are reasoning.
+        entropies (`np.ndarray` of shape `(T,)`): Entropies in nats.
+        per_token_logps (`np.ndarray` of shape `(T,)`): Log-probabilities of the policy in the update, in nats.
+        old_per_token_logps (`np.ndarray` of shape `(T,)`):
+            Those of the policy that sampled it; equal to `per_token_logps` in a strictly on-policy run.
+        gate (`np.ndarray` of shape `(T,)`): Weight of the reasoning role in [0, 1].
+        mask (`np.ndarray` of shape `(T,)`, bool): Whether the token counts in the loss.
+        clipped_low (`np.ndarray` of shape `(T,)`, bool): Whether the lower end of the clip range stopped its gradient.
+        clipped_high (`np.ndarray` of shape `(T,)`, bool): Whether the upper end did.
+        ref_per_token_logps (`np.ndarray` of shape `(T,)`, *optional*):
+            Log-probabilities of the reference; `None` without one.
+    """
+
+    step: int
+    rank: int
+    row: int
+    prompt: str
+    completion: str
+    token_ids: NDArray[np.int32]
+    tokens: Sequence[str]
+    reward: float | None
+    advantage: float | None
+    entropy_threshold: float
+    entropies: Floats
+    per_token_logps: Floats
+    old_per_token_logps: Floats
+    gate: Floats
+    mask: Flags
+    clipped_low: Flags
+    clipped_high: Flags
+    ref_per_token_logps: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TokenRecords:
+    """
+    Recorded completions, ordered by step, rank and row.
+
+    Attributes:
+        completions (`Sequence[CompletionRecord]`): The completions.
+        settings (`Mapping[str, Any]`): Settings of the objective, such as `entropy_quantile`, `epsilon`, `delta`.
+    """
+
+    completions: Sequence[CompletionRecord]
+    settings: Mapping[str, Any]
+
+
+def step_path(folder: str | Path, step: int) -> Path:
+    """
+    File of one step in a folder of records.
+
+    Args:
+        folder (`str` or `Path`): The folder.
+        step (`int`): Optimizer step.
+
+    Returns:
+        `Path`: The file.
+
+    Example:
+
+    ```python
+    >>> step_path("records", 40).as_posix()
+    'records/step-00000040.parquet'
+
+    ```
+    """
+    return Path(folder) / f"step-{step:08d}.parquet"
+
+
+def write_token_records(path: str | Path, completions: Sequence[CompletionRecord], settings: Mapping[str, Any]) -> Path:
+    """
+    Writes the records of one step. The file appears whole or not at all; one of that name is replaced.
+
+    Args:
+        path (`str` or `Path`): The file, or a folder, in which [`step_path`] names it by its step.
+        completions (`Sequence[CompletionRecord]`): Completions of one step, of all ranks.
+        settings (`Mapping[str, Any]`): Settings of the objective, as JSON can hold them.
+
+    Returns:
+        `Path`: The file that was written.
+
+    Raises:
+        ValueError: If there is no completion, they are of several steps, or the fields of one differ in length.
+    """
+    steps = sorted({record.step for record in completions})
+    if len(steps) != 1:
+        raise ValueError(f"A file holds the completions of one step, got those of steps {steps}; write one file each.")
+    for record in completions:
+        _check_lengths(record)
+    ordered = sorted(completions, key=lambda record: (record.rank, record.row))
+    columns = [pa.array([getattr(record, field.name) for record in ordered], field.type) for field in SCHEMA]
+    metadata = {METADATA_KEY: json.dumps({"schema_version": SCHEMA_VERSION, "settings": dict(settings)})}
+    table = pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(metadata))
+
+    path = Path(path)
+    if path.suffix != ".parquet":
+        path = step_path(path, steps[0])
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return path
+
+
+def _check_lengths(record: CompletionRecord) -> None:
+    lengths = {name: len(value) for name in _PER_TOKEN if (value := getattr(record, name)) is not None}
+    for name, length in lengths.items():
+        if length != lengths["token_ids"]:
+            raise ValueError(
+                f"Completion of rank {record.rank}, row {record.row} has {lengths['token_ids']} token_ids but "
+                f"{length} {name}; give one entry per token, padding left out."
+            )
+
+
+def read_token_records(path: str | Path, step: int | None = None, unreadable: list[str] | None = None) -> TokenRecords:
+    """
+    Reads the records of one step or of all.
+
+    Args:
+        path (`str` or `Path`):
+            A file, a folder of files named as by [`step_path`], or the output folder of a run, which holds the latter
+            as `token_records`.
+        step (`int`, *optional*): The only step to read; all if `None`.
+        unreadable (`list[str]`, *optional*):
+            A list to which is added what could not be read, instead of the error, as long as there is a file that can.
+
+    Returns:
+        [`TokenRecords`]: the completions and their settings.
+
+    Raises:
+        ValueError: If there are no records or not of this step, a file is not a Parquet file of these records (the
+            message lists the missing columns) or of another schema version, or files differ in their settings.
+    """
+    read = read_each(_files(Path(path), step), _read_table, unreadable)
+    first, (_, settings) = read[0]
+    completions: list[CompletionRecord] = []
+    for file, (table, file_settings) in read:
+        if file_settings != settings:
+            differing = sorted(k for k in settings | file_settings if settings.get(k) != file_settings.get(k))
+            raise ValueError(
+                f"{first} and {file} were recorded with different {', '.join(differing)}; read one step at a time."
+            )
+        completions += [r for r in _completions(table) if step is None or r.step == step]
+    if step is not None and not completions:
+        raise ValueError(f"{path} has no completions of step {step}.")
+    return TokenRecords(sorted(completions, key=lambda r: (r.step, r.rank, r.row)), settings)
+
+
+def _files(path: Path, step: int | None) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = sorted(path.glob("step-*.parquet"))
+    if not files and (path / FOLDER).is_dir():
+        return _files(path / FOLDER, step)
+    if not files:
+        raise ValueError(f"{path} is neither a Parquet file nor a folder with step-*.parquet files. {_WAY_OUT}")
+    if step is None:
+        return files
+    if step_path(path, step) not in files:
+        recorded = ", ".join(file.stem.removeprefix("step-").lstrip("0") or "0" for file in files)
+        raise ValueError(f"{path} has no records of step {step}; recorded steps: {recorded}.")
+    return [step_path(path, step)]
+
+
+def _read_table(file: Path) -> tuple[pa.Table, dict[str, Any]]:
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} cannot be read as Parquet: {str(error).rstrip('.')}. Was it copied whole?") from error
+    metadata = _metadata(file, table)
+    version = metadata.get("schema_version", SCHEMA_VERSION)
+    absent = [field for field in SCHEMA if field.name not in table.column_names]
+    missing = [field.name for field in absent if not field.nullable]
+    lacks = f" It lacks the columns {', '.join(missing)}." if missing else ""
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{file} holds token records of schema version {version}, this trl-archer reads {SCHEMA_VERSION}.{lacks} "
+            "Read it with the version of trl-archer that wrote it."
+        )
+    if missing or "settings" not in metadata:
+        raise ValueError(
+            f"{file} does not hold token records of trl-archer.{lacks or ' Its metadata has no key `trl_archer`.'} "
+            f"{_WAY_OUT}"
+        )
+    for field in absent:
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    try:
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, ValueError) as error:
+        raise ValueError(f"{file} has columns of other types than token records: {error}") from error
+    return table.combine_chunks(), metadata["settings"]
+
+
+def _metadata(file: Path, table: pa.Table) -> dict[str, Any]:
+    try:
+        metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError as error:
+        raise ValueError(f"{file} has metadata under `trl_archer` that are not JSON: {error}") from error
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _completions(table: pa.Table) -> list[CompletionRecord]:
+    columns = {name: _column(table[name]) for name in SCHEMA.names}
+    return [
+        CompletionRecord(**{name: column[index] for name, column in columns.items()}) for index in range(len(table))
+    ]
+
+
+def _column(column: pa.ChunkedArray) -> list[Any]:
+    """Values by row: Python scalars and lists of strings, NumPy views for lists of numbers."""
+    if not pa.types.is_list(column.type) or pa.types.is_string(column.type.value_type):
+        return column.to_pylist()
+    lists = column.combine_chunks()
+    values = lists.values.to_numpy(zero_copy_only=False)
+    offsets = lists.offsets.to_numpy()
+    present = lists.is_valid().to_pylist()
+    return [values[offsets[i] : offsets[i + 1]] if present[i] else None for i in range(len(lists))]

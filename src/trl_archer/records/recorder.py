@@ -1,0 +1,130 @@
+"""Keeps what the objective saw of each token of an update, for figures and the token view."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from ..config import ArcherGRPOConfig
+from ..grpo.padding import Batch, loss_mask
+from ..objective import ArcherTokenLoss
+from .parquet import FOLDER, CompletionRecord, write_token_records
+
+logger = logging.getLogger(__name__)
+
+# Settings of the objective that a record is read with
+_SETTINGS = (
+    *("entropy_quantile", "gate_width", "epsilon", "epsilon_high", "epsilon_reasoning", "epsilon_reasoning_high"),
+    *("beta", "beta_reasoning", "delta", "loss_type", "temperature"),
+)
+
+
+class TokenRecorder:
+    """
+    Collects the completions of one optimizer step on this rank, and writes those of all ranks into one file.
+
+    Args:
+        args ([`ArcherGRPOConfig`]): Configuration; the files go to `token_records` in its output directory.
+        decode (`Callable`): Text of a list of token ids, special tokens included.
+    """
+
+    def __init__(self, args: ArcherGRPOConfig, decode: Callable[[list[int]], str]):
+        self._folder = Path(args.output_dir) / FOLDER
+        self._settings = {name: getattr(args, name) for name in _SETTINGS}
+        self._decode = decode
+        self._rank = args.process_index
+        self._every = args.token_records_steps or 0
+        self._rows: list[CompletionRecord] = []
+        self._pieces: dict[int, str] = {}
+
+    def record(
+        self,
+        accelerator: Accelerator,
+        step: int,
+        inputs: Batch,
+        per_token_logps: Tensor,
+        entropies: Tensor,
+        pieces: ArcherTokenLoss,
+    ) -> None:
+        """
+        Takes in a micro-batch, if its step is one to be recorded, and writes the file with the last of the step.
+
+        Args:
+            accelerator (`Accelerator`): Knows which is the last, on all ranks alike.
+            step (`int`): Optimizer step that it belongs to, counted from 1.
+            inputs (`dict`): Micro-batch, with `rewards` of shape `(B,)`, NaN where not scorable.
+            per_token_logps, entropies (`Tensor` of shape `(B, T)`): Of the policy, in nats.
+            pieces ([`ArcherTokenLoss`]): What the objective made of them.
+        """
+        if step % self._every == 0:
+            self._add(step, inputs, per_token_logps, entropies, pieces)
+            if accelerator.sync_gradients:
+                self._write(step, accelerator)
+
+    def _add(
+        self, step: int, inputs: Batch, per_token_logps: Tensor, entropies: Tensor, pieces: ArcherTokenLoss
+    ) -> None:
+        old = inputs.get("old_per_token_logps", per_token_logps)  # absent when on-policy
+        columns = {
+            "entropies": entropies,
+            "per_token_logps": per_token_logps,
+            "old_per_token_logps": old,
+            "ref_per_token_logps": inputs.get("ref_per_token_logps"),
+            "gate": pieces.gate,
+            "mask": loss_mask(inputs).bool(),
+            "clipped_low": pieces.clipped_low,
+            "clipped_high": pieces.clipped_high,
+        }
+        arrays: dict[str, Any] = {name: None if value is None else _to_numpy(value) for name, value in columns.items()}
+        ids, real = _to_numpy(inputs["completion_ids"]), _to_numpy(inputs["completion_mask"]).astype(bool)
+        prompts, prompt_mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
+        for row in range(len(ids)):
+            tokens = ids[row][real[row]]
+            if len(tokens) == 0:  # stands in where nothing counts
+                continue
+            per_token: dict[str, Any] = {name: _row(array, row, real[row]) for name, array in arrays.items()}
+            reward = inputs["rewards"][row].item()
+            advantage = inputs["advantages"][row]
+            self._rows.append(
+                CompletionRecord(
+                    step=step,
+                    rank=self._rank,
+                    row=len(self._rows),
+                    prompt=self._decode(prompts[row][prompt_mask[row]].tolist()),
+                    completion=self._decode(tokens.tolist()),
+                    token_ids=tokens,
+                    tokens=[self._piece(token) for token in tokens.tolist()],
+                    reward=None if reward != reward else reward,
+                    advantage=advantage.mean().item(),
+                    entropy_threshold=pieces.entropy_threshold[row].item(),
+                    **per_token,
+                )
+            )
+
+    def _piece(self, token: int) -> str:
+        """Text of a token within a text, once decoded: by itself it may lack the space before it."""
+        if token not in self._pieces:
+            first, both = self._decode([token]), self._decode([token, token])
+            self._pieces[token] = both[len(first) :] if both.startswith(first) else first
+        return self._pieces[token]
+
+    def _write(self, step: int, accelerator: Accelerator) -> None:
+        rows = gather_object(self._rows)
+        self._rows = []
+        if accelerator.is_main_process and rows:
+            try:
+                write_token_records(self._folder, rows, self._settings)
+            except OSError as error:  # on this rank alone, which the others would wait for
+                logger.warning("The token records of step %d could not be written: %s", step, error)
+
+
+def _row(array: Any, row: int, real: Any) -> Any:
+    return None if array is None else array[row][real]
+
+
+def _to_numpy(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor.detach().cpu().numpy()

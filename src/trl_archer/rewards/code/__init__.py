@@ -1,0 +1,1 @@
+"""Grades programs: extraction, test cases, and running them in the sandbox."""

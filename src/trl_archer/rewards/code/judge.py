@@ -1,0 +1,268 @@
+"""Whether a program passes its tests. Expected outputs stay here; programs run elsewhere, on their inputs alone."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from typing import Any, Literal, NamedTuple
+
+from ...sandbox.program import Program, Run
+from .cases import CodeTests
+
+Outcome = Literal["passed", "wrong answer", "no value", "crashed", "timeout", "too much output"]
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_MAX_DIGITS = 1000
+# Exact for numbers of as many digits, and without traps: too large an exponent gives infinity, not an exception
+_DECIMALS = Context(prec=_MAX_DIGITS, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+
+
+class Judgement(NamedTuple):
+    """
+    How a program did on its tests.
+
+    Args:
+        passed (`int`): Tests that it passed.
+        tried (`int`): Tests that were run.
+        total (`int`): Tests that there are.
+        outcome (`str`): `"passed"` if no test that was run failed, else how the first one did: `"wrong answer"`, `"no
+            value"` (the function returned nothing that JSON can hold), `"crashed"`, `"timeout"` or `"too much output"`.
+        reason (`str`): The outcome in words, with the number of that test, counted from 0.
+    """
+
+    passed: int
+    tried: int
+    total: int
+    outcome: Outcome
+    reason: str
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether it passed all tests."""
+        return self.passed == self.total
+
+    @property
+    def fraction(self) -> float:
+        """Share of all tests that it passed; tests that were not run count as failed."""
+        return self.passed / self.total
+
+
+def judge(
+    source: str,
+    tests: CodeTests,
+    run: Callable[[Program], Run],
+    *,
+    stop_early: bool = True,
+    tolerance: float = 1e-6,
+) -> Judgement:
+    """
+    Runs a program on its tests, each a run of its own, and compares what comes back with what is expected.
+
+    Args:
+        source (`str`): Text of the program.
+        tests ([`CodeTests`]): Its tests.
+        run (`Callable[[Program], Run]`): Runs a program, see [`~trl_archer.sandbox.program.Program`].
+        stop_early (`bool`, *optional*, defaults to `True`): Stop at the first failure, which settles whether all tests
+            are passed. The fraction needs `False`.
+        tolerance (`float`, *optional*, defaults to `1e-6`): Tolerance of numbers with a decimal point or an exponent,
+            see [`same_output`].
+
+    Returns:
+        [`Judgement`]: How it did. Nothing that the program writes makes this function raise.
+
+    Raises:
+        ValueError: If `tolerance` is negative or not finite.
+        SandboxError: If `run` raises it.
+    """
+    passed, tried = 0, 0
+    outcome: Outcome = "passed"
+    reason = ""
+    _decimal_tolerance(tolerance)
+    for index, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
+        if tests.function is None:
+            ended = run(Program(source, stdin=given))
+        else:
+            ended = run(Program(source, function=tests.function, arguments=given))
+        result, detail = _outcome(ended, expected, tests, tolerance)
+        tried += 1
+        if result == "passed":
+            passed += 1
+            continue
+        if outcome == "passed":
+            outcome, reason = result, f"{result} on test {index}{detail and f': {detail}'}"
+        if stop_early:
+            break
+    return Judgement(passed, tried, len(tests), outcome, reason or f"passed {passed} tests")
+
+
+def _outcome(ended: Run, expected: str, tests: CodeTests, tolerance: float) -> tuple[Outcome, str]:
+    if ended.status == "timeout":
+        return "timeout", ""
+    if ended.status == "output":
+        return "too much output", ""
+    if ended.status != "ended":
+        return "crashed", _last_line(ended.stderr)
+    if tests.function is None:
+        got, is_same = ended.stdout, same_output(expected, ended.stdout, tolerance)
+    elif ended.value is None:
+        return "no value", _last_line(ended.stderr)
+    else:
+        got, is_same = ended.value, same_value(expected, ended.value, tests.wrapped, tolerance)
+    return ("passed", "") if is_same else ("wrong answer", f"expected {_excerpt(expected)}, got {_excerpt(got)}")
+
+
+def same_output(expected: str, got: str, tolerance: float = 1e-6) -> bool:
+    """
+    Compares what a program printed with what it should print.
+
+    Both must have equally many lines, without blank ones at either end, and in each line equally many tokens, which are
+    separated by white space. Tokens must be equal, letter by letter. Only if one of the two has a decimal point or an
+    exponent may they be different numbers: `|got - expected| <= tolerance * max(1, |expected|)`, or `tolerance` alone
+    if an integer is expected, so that `3.0` is 3 but a rounded float is no large integer. `nan` and `inf` are words.
+
+    Args:
+        expected (`str`): Expected text.
+        got (`str`): What the program printed; any text, compared in linear time.
+        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance. With 0 only the notation
+            of a number may differ, which is LiveCodeBench's rule.
+
+    Returns:
+        `bool`: Whether they are the same.
+
+    Example:
+
+    ```python
+    >>> same_output("0.3333333\\nYES\\n", "0.333333333  \\r\\nYES"), same_output("100000007", "1.00000007e8")
+    (True, True)
+    >>> same_output("YES", "yes"), same_output("007", "7"), same_output("100000007", "100000008.0")
+    (False, False, False)
+
+    ```
+    """
+    if expected == got:
+        return True
+    allowed = _decimal_tolerance(tolerance)
+    expected, got = expected.strip(), got.strip()
+    if expected.count("\n") != got.count("\n"):
+        return False
+    lines = zip(expected.split("\n"), got.split("\n"), strict=True)
+    return all(left == right or _same_line(left, right, allowed) for left, right in lines)
+
+
+def _same_line(expected: str, got: str, tolerance: Decimal) -> bool:
+    wanted = expected.split()
+    tokens = got.split(maxsplit=len(wanted))  # one token more already settles it
+    if tokens == wanted or len(tokens) != len(wanted):
+        return tokens == wanted
+    return all(
+        left == right or _same_number(left, right, tolerance) for left, right in zip(wanted, tokens, strict=True)
+    )
+
+
+def _same_number(expected: str, got: str, tolerance: Decimal) -> bool:
+    if max(len(expected), len(got)) > _MAX_DIGITS or not (_NUMBER.fullmatch(expected) and _NUMBER.fullmatch(got)):
+        return False
+    is_integer = _INTEGER.fullmatch(expected) is not None
+    if is_integer and _INTEGER.fullmatch(got):
+        return False  # their text differs, and 007 is not 7
+    return _is_close(_DECIMALS.create_decimal(expected), _DECIMALS.create_decimal(got), is_integer, tolerance)
+
+
+def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float = 1e-6) -> bool:
+    """
+    Compares what a function returned with what it should return, as JSON.
+
+    Values are compared as Python compares them: `true` equals 1, text never equals a number, lists have an order, and
+    dicts are equal if they have the same keys, which are text in JSON, and equal values. Tuples are lists in JSON.
+    Integers are equal exactly. Numbers with a decimal point or an exponent have the tolerance of [`same_output`]. `NaN`
+    and `Infinity` equal only themselves.
+
+    Args:
+        expected (`str`): Expected value as JSON text.
+        got (`str`): What the function returned as JSON text; any text, compared in linear time. Text that is not JSON
+            differs from all values, also for nesting or integers that Python refuses to read.
+        wrapped (`bool`, *optional*, defaults to `False`): Whether `got` may also be the one element of the list that is
+            expected.
+        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance.
+
+    Returns:
+        `bool`: Whether they are the same.
+
+    Raises:
+        ValueError: If `expected` is not JSON.
+
+    Example:
+
+    ```python
+    >>> same_value("[1, 0.5]", "[1, 0.50000000001]"), same_value("[3]", "3", wrapped=True)
+    (True, True)
+
+    ```
+    """
+    allowed = _decimal_tolerance(tolerance)
+    value = _load(expected)
+    try:
+        other = _load(got)
+    except (ValueError, RecursionError):
+        return False
+    if wrapped and isinstance(value, list) and len(value) == 1 and _same_json(value[0], other, allowed):
+        return True
+    return _same_json(value, other, allowed)
+
+
+def _load(text: str) -> Any:
+    return json.loads(text, parse_float=_DECIMALS.create_decimal)
+
+
+def _same_json(expected: Any, got: Any, tolerance: Decimal) -> bool:
+    pairs = [(expected, got)]  # and no recursion, which has a limit
+    while pairs:
+        left, right = pairs.pop()
+        if isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                return False
+            pairs.extend(zip(left, right, strict=True))
+        elif isinstance(left, dict) and isinstance(right, dict):
+            if left.keys() != right.keys():
+                return False
+            pairs.extend((left[key], right[key]) for key in left)
+        elif not _same_scalar(left, right, tolerance):
+            return False
+    return True
+
+
+def _same_scalar(expected: Any, got: Any, tolerance: Decimal) -> bool:
+    if isinstance(expected, Decimal | int) and isinstance(got, Decimal | int):
+        is_integer = isinstance(expected, int)
+        if is_integer and isinstance(got, int):
+            return expected == got
+        return _is_close(Decimal(expected), Decimal(got), is_integer, tolerance)
+    return expected == got or (_is_nan(expected) and _is_nan(got))
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_close(expected: Decimal, got: Decimal, is_integer: bool, tolerance: Decimal) -> bool:
+    allowed = tolerance if is_integer else _DECIMALS.multiply(tolerance, max(Decimal(1), _DECIMALS.abs(expected)))
+    difference = _DECIMALS.abs(_DECIMALS.subtract(expected, got))
+    return difference.is_finite() and difference <= allowed
+
+
+def _decimal_tolerance(tolerance: float) -> Decimal:
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"tolerance is {tolerance}; it must be a finite number of at least 0.")
+    return Decimal(str(tolerance))
+
+
+def _excerpt(text: str) -> str:
+    text = text.strip()
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _last_line(text: str) -> str:
+    line = text.strip().rpartition("\n")[2]
+    return "".join(letter if letter.isprintable() else "?" for letter in line[:200])

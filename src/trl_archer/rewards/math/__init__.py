@@ -1,0 +1,1 @@
+"""Grades math answers: extraction, normal forms, exact and numeric equality."""

@@ -1,0 +1,149 @@
+"""Reward for mathematical answers: a rule-based check or Math-Verify says that they are right."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...workers import shared_pool
+from ..completions import Completion, LogExtra, LogMetric, Verdict, report, text_of
+from .extraction import extract_answer
+
+_KINDS = "rule math_verify wrong no_answer gave_up not_scorable".split()
+
+Key = tuple[tuple[str, ...], str]
+"""Acceptable answers, and the one given."""
+
+
+def math_reward(
+    completions: list[Completion],
+    solution: list[Any],
+    completion_ids: list[list[int]] | None = None,
+    log_extra: LogExtra | None = None,
+    log_metric: LogMetric | None = None,
+    **kwargs: Any,
+) -> list[float | None]:
+    r"""
+    Rewards right final answers.
+
+    An answer is right if either a rule-based check or Math-Verify says so (Wang et al. 2025, Sec. 4.1). Each is graded
+    in a worker process with a hard time limit. Other settings: [`get_math_reward`].
+
+    Args:
+        completions (`list`): Completions, plain or conversational. The answer is the last `\boxed{}`, see
+            [`~trl_archer.rewards.math.extraction.extract_answer`].
+        solution (`list`): For each completion the right answer, bare or boxed, or a list of acceptable ones.
+        completion_ids, log_extra, log_metric (*optional*): What TRL's trainers hand to reward functions.
+        kwargs: The data set's other columns, which are not used.
+
+    Returns:
+        `list` of `float` or `None`: 1.0 if the answer is right, 0.0 if it is wrong, missing, or too hard to grade in
+        time; `None`, not scorable, if the solution cannot be read.
+
+    Example:
+
+    ```python
+    >>> math_reward([r"It is \boxed{\frac{1}{2}}.", r"It is \boxed{2}."], solution=["0.5", "0.5"])
+    [1.0, 0.0]
+
+    ```
+    """
+    return _default(completions, solution, completion_ids, log_extra, log_metric)
+
+
+def get_math_reward(
+    phrases: bool = False,
+    thinking: bool = False,
+    seconds: float = 5.0,
+    memory_mib: int = 4096,
+    workers: int | None = None,
+) -> Callable[..., list[float | None]]:
+    r"""
+    A [`math_reward`] with other settings.
+
+    Args:
+        phrases (`bool`, *optional*, defaults to `False`): Whether phrases such as "the answer is ..." count where a
+            completion has no box.
+        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt opens the reasoning, as chat templates
+            such as DeepSeek-R1's do, so that a completion without `</think>` has no answer.
+        seconds (`float`, *optional*, defaults to `5.0`): Hard limit of the time to grade one answer.
+        memory_mib (`int`, *optional*, defaults to `4096`): Hard limit of a worker's address space in MiB.
+        workers (`int`, *optional*): Answers that are graded at a time; the cores per local rank if `None`.
+
+    Returns:
+        `Callable`: The reward function, which can be pickled.
+    """
+    return MathReward(phrases, thinking, seconds, memory_mib, workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class MathReward:
+    """The reward function of [`get_math_reward`], which has the arguments."""
+
+    phrases: bool = False
+    thinking: bool = False
+    seconds: float = 5.0
+    memory_mib: int = 4096
+    workers: int | None = None
+
+    __name__ = "math_reward"  # what TRL logs it under
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "memory_mib", "workers"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it is above 0.")
+
+    def __call__(
+        self,
+        completions: list[Completion],
+        solution: list[Any],
+        completion_ids: list[list[int]] | None = None,
+        log_extra: LogExtra | None = None,
+        log_metric: LogMetric | None = None,
+        **kwargs: Any,
+    ) -> list[float | None]:
+        """See [`math_reward`]."""
+        texts = [text_of(completion) for completion in completions]
+        keys: list[Key] = [
+            (_golds(gold), extract_answer(text, self.phrases, thinking=self.thinking) or "")
+            for text, gold in zip(texts, solution, strict=True)
+        ]
+        verdicts = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
+        return report(
+            self.__name__, [verdicts[key] for key in keys], _KINDS, texts, completion_ids, log_extra, log_metric
+        )
+
+    def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
+        pool = shared_pool("trl_archer.rewards.math.grading:grade_item", self.workers, self.memory_mib)
+        outcomes = dict(zip(keys, pool.map(keys, self.seconds), strict=True))
+        # Whose fault was it? A solution that can be read in time is not to blame for what an answer costs
+        troubled = list(dict.fromkeys(golds for (golds, _), outcome in outcomes.items() if outcome.trouble))
+        alone = pool.map([(golds, None) for golds in troubled], self.seconds)
+        sound = {golds for golds, outcome in zip(troubled, alone, strict=True) if outcome.value}
+        return {key: _verdict(key, outcome.value, outcome.detail, key[0] in sound) for key, outcome in outcomes.items()}
+
+
+_default = MathReward()
+
+
+def _golds(solution: Any) -> tuple[str, ...]:
+    if isinstance(solution, list | tuple):
+        return tuple(str(gold) for gold in solution if gold is not None)
+    return () if solution is None else (str(solution),)
+
+
+def _verdict(key: Key, grade: Any, trouble: str, gold_is_sound: bool) -> Verdict:
+    golds, answer = key
+    wanted = " or ".join(golds)
+    if grade is None:
+        if gold_is_sound:
+            return Verdict(0.0, "gave_up", f"{answer:.200} could not be compared with {wanted:.200}: {trouble}")
+        return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be graded: {trouble}")
+    correct, how, _, error = grade
+    if correct is None:
+        return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be read")
+    if correct:
+        return Verdict(1.0, how, f"{answer:.200} is {wanted:.200} ({how})")
+    if not answer:
+        return Verdict(0.0, "no_answer", "no answer")
+    return Verdict(0.0, "wrong", f"{answer:.200} is not {wanted:.200}{f' ({error})' if error else ''}")

@@ -1,0 +1,144 @@
+"""Which program a completion answers with, if any."""
+
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from trl_archer.rewards.code.extraction import extract_program
+
+TICKS = "```"
+
+
+def fenced(program: str, label: str = "python", fence: str = TICKS) -> str:
+    return f"{fence}{label}\n{program}\n{fence}\n"
+
+
+@pytest.mark.parametrize("label", ["python", "py", "python3", "Python", "PY", "", " python", "python title=a.py", " "])
+@pytest.mark.parametrize("fence", [TICKS, "````", "~~~", "~~~~~~"])
+def test_labels_and_fences(label: str, fence: str) -> None:
+    assert extract_program(f"Here it is:\n\n{fenced('print(1)', label, fence)}Done.") == "print(1)"
+
+
+@pytest.mark.parametrize(
+    ("completion", "program"),
+    [
+        # Which of several blocks
+        (fenced("a = 1") + fenced("b = 2"), "b = 2"),
+        (fenced("a = 1") + "It prints\n" + fenced("5", ""), "a = 1"),
+        (fenced("a = 1", "") + fenced("b = 2", "py") + fenced("c = 3", ""), "b = 2"),
+        (fenced("a = 1", "") + fenced("b = 2", ""), "b = 2"),
+        (fenced("a = 1") + fenced("int a;", "cpp"), "a = 1"),
+        (fenced("a = 1", "") + fenced("ls", "bash"), "a = 1"),
+        (fenced("int a;", "cpp"), None),
+        (fenced("a = 1", "python2"), None),
+        (fenced("a = 1", "pythonic"), None),
+        # None at all
+        ("", None),
+        ("print(1)", None),
+        ("Use `print(1)`.", None),
+        (f"{TICKS}python print(1){TICKS}", None),
+        (fenced(""), None),
+        (fenced("  \n\t\n"), None),
+        (fenced("a = 1") + fenced(""), None),
+        (fenced("a = '\ud800'"), None),
+        # Cut off
+        (f"{TICKS}python\nprint(1)", None),
+        (f"{TICKS}python", None),
+        (fenced("draft = 1") + f"{TICKS}python\nprint(", None),
+        (fenced("draft = 1") + f"{TICKS}\nprint(", "draft = 1"),
+        (fenced("draft = 1", "") + f"{TICKS}\nprint(", None),
+        (fenced("draft = 1") + f"{TICKS}cpp\nint", "draft = 1"),
+        (fenced("draft = 1", "") + f"{TICKS}python\nprint(", None),
+        (f"````python\nprint(1)\n{TICKS}", None),
+        (f"~~~python\nprint(1)\n{TICKS}", None),
+        # Reasoning
+        (f"<think>\n{fenced('draft = 1')}</think>\n{fenced('final = 2')}", "final = 2"),
+        (f"{fenced('draft = 1')}</think>\n{fenced('final = 2')}", "final = 2"),
+        (f"{fenced('draft = 1')}</think>\nNo idea.", None),
+        (f"a</think>{fenced('draft = 1')}</think>\n{fenced('final = 2')}", "final = 2"),
+        (f"<think>\n{fenced('draft = 1')}", None),
+        (f"{TICKS}python\ndraft = 1\n</think>\n{fenced('final = 2')}", "final = 2"),
+        # Lines and indentation
+        (fenced("if a:\r\n    b = 1").replace("\n", "\r\n").replace("\r\r", "\r"), "if a:\n    b = 1"),
+        ("1. First\n\n   ```python\n   if a:\n       b = 1\n   ```\n", "if a:\n    b = 1"),
+        ("1. First\n\n      ```python\n      if a:\n\n          b = 1\n      ```\n", "if a:\n\n    b = 1"),
+        ("\t```python\n\tif a:\n\t\tb = 1\n\t```", "if a:\n\tb = 1"),
+        ("   ```python\nif a:\n  b = 1\n```", "if a:\nb = 1"),
+        (fenced("  a = 1"), "  a = 1"),
+        (fenced("a = 1\n\n"), "a = 1\n\n"),
+        (fenced("a = '\f'\nb = '\u2028'"), "a = '\f'\nb = '\u2028'"),
+        # Fences within
+        (fenced(f"s = '''\n{TICKS}\n'''", fence="````"), f"s = '''\n{TICKS}\n'''"),
+        (fenced(f"s = '''\n~~~\n{TICKS} {TICKS}\n'''"), f"s = '''\n~~~\n{TICKS} {TICKS}\n'''"),
+        (fenced(f'def f():\n    """\n    {TICKS}\n    f()\n    {TICKS}\n    """'),
+         f'def f():\n    """\n    {TICKS}\n    f()\n    {TICKS}\n    """'),
+        (fenced(f"{TICKS}python\na = 1"), f"{TICKS}python\na = 1"),
+        ("```python\na = 1\n   `````  \n", "a = 1"),
+        ("```python\na = 1\n\t```\n```\n", "a = 1\n\t```"),
+        (f"{TICKS}x{TICKS} is code.\n" + fenced("a = 1"), "a = 1"),
+        (fenced("# Markdown\n```python\na = 1\n```\n", "markdown", "~~~"), None),
+    ],
+)  # fmt: skip
+def test_extraction(completion: str, program: str | None) -> None:
+    assert extract_program(completion) == program
+
+
+PIECES = st.sampled_from(
+    [
+        "```",
+        "~~~",
+        "````",
+        "python",
+        "\n",
+        "\r\n",
+        " ",
+        "\t",
+        "a = 1",
+        "</think>",
+        "<think>",
+        "`",
+        "cpp",
+        "\x00",
+        "\ud800",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=40).map("".join))
+@example("```python\n" * 3)
+@settings(max_examples=300, deadline=None)
+def test_any_text_gives_text_of_its_own_or_nothing(completion: str) -> None:
+    program = extract_program(completion)
+    if program is not None:
+        assert program.strip()
+        assert "<think>" not in completion or "</think>" in completion
+        lines = {line.strip() for line in completion.split("\n")}
+        assert all(line.strip() in lines for line in program.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "`",
+        "```\n",
+        "``` `",
+        "```python\nx\n```\n",
+        "\n",
+        "</think>",
+        " " * 999 + "```python" + " " * 999 + "\n",
+        "~~~~ x\n",
+    ],
+)
+def test_time_is_linear(piece: str) -> None:
+    """Ten times the text takes about ten times as long; a hundred times would be quadratic."""
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        start = time.process_time()
+        extract_program(text)
+        return time.process_time() - start
+
+    small = min(seconds(200_000) for _ in range(3))
+    assert seconds(2_000_000) < 40 * small + 0.05
