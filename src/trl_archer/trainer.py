@@ -15,6 +15,8 @@ from trl.extras.profiling import profiling_decorator
 from trl.trainer.utils import get_config_model_id
 
 from .config import ArcherGRPOConfig
+from .evaluation.repetition import repeated_ngram_share
+from .groups import weighted_rewards, zero_std_groups
 from .grpo.adapters import adapter_weights, load_trained_adapter, prepare_adapter
 from .grpo.checkpoints import checkpoint_bytes, find_checkpoint, trainable_shapes
 from .grpo.padding import group_by_length, loss_mask, real_tokens, score_in_length_order
@@ -29,12 +31,12 @@ from .grpo.preflight import (
     refuse_unsloth,
 )
 from .grpo.progress import load_progress, save_progress, skip_epochs
-from .grpo.reward_checks import check_reward_models, checked_reward, needed_columns, weighted_rewards, zero_std_groups
+from .grpo.reward_checks import check_reward_models, checked_reward, needed_columns, raise_on_all_ranks
 from .grpo.saving import failing_together, save_checkpoint, write_manifest
-from .grpo.updates import check_deepspeed_version, guard_update, poison_if_not_finite, raise_on_all_ranks
+from .grpo.updates import check_deepspeed_version, guard_update, poison_if_not_finite
 from .grpo.vllm_retries import ServerWatch, generate_with_retries
 from .grpo.vllm_server import check_generation
-from .metrics import repeated_ngram_share, summarise, token_statistics
+from .metrics import summarise, token_statistics
 from .objective import ArcherTokenLoss, archer_token_loss
 from .records.recorder import TokenRecorder
 

@@ -157,7 +157,7 @@ def test_gradient_checkpointing_trains_the_same_adapter(path: str, tmp_path: Pat
 def test_rounding_of_the_quantisation_is_not_taken_for_absolute_positions(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "_ROUNDING", -1.0)  # which a GPU exceeds in bfloat16, and a CPU does not
+    monkeypatch.setattr(preflight, "_ROUNDING", -1.0)  # which a GPU exceeds in bfloat16, and a CPU does not
     options = {"model_init_kwargs": {"dtype": "float32"}, "bf16": False}
     trainer = make_qlora(path, tmp_path, torch.bfloat16, **options)
     trainer.train()

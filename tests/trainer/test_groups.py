@@ -7,7 +7,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from trl_archer.grpo.reward_checks import check_reward_models, checked_reward, zero_std_groups
+from trl_archer.groups import zero_std_groups
+from trl_archer.grpo.reward_checks import check_reward_models, checked_reward
 
 from ..helpers.tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of
 from ..helpers.tolerances import OTHER_LAYOUT

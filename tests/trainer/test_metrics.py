@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from trl_archer.metrics import repeated_ngram_share, summarise, token_statistics
+from trl_archer.evaluation.repetition import repeated_ngram_share
+from trl_archer.metrics import summarise, token_statistics
 from trl_archer.objective import archer_token_loss
 
 from ..helpers import oracle

@@ -2,12 +2,14 @@
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 import torch
+from accelerate.utils import gather, gather_object
 from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
 
@@ -136,42 +138,39 @@ def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewar
             )
 
 
-def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor:
+def raise_on_all_ranks(trainer: Any, calculate: Callable[[], Tensor], rows: int) -> Tensor:
     """
-    The reward of each completion, its functions' weighted sum.
+    Calculates rewards; where that fails on one rank it fails on all of them, instead of leaving the others to wait.
+
+    No collective is added: a rank that failed takes part in the one that gathers rewards, with infinity for its own,
+    which no sound reward is.
 
     Args:
-        rewards_per_func (`Tensor` of shape `(N, F)`): Rewards by completion and function; NaN is not scorable.
-        reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
+        trainer ([`ArcherGRPOTrainer`]): Trainer.
+        calculate (`Callable`): TRL's calculation, which ends by gathering.
+        rows (`int`): Completions of this rank.
 
     Returns:
-        `Tensor` of shape `(N,)`: Sums over the functions that could score; NaN where none could.
+        `Tensor` of shape `(N, F)`: Rewards of all ranks.
+
+    Raises:
+        RuntimeError: On all ranks, with rank and traceback of those that failed. In one process the error itself.
     """
-    rewards = (rewards_per_func * reward_weights.to(rewards_per_func)).nansum(dim=1)
-    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
-
-
-def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_generations: int, by_func: bool) -> Tensor:
-    """
-    Finds the groups whose rewards are all equal, which carry no advantage.
-
-    Args:
-        rewards_per_func (`Tensor` of shape `(N * G, F)`): Rewards by completion and function; NaN is not scorable.
-        reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
-        num_generations (`int`): Completions per prompt, G.
-        by_func (`bool`): Whether each function is normalised by itself (`multi_objective_aggregation=
-            "normalize_then_sum"`), so that every one of them must be constant, not only their sum.
-
-    Returns:
-        `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward, up
-        to float32 rounding of its size. A group that nothing could score has no signal either.
-    """
-    if by_func:
-        scores = rewards_per_func[:, reward_weights.to(rewards_per_func.device) != 0]
-    else:
-        scores = weighted_rewards(rewards_per_func, reward_weights).unsqueeze(1)
-    scores = scores.view(-1, num_generations, scores.size(1))
-    highest = scores.nan_to_num(nan=-torch.inf).amax(dim=1)
-    lowest = scores.nan_to_num(nan=torch.inf).amin(dim=1)
-    varies = (highest > lowest) & ~torch.isclose(highest, lowest, rtol=1e-6)  # rounding of weighted sums
-    return ~varies.any(dim=1)
+    if trainer.accelerator.num_processes == 1:
+        return calculate()
+    failure = None
+    try:
+        rewards = calculate()
+    except Exception as error:
+        failure = error
+        rewards = gather(torch.full((rows, len(trainer.reward_funcs)), torch.inf, device=trainer.accelerator.device))
+    if not rewards.isinf().any():
+        return rewards
+    text = [] if failure is None else ["".join(traceback.format_exception(failure))]
+    texts = gather_object([f"Rank {trainer.accelerator.process_index}:\n{part}" for part in text])
+    if texts:
+        raise RuntimeError(
+            f"Rewards failed on {len(texts)} of {trainer.accelerator.num_processes} ranks, so training stops on all of "
+            "them.\n" + "\n".join(texts)
+        ) from failure
+    return rewards

@@ -1,22 +1,17 @@
 """What goes wrong in runs of days, handled on all ranks alike: numbers and reward functions."""
 
 import math
-import traceback
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import gather, gather_object
 from packaging.version import Version
 from torch import Tensor, nn
 
 logger = get_logger(__name__)
 
-
-# Updates
 
 _DROPS_BAD_GRADIENTS = "0.19.8"
 
@@ -135,44 +130,3 @@ def _last_micro_batches(trainer: Any) -> list[dict[str, Any]]:
     buffered = trainer._buffered_inputs
     count = min(trainer.current_gradient_accumulation_steps, len(buffered))
     return [buffered[index % len(buffered)] for index in range(trainer._step - count, trainer._step)]
-
-
-# Rewards
-
-
-def raise_on_all_ranks(trainer: Any, calculate: Callable[[], Tensor], rows: int) -> Tensor:
-    """
-    Calculates rewards; where that fails on one rank it fails on all of them, instead of leaving the others to wait.
-
-    No collective is added: a rank that failed takes part in the one that gathers rewards, with infinity for its own,
-    which no sound reward is.
-
-    Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
-        calculate (`Callable`): TRL's calculation, which ends by gathering.
-        rows (`int`): Completions of this rank.
-
-    Returns:
-        `Tensor` of shape `(N, F)`: Rewards of all ranks.
-
-    Raises:
-        RuntimeError: On all ranks, with rank and traceback of those that failed. In one process the error itself.
-    """
-    if trainer.accelerator.num_processes == 1:
-        return calculate()
-    failure = None
-    try:
-        rewards = calculate()
-    except Exception as error:
-        failure = error
-        rewards = gather(torch.full((rows, len(trainer.reward_funcs)), torch.inf, device=trainer.accelerator.device))
-    if not rewards.isinf().any():
-        return rewards
-    text = [] if failure is None else ["".join(traceback.format_exception(failure))]
-    texts = gather_object([f"Rank {trainer.accelerator.process_index}:\n{part}" for part in text])
-    if texts:
-        raise RuntimeError(
-            f"Rewards failed on {len(texts)} of {trainer.accelerator.num_processes} ranks, so training stops on all of "
-            "them.\n" + "\n".join(texts)
-        ) from failure
-    return rewards

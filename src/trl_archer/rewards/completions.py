@@ -116,7 +116,7 @@ def thinking_stats(text: str, completion_ids: Sequence[int], reward: float | Non
 
     ```
     """
-    from ..metrics import repeated_ngram_share
+    from ..evaluation.repetition import repeated_ngram_share
 
     if reward is None:
         return {}

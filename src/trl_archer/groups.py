@@ -1,0 +1,45 @@
+"""Which groups of completions carry a signal."""
+
+import torch
+from torch import Tensor
+
+
+def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor:
+    """
+    The reward of each completion, its functions' weighted sum.
+
+    Args:
+        rewards_per_func (`Tensor` of shape `(N, F)`): Rewards by completion and function; NaN is not scorable.
+        reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
+
+    Returns:
+        `Tensor` of shape `(N,)`: Sums over the functions that could score; NaN where none could.
+    """
+    rewards = (rewards_per_func * reward_weights.to(rewards_per_func)).nansum(dim=1)
+    return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
+
+
+def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_generations: int, by_func: bool) -> Tensor:
+    """
+    Finds the groups whose rewards are all equal, which carry no advantage.
+
+    Args:
+        rewards_per_func (`Tensor` of shape `(N * G, F)`): Rewards by completion and function; NaN is not scorable.
+        reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
+        num_generations (`int`): Completions per prompt, G.
+        by_func (`bool`): Whether each function is normalised by itself (`multi_objective_aggregation=
+            "normalize_then_sum"`), so that every one of them must be constant, not only their sum.
+
+    Returns:
+        `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward, up
+        to float32 rounding of its size. A group that nothing could score has no signal either.
+    """
+    if by_func:
+        scores = rewards_per_func[:, reward_weights.to(rewards_per_func.device) != 0]
+    else:
+        scores = weighted_rewards(rewards_per_func, reward_weights).unsqueeze(1)
+    scores = scores.view(-1, num_generations, scores.size(1))
+    highest = scores.nan_to_num(nan=-torch.inf).amax(dim=1)
+    lowest = scores.nan_to_num(nan=torch.inf).amin(dim=1)
+    varies = (highest > lowest) & ~torch.isclose(highest, lowest, rtol=1e-6)  # rounding of weighted sums
+    return ~varies.any(dim=1)
