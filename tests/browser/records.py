@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from trl_archer.objective import archer_token_loss
 from trl_archer.records.parquet import CompletionRecord, TokenRecords
+
+from ..helpers.settings import token_loss
 
 SETTINGS: dict[str, Any] = {
     "entropy_quantile": 0.8,
@@ -45,7 +46,7 @@ def make_record(
     logps = (-entropies * generator.gamma(1.0, 1.0, width)).astype(np.float32)
     old = (logps - drift * generator.standard_normal(width)).astype(np.float32)
     ref = (logps - drift * generator.standard_normal(width)).astype(np.float32)
-    pieces = archer_token_loss(
+    pieces = token_loss(
         torch.from_numpy(logps)[None],
         torch.from_numpy(old)[None],
         torch.tensor([advantage or 0.0]),

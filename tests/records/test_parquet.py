@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from trl_archer.objective import archer_token_loss
 from trl_archer.records.parquet import (
     SCHEMA,
     CompletionRecord,
@@ -50,7 +49,7 @@ def make_completions(step: int, rows: int = 6, length: int = 40, **settings: Any
     advantages = torch.linspace(-1.5, 1.5, rows)
     mask = torch.ones(rows, length, dtype=torch.bool)
     mask[:, :2] = False
-    pieces = archer_token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref, **settings)
+    pieces = token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref, **settings)
     return [
         CompletionRecord(
             step=step,

@@ -46,9 +46,9 @@ VLLM_SOURCES = {
 NOT_EVERYWHERE = frozenset({"activation_checkpointing", "activation_checkpointing_kwargs"})
 
 TABLES = {
-    "HONOURED_BY_LOSS": set(options.HONOURED_BY_LOSS),
-    "HONOURED_BY_TRL": set(options.HONOURED_BY_TRL),
-    "HONOURED_BY_TRAINER": set(options.HONOURED_BY_TRAINER),
+    "HONORED_BY_LOSS": set(options.HONORED_BY_LOSS),
+    "HONORED_BY_TRL": set(options.HONORED_BY_TRL),
+    "HONORED_BY_TRAINER": set(options.HONORED_BY_TRAINER),
     "REJECTED": set(options.REJECTED),
     "IRRELEVANT": set(options.IRRELEVANT),
 }

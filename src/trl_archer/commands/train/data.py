@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from pyarrow.compute import struct_field  # type: ignore[import-untyped]
 
+from ...grpo.preflight import check_columns
 from .arguments import TrainArguments
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def load_data(
         label = f"{name!r} (split {split!r})"
         data = map_columns(data, arguments.columns, label)
         data = format_prompts(data, arguments, label)
-        check_columns(data, needed, label)
+        check_rows(data, needed, label)
         if arguments.max_prompt_length is not None:
             data = drop_long_prompts(data, arguments.max_prompt_length, tokenizer(), label, chat_template_kwargs)
         parts.append(data)
@@ -191,7 +192,7 @@ def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
     make = _prompt_maker(arguments, label)
     columns = _columns(data)
     if arguments.prompt_template is None:
-        check_columns(data, {"prompt": "the trainer"}, label)
+        check_rows(data, {"prompt": "the trainer"}, label)
     if isinstance(data, IterableDataset):
         return data.map(lambda row: {"prompt": make(row)})
     used = [name for name in columns if name == "prompt" or name in (arguments.prompt_template or "")]
@@ -226,7 +227,7 @@ def _prompt_maker(arguments: TrainArguments, label: str) -> Callable[[Row], Any]
     return make
 
 
-def check_columns(data: Data, needed: Mapping[str, str], label: str) -> None:
+def check_rows(data: Data, needed: Mapping[str, str], label: str) -> None:
     """
     Checks that the data has rows, the columns that are needed, and prompts that TRL can read.
 
@@ -236,15 +237,9 @@ def check_columns(data: Data, needed: Mapping[str, str], label: str) -> None:
         label (`str`): The data, for messages.
 
     Raises:
-        ValueError: If not; the message names the columns that are there and the mapping to set.
+        ValueError: If not; the message names the existing columns and the mapping to set.
     """
-    present = _columns(data)
-    for column, user in needed.items():
-        if column not in present:
-            raise ValueError(
-                f"{label} has no column {column!r}, which {user} needs. Its columns: {_quoted(present)}. Map one of "
-                f"them, as in `dataset_columns: {{{column}: {next(iter(present), 'column')}}}`."
-            )
+    check_columns(label, _columns(data), needed, lambda column, first: f"`dataset_columns: {{{column}: {first}}}`")
     first = next(iter(data), None)
     if first is None:
         raise ValueError(f"{label} has no rows.")
