@@ -1,5 +1,6 @@
 """The objective's settings from flat names, as the oracle and the configuration have them."""
 
+from dataclasses import asdict
 from typing import Any
 
 from trl_archer.objective import ArcherTokenLoss, Constraint, Constraints, archer_token_loss
@@ -20,6 +21,11 @@ def constraints(**settings: Any) -> Constraints:
         delta=flat.delta,
         use_bias_correction_kl=flat.use_bias_correction_kl,
     )
+
+
+def record_settings(**settings: Any) -> dict[str, Any]:
+    """The settings that token records carry, from flat ones."""
+    return {**asdict(constraints(**settings)), "loss_type": "dapo", "temperature": 1.0}
 
 
 def token_loss(*args: Any, **kwargs: Any) -> ArcherTokenLoss:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trl_archer.objective import entropy_threshold, reasoning_gate
 
-from ..helpers.settings import token_loss
 from ..helpers import oracle
+from ..helpers.settings import token_loss
 from ..helpers.tolerances import BY_DTYPE, FLOAT64
 
 DTYPES = [torch.float32, torch.float64]

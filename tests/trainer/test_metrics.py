@@ -10,8 +10,8 @@ import torch
 from trl_archer.evaluation.repetition import repeated_ngram_share
 from trl_archer.metrics import summarize, token_statistics
 
-from ..helpers.settings import token_loss
 from ..helpers import oracle
+from ..helpers.settings import token_loss
 from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, rows_of
 from ..helpers.tolerances import FLOAT32
 

@@ -90,7 +90,7 @@ class DurableGRPOConfig(GRPOConfig):
 
         max_skipped_updates (`int`, *optional*, defaults to `5`):
             Number of consecutive updates with a non-finite loss or gradient after which training stops. Each is
-            skipped on every rank and counted in `archer/skipped_updates`. The last batch is written to `output_dir`.
+            skipped on every rank and counted in `skipped_updates`. The last batch is written to `output_dir`.
         max_failed_saves (`int`, *optional*, defaults to `3`):
             Number of consecutive checkpoints that cannot be written, such as on a full disk, after which training
             stops. Until then training continues and tries again at the next save.

@@ -48,7 +48,7 @@ def trained_micro_batches(state: TrainerState, args: DurableGRPOConfig, dataload
     return epochs * len(dataloader) + updates * accumulation
 
 
-def geometry(args: DurableGRPOConfig) -> dict[str, int]:
+def _geometry(args: DurableGRPOConfig) -> dict[str, int]:
     """The fields that saved rollouts depend on."""
     return {name: getattr(args, name) for name in _GEOMETRY}
 
@@ -58,10 +58,23 @@ def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, An
     return {name: x.detach().to(device).clone() if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
 
 
-def progress_file(folder: str | Path, args: DurableGRPOConfig) -> Path:
+def _progress_file(folder: str | Path, args: DurableGRPOConfig) -> Path:
     """This rank's file in a checkpoint."""
     rank = f"_{args.process_index}" if args.world_size > 1 else ""
     return Path(folder) / f"{PROGRESS}{rank}.pth"
+
+
+def save_progress(progress: dict[str, Any], folder: str | Path, args: DurableGRPOConfig) -> None:
+    """
+    Writes what this rank needs to resume exactly.
+
+    Args:
+        progress (`dict`): The state.
+        folder (`str` or `Path`): Checkpoint.
+        args ([`DurableGRPOConfig`]): Configuration.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    torch.save({**progress, "geometry": _geometry(args)}, _progress_file(folder, args))
 
 
 def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any] | None:
@@ -76,7 +89,7 @@ def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any]
         `dict` or `None`: The state. `None`, with a warning, if there is none or if batch sizes or the number of
         processes have changed: completions are then sampled again.
     """
-    path = progress_file(folder, args)
+    path = _progress_file(folder, args)
     if not path.is_file():
         has_optimizer = any(found for x in ("optimizer*", "global_step*") for found in Path(folder).glob(x))
         logger.warning(
@@ -88,7 +101,7 @@ def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any]
         )
         return None
     progress = torch.load(path, map_location="cpu", weights_only=True)
-    before, now = progress["geometry"], geometry(args)
+    before, now = progress["geometry"], _geometry(args)
     if before != now:
         changed = ", ".join(
             f"{name} from {before.get(name)} to {x}" for name, x in now.items() if before.get(name) != x

@@ -26,9 +26,8 @@ from .preflight import (
 )
 from .preflight import preflight as run_preflight
 from .progress import (
-    geometry,
     load_progress,
-    progress_file,
+    save_progress,
     skip_epochs,
     to_device,
     trained_micro_batches,
@@ -143,8 +142,8 @@ class DurableGRPOTrainer(GRPOTrainer):
             return cls.config_class(f"{model_id.split('/')[-1]}-{cls._name}")
         if not isinstance(args, cls.config_class):
             raise TypeError(
-                f"args is a {type(args).__name__}; {cls.__name__} needs a {cls.config_class.__name__}, which takes the "
-                "same fields and adds its own."
+                f"args is of type {type(args).__name__}; {cls.__name__} needs {cls.config_class.__name__}, which "
+                "takes the same fields and adds its own."
             )
         return args
 
@@ -315,9 +314,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         """Called last when a checkpoint is saved, on every rank."""
         with failing_together():
             super()._save_rng_state(output_dir)
-            path = progress_file(output_dir, self.args)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(self._state_to_save(), path)
+            save_progress(self._state_to_save(), output_dir, self.args)
         with failing_together():
             self._saver.write_manifest(output_dir)
 
@@ -339,7 +336,6 @@ class DurableGRPOTrainer(GRPOTrainer):
         trained = trained_micro_batches(self.state, self.args, self.callback_handler.train_dataloader)
         is_inside_rollout = trained % (self.args.steps_per_generation * self.args.num_iterations) > 0
         return {
-            "geometry": geometry(self.args),
             "loss": self._tr_loss.detach().cpu(),
             "last_logged": self._globalstep_last_logged,
             "metrics": {name: [float(x) for x in values] for name, values in self._metrics["train"].items()},
