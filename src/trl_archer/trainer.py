@@ -154,7 +154,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         self._statistics[self._mode].append(self.accelerator.gather(statistics))
         if self._recorder is not None and self.model.training:
             step = self.state.global_step + 1
-            self._recorder.record(self.accelerator, step, inputs, per_token_logps, entropies, pieces)
+            self._recorder.record(self.accelerator, step, inputs, mask, per_token_logps, entropies, pieces)
         return loss
 
     def _surrogate_weight(self, inputs: dict[str, Any], per_token_logps: Tensor, mask: Tensor) -> Tensor | None:

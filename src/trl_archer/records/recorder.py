@@ -11,7 +11,6 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..config import ArcherGRPOConfig
-from ..grpo.padding import Batch, loss_mask
 from ..objective import ArcherTokenLoss
 from .parquet import FOLDER, CompletionRecord, write_token_records
 
@@ -40,7 +39,8 @@ class TokenRecorder:
         self,
         accelerator: Accelerator,
         step: int,
-        inputs: Batch,
+        inputs: dict[str, Any],
+        mask: Tensor,
         per_token_logps: Tensor,
         entropies: Tensor,
         pieces: ArcherTokenLoss,
@@ -52,16 +52,23 @@ class TokenRecorder:
             accelerator (`Accelerator`): Knows which one is the last, on every rank.
             step (`int`): Its optimizer step, counted from 1.
             inputs (`dict`): Micro-batch, with `rewards` of shape `(B,)`, NaN where not scorable.
+            mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
             per_token_logps, entropies (`Tensor` of shape `(B, T)`): Of the policy, in nats.
             pieces ([`ArcherTokenLoss`]): Result of the objective.
         """
         if step % self._every == 0:
-            self._add(step, inputs, per_token_logps, entropies, pieces)
+            self._add(step, inputs, mask, per_token_logps, entropies, pieces)
             if accelerator.sync_gradients:
                 self._write(step, accelerator)
 
     def _add(
-        self, step: int, inputs: Batch, per_token_logps: Tensor, entropies: Tensor, pieces: ArcherTokenLoss
+        self,
+        step: int,
+        inputs: dict[str, Any],
+        mask: Tensor,
+        per_token_logps: Tensor,
+        entropies: Tensor,
+        pieces: ArcherTokenLoss,
     ) -> None:
         old = inputs.get("old_per_token_logps", per_token_logps)  # absent when on-policy
         columns = {
@@ -70,7 +77,7 @@ class TokenRecorder:
             "old_per_token_logps": old,
             "ref_per_token_logps": inputs.get("ref_per_token_logps"),
             "gate": pieces.gate,
-            "mask": loss_mask(inputs).bool(),
+            "mask": mask.bool(),
             "clipped_low": pieces.clipped_low,
             "clipped_high": pieces.clipped_high,
         }
