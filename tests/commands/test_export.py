@@ -132,13 +132,13 @@ def test_adapter_trained_further_is_exported_and_not_its_start(run_dir: Path, mo
     assert (start - trained).abs().max() > 0.05
 
 
-def test_adapter_of_quantised_weights_goes_to_the_unquantised_base(
+def test_adapter_of_quantized_weights_goes_to_the_unquantized_base(
     run_dir: Path, model_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = shutil.copytree(run_dir, tmp_path / "run")
     (run / "run.json").write_text(json.dumps({"model": {"load_in_4bit": True, "model_revision": "main"}}))
     assert main(["export", "--run", str(run), "--output", str(tmp_path / "merged")]) == 0
-    assert "trained on quantised weights and is now on the unquantised ones" in capsys.readouterr().out
+    assert "trained on quantized weights and is now on the unquantized ones" in capsys.readouterr().out
     assert {p.dtype for p in AutoModelForCausalLM.from_pretrained(tmp_path / "merged").parameters()} == {torch.float32}
 
 
@@ -167,15 +167,15 @@ def spoil(run: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "flags", "message"),
     [
-        ("", "--run nowhere", "There is no folder 'nowhere' (seen from "),
+        ("", "--run nowhere", "There is no folder 'nowhere' (relative to "),
         ("", "--run {run} --checkpoint 3", "has no checkpoint of step 3. It has adapters of the steps 2, 4."),
         ("", "--run {model}", "holds a full model, in which there is nothing to merge"),
         ("", "--run {empty}", "holds no adapter (adapter_config.json is missing). Name the output_dir of a run with"),
         ("killed", "--run {run}", "It has adapters of the steps 2, 4. Name one with --checkpoint."),
         ("cut off", "--run {run} --checkpoint 4", "not complete: adapter_model.safetensors has 1,000 of "),
         ("cut off", "--run {run}/checkpoint-4", "not complete: adapter_model.safetensors has 1,000 of "),
-        ("final cut off", "--run {run}", "not complete: adapter_model.safetensors is cut off."),
-        ("final cut off, as torch writes it", "--run {run}", "not complete: adapter_model.bin is cut off."),
+        ("final cut off", "--run {run}", "not complete: adapter_model.safetensors is truncated."),
+        ("final cut off, as torch writes it", "--run {run}", "not complete: adapter_model.bin is truncated."),
         ("final missing", "--run {run}", "not complete: adapter_model.safetensors is missing."),
         ("", "--run {run} --output {empty}", "exists. Choose another, or remove it."),
         ("moved", "--run {run}", "The base model '/nowhere/model' of "),
@@ -210,12 +210,12 @@ def test_what_cannot_be_exported(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
 
 
-def test_base_that_is_stored_quantised_is_refused(
+def test_base_that_is_stored_quantized_is_refused(
     run_dir: Path, model_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = shutil.copytree(model_path, tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
-    quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    (base / "config.json").write_text(json.dumps(quantised))
+    quantized = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (base / "config.json").write_text(json.dumps(quantized))
     assert main(["export", "--run", str(run_dir), "--output", str(tmp_path / "merged"), "--base", str(base)]) == 2
-    assert "it is stored quantised, and merging would round the adapter away. Name it with" in capsys.readouterr().err
+    assert "it is stored quantized, and merging would round the adapter away. Name it with" in capsys.readouterr().err

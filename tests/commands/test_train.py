@@ -161,7 +161,7 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
         (["--reward_funcs", "own_rewards.size"], "'own_rewards' has no 'size'"),
         (["--reward_funcs", "countdown"], "reward_weights has 2 entries for 1 rewards"),
         (["--num_generations", "5"], "A rollout of 16 completions"),
-        (["--num_processes", "2"], "num_processes=2, for which the batch sizes are written, but 1 run"),
+        (["--num_processes", "2"], "written for num_processes=2, but 1 run"),
         (["--beta", "-1"], "beta=-1.0 is negative"),
         (["--loss_type", "cispo"], "loss_type='cispo' has no clip range per token"),
         (["--deepspeed", "{bad"], "deepspeed='{bad' is not valid JSON: Expecting property name"),
@@ -211,7 +211,7 @@ def test_deepspeed_file_is_refused_before_anything_else(
     assert main(["--config", "recipe.yaml"]) == 2
     err = capsys.readouterr().err
     assert "ds.json contradicts the training arguments: gradient_accumulation_steps is 2, but" in err
-    assert "gradient_clipping is missing, so that max_grad_norm=1.0 would not reach DeepSpeed" in err
+    assert "gradient_clipping is missing, so max_grad_norm=1.0 would not reach DeepSpeed" in err
 
 
 def test_other_models_checkpoint_is_refused(

@@ -148,7 +148,7 @@ def test_cut_off_file(checkpoint: Path, tmp_path: Path, name: str) -> None:
 
 def test_cut_off_state(checkpoint: Path, tmp_path: Path) -> None:
     folder = damaged(checkpoint, tmp_path / "c", "trainer_state.json", 0.9)
-    assert why_incomplete(folder) == "trainer_state.json is cut off"
+    assert why_incomplete(folder) == "trainer_state.json is truncated"
     assert why_incomplete(tmp_path / "nowhere") == "it is not a folder"
 
 

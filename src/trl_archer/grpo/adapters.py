@@ -49,6 +49,8 @@ def load_trained_adapter(model: Any, folder: str) -> None:
     """
     Loads the trained one of two adapters from a checkpoint. transformers loads only the frozen copy beside it.
 
+    Upstream: https://github.com/huggingface/transformers/issues/30478 (open in 5.23).
+
     Args:
         model (`nn.Module`): Model, after the Trainer has loaded the checkpoint.
         folder (`str`): Checkpoint.
@@ -66,7 +68,7 @@ def _keep_precision(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """
     Undoes TRL's rounding of the adapter to bfloat16, which is coarser than most RL updates.
 
-    PEFT keeps adapters of models that are not quantized in float32.
+    PEFT keeps adapters of models that are not quantized in float32. Not reported upstream yet (TRL 1.16).
     """
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -77,7 +79,8 @@ def _keep_weights_unpacked(model: nn.Module) -> None:
     """
     Keeps bitsandbytes from packing 4-bit weights for fast inference on CPUs with AVX-512 BF16.
 
-    It packs them in the first pass in evaluation mode, and a packed weight passes no gradient.
+    It packs them in the first pass in evaluation mode, and a packed weight passes no gradient. Not reported upstream
+    yet; the packing came with https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804 (0.49).
     """
     if is_bitsandbytes_available():
         from bitsandbytes.nn import Linear4bit
@@ -93,6 +96,8 @@ def sync_without_drift(generation: Any) -> None:
 
     TRL adds the adapter to the weights and then subtracts it. In bfloat16 that does not restore the original
     weights, and the errors accumulate over syncs, in the reference and under the saved adapter.
+
+    Upstream: https://github.com/huggingface/trl/issues/6688 (open in 1.16).
 
     Args:
         generation (`VLLMGeneration`): TRL's engine or client. Unchanged without an adapter and with FSDP, which shards

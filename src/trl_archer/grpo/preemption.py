@@ -17,7 +17,8 @@ class SaveOnSigterm(TrainerCallback):
 
     Replaces transformers' callback for `enable_jit_checkpoint`, which saves before the optimizer's step. DeepSpeed has
     already made the update then, and a resumed run would make it twice. That callback also saves on each rank when the
-    signal reaches it, which may be in different steps.
+    signal reaches it, which may be in different steps. Not reported upstream yet; the callback came with
+    https://github.com/huggingface/transformers/pull/41723 (5.23 has it unchanged).
     """
 
     def __init__(self) -> None:

@@ -300,7 +300,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         return sampler
 
     def _run_epoch(self, *args, **kwargs):
-        """The Trainer would train a finished run for one more step when it is resumed."""
+        """The Trainer would train a finished run for one more step when it is resumed (not reported upstream yet)."""
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
         else:

@@ -64,6 +64,8 @@ def check_deepspeed_version(args: DurableGRPOConfig) -> None:
     Up to 0.19.7, ZeRO-3 checks for them only in float16, and ZeRO-1 and ZeRO-2 not in float32. DeepSpeed then makes the
     update and reports a finite norm, so nothing notices before every weight is NaN.
 
+    Upstream: https://github.com/deepspeedai/DeepSpeed/pull/8035 and its successors, complete in 0.19.8.
+
     Args:
         args ([`DurableGRPOConfig`]): Configuration.
 
