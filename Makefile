@@ -65,10 +65,12 @@ test-vllm: $(VLLM)/.installed ## Run the tests that train with a real vLLM engin
 
 test-all: check docs test test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that has to pass
 
-check: setup ## Check format, lint and types; never writes
+check: setup ## Check format, lint, types and English; never writes
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/codespell *.md benchmarks docs examples notebooks src tests
+	@$(BIN)/python -m tests.docs.english
 
 format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
