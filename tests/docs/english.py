@@ -17,7 +17,7 @@ SKIPPED = {"LICENSE", "tests/helpers/math_pairs.py", "tests/docs/test_english.py
 
 
 def pattern(phrases: str) -> re.Pattern[str]:
-    """One expression for all phrases. Between words there may be a line break, with the mark of a comment or a quote."""
+    """One expression for all phrases. A line break with a comment or quote mark may separate words."""
     lines = [line for line in phrases.splitlines() if line and not line.startswith("# ")]
     return re.compile(rf"(?<!\w)(?:{'|'.join(lines)})(?!\w)".replace(" ", r"\s+(?:[#>*]\s+)?"), re.IGNORECASE)
 
