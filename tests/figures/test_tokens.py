@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from trl_archer import ArcherGRPOConfig
-from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
+from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
 from trl_archer.figures.entropy_spread import entropy_spread
 from trl_archer.figures.frequent_tokens import TokenShare, ranked_tokens, token_shares, visible
 from trl_archer.figures.style import THEMES
@@ -58,7 +58,6 @@ PLOTS: dict[str, Any] = {
     "entropy_spread": plot_entropy_spread,
     "clip_plane": lambda records: plot_clip_plane(records.settings, records),
     "frequent_tokens": lambda records: plot_frequent_tokens(records, min_count=1),
-    "token_clouds": lambda records: plot_token_clouds(records, min_count=1),
 }
 
 
@@ -265,13 +264,11 @@ def test_token_shares_count_what_counts() -> None:
         assert share.text == WORDS[share.token_id]
         assert share.occurrences == len(gates)
         assert share.reasoning_share == pytest.approx(sum(gates) / len(gates))
-        entropies = [r.entropies[r.mask & (r.token_ids == share.token_id)] for r in records.completions]
-        assert share.mean_entropy == pytest.approx(np.concatenate(entropies).mean(dtype=np.float64))
 
 
 def test_ranks() -> None:
     table = [(0, 50, 0.9), (1, 200, 0.9), (2, 10, 1.0), (3, 100, 0.6), (4, 500, 0.0), (5, 600, 0.0), (6, 60, 0.1)]
-    shares = [TokenShare(token, str(token), count, share, 0.0) for token, count, share in table]
+    shares = [TokenShare(token, str(token), count, share) for token, count, share in table]
     reasoning, knowledge = ranked_tokens(shares, top=3, min_count=50)
     assert [share.token_id for share in reasoning] == [1, 0, 3]  # 2 is too rare; equal shares by count
     assert [share.token_id for share in knowledge] == [5, 4, 6]

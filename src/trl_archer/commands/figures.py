@@ -41,7 +41,6 @@ def add_figures(commands: Any) -> None:
     records.add_argument("--step", type=int, help=_STEP_HELP)
     records.add_argument("--top", type=int, default=20, help="frequent tokens of each role")
     records.add_argument("--min-count", type=int, default=100, help="fewest occurrences of a frequent token")
-    records.add_argument("--clouds", action="store_true", help="also draw clouds of the tokens by their mean entropy")
     _add_drawing(records)
 
     tokens = _add(kinds, "tokens", "one HTML file that shows every recorded token", _write_tokens)
@@ -97,20 +96,20 @@ def _draw_runs(args: argparse.Namespace) -> int:
 
 
 def _draw_records(args: argparse.Namespace) -> int:
-    from ..figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
+    from ..figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
     from ..records.parquet import read_token_records
 
     unreadable: list[str] = []
     records = read_token_records(args.records, args.step, unreadable)
-    frequent = {"min_count": args.min_count, "theme": args.theme}
-    plots = {
-        "entropy_spread": partial(plot_entropy_spread, records, theme=args.theme),
-        "clip_plane": partial(plot_clip_plane, records.settings, records, theme=args.theme),
-        "frequent_tokens": partial(plot_frequent_tokens, records, top=args.top, **frequent),
-    }
-    if args.clouds:
-        plots["token_clouds"] = partial(plot_token_clouds, records, **frequent)
-    return _save(args, unreadable, **plots)
+    return _save(
+        args,
+        unreadable,
+        entropy_spread=partial(plot_entropy_spread, records, theme=args.theme),
+        clip_plane=partial(plot_clip_plane, records.settings, records, theme=args.theme),
+        frequent_tokens=partial(
+            plot_frequent_tokens, records, top=args.top, min_count=args.min_count, theme=args.theme
+        ),
+    )
 
 
 def _write_tokens(args: argparse.Namespace) -> int:

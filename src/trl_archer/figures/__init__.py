@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .logs import read_run as read_run
     from .logs import read_runs as read_runs
     from .style import save as save
-    from .token_clouds import plot_token_clouds as plot_token_clouds
     from .token_view import write_token_view as write_token_view
     from .training import plot_constraints as plot_constraints
     from .training import plot_training_dynamics as plot_training_dynamics
@@ -33,7 +32,6 @@ _PUBLIC = {
     "plot_constraints": ".training",
     "plot_entropy_spread": ".entropy_spread",
     "plot_frequent_tokens": ".frequent_tokens",
-    "plot_token_clouds": ".token_clouds",
     "plot_training_dynamics": ".training",
     "read_run": ".logs",
     "read_runs": ".logs",
@@ -48,7 +46,6 @@ __all__ = [
     "plot_constraints",
     "plot_entropy_spread",
     "plot_frequent_tokens",
-    "plot_token_clouds",
     "plot_training_dynamics",
     "read_run",
     "read_runs",

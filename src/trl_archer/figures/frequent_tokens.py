@@ -24,14 +24,12 @@ class TokenShare(NamedTuple):
         text (`str`): Its decoded piece.
         occurrences (`int`): How often it occurs among the tokens that count.
         reasoning_share (`float`): Its mean gate; with the paper's step, the share of occurrences that were reasoning.
-        mean_entropy (`float`): Its mean entropy in nats.
     """
 
     token_id: int
     text: str
     occurrences: int
     reasoning_share: float
-    mean_entropy: float
 
 
 def token_shares(records: TokenRecords) -> list[TokenShare]:
@@ -47,20 +45,15 @@ def token_shares(records: TokenRecords) -> list[TokenShare]:
     texts: dict[int, str] = {}
     ids: list[NDArray[Any]] = [np.empty(0, dtype=np.int32)]
     gates: list[NDArray[Any]] = [np.empty(0)]
-    entropies: list[NDArray[Any]] = [np.empty(0)]
     for record in records.completions:
         ids.append(record.token_ids[record.mask])
         gates.append(record.gate[record.mask])
-        entropies.append(record.entropies[record.mask])
         texts.update(zip(record.token_ids.tolist(), record.tokens, strict=True))
     unique, inverse, counts = np.unique(np.concatenate(ids), return_inverse=True, return_counts=True)
-    shares, means = (
-        np.bincount(inverse, weights=np.concatenate(values), minlength=len(unique)) / counts
-        for values in (gates, entropies)
-    )
+    shares = np.bincount(inverse, weights=np.concatenate(gates), minlength=len(unique)) / counts
     return [
-        TokenShare(token, texts[token], count, share, mean)
-        for token, count, share, mean in zip(*(x.tolist() for x in (unique, counts, shares, means)), strict=True)
+        TokenShare(token, texts[token], count, share)
+        for token, count, share in zip(unique.tolist(), counts.tolist(), shares.tolist(), strict=True)
     ]
 
 
