@@ -16,13 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from trl_archer.cli import main as trl_archer
-from trl_archer.figures.style import add_notes, get_theme, new_figure, own_defaults, percent, title
+from trl_archer.figures.style import add_notes, get_theme, new_figure, own_style, percent, title
 
 from .environment import load
 from .example_run import FOLDER as EXAMPLE_RUN
@@ -30,7 +31,7 @@ from .example_run import FOLDER as EXAMPLE_RUN
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"
 THEMES = ("light", "dark")
-COLOURS = 96  # of a picture
+COLORS = 96  # of a picture
 SETTLES = 500  # milliseconds, of the token view
 METHODS = {"archer": "Archer", "grpo": "TRL's GRPO"}
 MEASURES = {"avg_at_k": "avg@8: share of samples that are right", "pass_at_k": "pass@8: share of problems solved"}
@@ -48,7 +49,7 @@ def playground_data() -> dict[str, Any]:
     }
 
 
-@own_defaults()
+@own_style
 def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
     """
     Accuracy on the playground before and after training, one dot per seed.
@@ -60,12 +61,12 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
     Returns:
         [`~matplotlib.figure.Figure`]: the figure.
     """
-    colours = get_theme(theme)
-    figure, axes = new_figure(colours, 1, 2, height=1.45, sharey=True)
+    colors = get_theme(theme)
+    figure, axes = new_figure(colors, 1, 2, height=1.45, sharey=True)
     for ax, (measure, text) in zip(axes[0], MEASURES.items(), strict=True):
         before, after = data[measure]["before"], [data[measure][method] for method in METHODS]
-        title(ax, text, colours.ink)
-        ax.axvline(before, color=colours.muted, linewidth=1, linestyle=(0, (4, 2)))
+        title(ax, text, colors.ink)
+        ax.axvline(before, color=colors.muted, linewidth=1, linestyle=(0, (4, 2)))
         on_left = before < (min(map(min, after)) + max(map(max, after))) / 2
         ax.annotate(
             "before training",
@@ -75,12 +76,12 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
             ha="left" if on_left else "right",
             va="center",
             fontsize=7,
-            color=colours.muted,
+            color=colors.muted,
         )
         for row, values in enumerate(after):
-            colour = colours.run(row)["color"]
-            ax.scatter(values, [row] * len(values), s=22, color=colour, alpha=0.85, linewidths=0, zorder=3)
-            ax.vlines(sum(values) / len(values), row - 0.22, row + 0.22, color=colour, linewidth=1.6, zorder=3)
+            color = colors.run(row)["color"]
+            ax.scatter(values, [row] * len(values), s=22, color=color, alpha=0.85, linewidths=0, zorder=3)
+            ax.vlines(sum(values) / len(values), row - 0.22, row + 0.22, color=color, linewidth=1.6, zorder=3)
         percent(ax, "x")
         ax.margins(x=0.12)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
@@ -89,17 +90,18 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
         ax.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(METHODS)), METHODS.values(), parse_math=False)
     seeds = len(data["avg_at_k"]["archer"])
-    add_notes(figure, [f"Dots: {seeds} seeds of training each. Bars: their mean."], colours)
+    add_notes(figure, [f"Dots: {seeds} seeds of training each. Bars: their mean."], colors)
     return figure
 
 
-@own_defaults()
+@own_style
 def draw_playground() -> None:
     data = playground_data()
     for theme in THEMES:
         path = FOLDER / f"playground_{theme}.svg"
-        # The data stand in the file, so that a test sees whether they are those of the results
-        plot_playground(data, theme).savefig(path, metadata={"Date": None, "Description": json.dumps(data)})
+        # The file includes the data, which lets a test compare them with the results
+        with matplotlib.rc_context({"svg.hashsalt": "trl-archer"}):
+            plot_playground(data, theme).savefig(path, metadata={"Date": None, "Description": json.dumps(data)})
         print(path)
 
 
@@ -179,11 +181,11 @@ def take_token_view(page: Path, picture: str) -> None:
 
 
 def keep(drawn: Path, path: Path) -> None:
-    """Writes a picture with few colours, which is small."""
+    """Writes a picture with few colors, which is small."""
     text = PngInfo()
     text.add_text("Description", shown())
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=text)
+        picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=text)
     print(path)
 
 

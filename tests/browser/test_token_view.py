@@ -105,10 +105,10 @@ def test_role_filter_dims_the_other_role(view: View) -> None:
     page = view(make_records(make_record()))
 
     def shaded(role: str) -> set[bool]:
-        colours = page.evaluate(
+        colors = page.evaluate(
             f"() => [...document.querySelectorAll('#tokens .{role}')].map((n) => getComputedStyle(n).backgroundColor)"
         )
-        return {colour != "rgba(0, 0, 0, 0)" for colour in colours}
+        return {color != "rgba(0, 0, 0, 0)" for color in colors}
 
     assert (shaded("reasoning"), shaded("knowledge")) == ({True}, {True})
     page.get_by_text("reasoning", exact=True).and_(page.locator("#roles span")).click()

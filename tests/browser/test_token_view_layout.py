@@ -1,4 +1,4 @@
-"""The token view in a real browser: long records, lines, narrow windows and colours."""
+"""The token view in a real browser: long records, lines, narrow windows and colors."""
 
 import time
 from collections.abc import Callable
@@ -126,18 +126,18 @@ def test_tokens_have_room_in_a_frame_of_a_notebook(view: View) -> None:
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_text_is_legible_on_every_colour(view: View, color_scheme: str) -> None:
+def test_text_is_legible_on_every_color(view: View, color_scheme: str) -> None:
     page = view(make_records(make_record(WORDS * 10)), color_scheme=color_scheme)
 
-    def luminance(colour: list[int]) -> float:
-        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    def luminance(color: list[int]) -> float:
+        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     shades = page.evaluate(
         """() => {
           const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-          const rgb = (colour) => {
-            context.fillStyle = colour;
+          const rgb = (color) => {
+            context.fillStyle = color;
             context.fillRect(0, 0, 1, 1);
             return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
           };
@@ -146,9 +146,9 @@ def test_text_is_legible_on_every_colour(view: View, color_scheme: str) -> None:
           return [ink, bars.map((bar) => rgb(getComputedStyle(bar, "::after").backgroundColor))];
         }"""
     )
-    ink, colours = luminance(shades[0]), [luminance(colour) for colour in shades[1]]
+    ink, colors = luminance(shades[0]), [luminance(color) for color in shades[1]]
     assert (ink < 0.05) == (color_scheme == "light")
-    for colour in colours:
-        assert (max(ink, colour) + 0.05) / (min(ink, colour) + 0.05) >= 4.5
-    steps = np.diff(colours)  # lightness alone tells the order, for any colour vision
+    for color in colors:
+        assert (max(ink, color) + 0.05) / (min(ink, color) + 0.05) >= 4.5
+    steps = np.diff(colors)  # lightness alone tells the order, for any color vision
     assert (steps < 0).all() if color_scheme == "light" else (steps > 0).all()

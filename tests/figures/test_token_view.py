@@ -97,7 +97,7 @@ def test_completions_are_grouped_by_prompt() -> None:
 
 
 @pytest.mark.parametrize(("highest", "scale"), [(2.31, 2.4), (0.9, 0.9), (0.0312, 0.032), (12.1, 13.0), (0.0, 1.0)])
-def test_colour_scale_ends_at_the_99th_percentile(highest: float, scale: float) -> None:
+def test_color_scale_ends_at_the_99th_percentile(highest: float, scale: float) -> None:
     record = make_record(WORDS * 40)
     record.entropies[:] = highest
     record.entropies[-3:] = 50.0  # 3 in 1,000

@@ -1,8 +1,8 @@
 """
-Figures of the method and of runs with it; needs matplotlib, `pip install trl-archer[plots]`.
+Figures of training runs, token records and evaluations. Needs matplotlib: `pip install trl-archer[plots]`.
 
-Every `plot_*` function returns a [`~matplotlib.figure.Figure`] that belongs to no window; [`save`] writes it. What
-could not be drawn is told on the figure and in its `notes`.
+Every `plot_*` function returns a [`~matplotlib.figure.Figure`]; [`save`] writes it. The figure and its `notes` list
+what could not be drawn.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .training import plot_constraints as plot_constraints
     from .training import plot_training_dynamics as plot_training_dynamics
 
-# Public name -> module. Loaded on first use: logs are read, and the token view is written, without matplotlib.
+# Public name -> module. Loaded on first use: reading logs and writing the token view need no matplotlib.
 _PUBLIC = {
     "RunLog": ".logs",
     "SampleCounts": ".accuracy",

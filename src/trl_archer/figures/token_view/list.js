@@ -81,7 +81,7 @@ class CompletionList {
       if (item) onSelect(Number(item.dataset.number));
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.colours = null;
+      this.colors = null;
       this.rows.refresh();
     });
   }
@@ -102,7 +102,7 @@ class CompletionList {
   }
 
   /** Number of the completion `by` places further, or of the next one in that direction with another prompt. */
-  neighbour(by, otherPrompt) {
+  neighbor(by, otherPrompt) {
     const { completions } = this.records;
     const here = this.shown.indexOf(this.selected);
     if (here < 0) return this.shown[0];
@@ -148,13 +148,13 @@ class CompletionList {
 
   /** Entropy along the completion as a strip. */
   profile(about) {
-    this.colours ??= scaleColours();
+    this.colors ??= scaleColors();
     const strip = element("canvas", "profile");
     strip.width = about.profile.length || 1;
     strip.height = 1;
     const context = strip.getContext("2d");
     about.profile.forEach((level, bin) => {
-      context.fillStyle = this.colours[Math.min(STEPS - 1, Math.floor((level / 256) * STEPS))];
+      context.fillStyle = this.colors[Math.min(STEPS - 1, Math.floor((level / 256) * STEPS))];
       context.fillRect(bin, 0, 1, 1);
     });
     return strip;

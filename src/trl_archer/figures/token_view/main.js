@@ -212,7 +212,7 @@ class TokenView {
     const before = this.pane.cursor;
     this.seek(direction, (token) => starts.has(token));
     if (this.pane.cursor !== before) return;
-    let number = this.list.neighbour(direction, false);
+    let number = this.list.neighbor(direction, false);
     const { shown } = this.list;
     while (number !== undefined && this.found[number].hits === 0) number = shown[shown.indexOf(number) + direction];
     if (number === undefined) return;
@@ -222,7 +222,7 @@ class TokenView {
   }
 
   step(direction, otherPrompt) {
-    this.open(this.list.neighbour(direction, otherPrompt));
+    this.open(this.list.neighbor(direction, otherPrompt));
   }
 
   moveLine(by) {

@@ -115,7 +115,7 @@ class Minimap {
     pane.root.addEventListener("scroll", () => this.follow(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(this.root);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.colours = null;
+      this.colors = null;
       this.draw();
     });
 
@@ -136,7 +136,7 @@ class Minimap {
     const { pane, canvas } = this;
     const { clientWidth: width, clientHeight: height } = this.root;
     if (!pane.lines || width === 0 || height === 0) return;
-    this.colours ??= scaleColours();
+    this.colors ??= scaleColors();
     const density = devicePixelRatio;
     canvas.width = width * density;
     canvas.height = height * density;
@@ -152,8 +152,8 @@ class Minimap {
       for (const segment of line) {
         const { completion } = pane;
         const level = shade(completion.entropies[segment.token], pane.scaleMax);
-        const coloured = completion.ranked(segment.token) && level > 0.04;
-        context.fillStyle = coloured ? this.colours[Math.min(STEPS - 1, Math.floor(level * STEPS))] : text;
+        const colored = completion.ranked(segment.token) && level > 0.04;
+        context.fillStyle = colored ? this.colors[Math.min(STEPS - 1, Math.floor(level * STEPS))] : text;
         context.fillRect(segment.left * across, y, segment.width * across, thickness);
         if (completion.clipped(segment.token)) {
           context.fillStyle = clip;
