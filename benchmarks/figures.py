@@ -3,7 +3,7 @@ Draws the pictures of README and docs/figures.md from committed results.
 
 python -m benchmarks.figures
 
-The token view's are taken in headless Chromium; without it they stay as they are.
+The pictures of the token view need headless Chromium. Without it they are not updated.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"
 THEMES = ("light", "dark")
 COLORS = 96  # of a picture
-SETTLES = 500  # milliseconds, of the token view
+SETTLES = 500  # milliseconds until the token view is drawn
 METHODS = {"archer": "Archer", "grpo": "TRL's GRPO"}
-MEASURES = {"avg_at_k": "avg@8: share of samples that are right", "pass_at_k": "pass@8: share of problems solved"}
+MEASURES = {"avg_at_k": "avg@8: share of correct samples", "pass_at_k": "pass@8: share of problems solved"}
 
 
 def playground_data() -> dict[str, Any]:
-    """What the figure shows: each measure before training and, for each method, after it, one value per seed."""
+    """Data of the figure: each measure before training and, for each method, after it, one value per seed."""
     runs = load("playground")["runs"]
     return {
         measure: {
@@ -90,7 +90,7 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
         ax.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(METHODS)), METHODS.values(), parse_math=False)
     seeds = len(data["avg_at_k"]["archer"])
-    add_notes(figure, [f"Dots: {seeds} seeds of training each. Bars: their mean."], colors)
+    add_notes(figure, [f"Dots: {seeds} training seeds per method. Bars: their mean."], colors)
     return figure
 
 
@@ -106,7 +106,7 @@ def draw_playground() -> None:
 
 
 def example_pictures() -> dict[str, list[str]]:
-    """Names of the pictures of docs/figures.md, by the command above them, which runs in the folder of its run."""
+    """Pictures of docs/figures.md by the command above them. The commands run in the folder of the example run."""
     pictures: dict[str, list[str]] = {}
     page = (DOCS / "figures.md").read_text()
     for command, name in re.findall(r'^(trl-archer figures .*)$|src="figures/(\w+)_light\.png"', page, re.M):
@@ -118,7 +118,7 @@ def example_pictures() -> dict[str, list[str]]:
 
 
 def shown() -> str:
-    """A digest of what these pictures show: stands in each, so that a test sees which are old."""
+    """Digest of what these pictures show. Each picture contains it, which lets a test find outdated ones."""
     digest = hashlib.sha256(json.dumps(example_pictures()).encode())
     for path in sorted(path for path in EXAMPLE_RUN.rglob("*") if path.is_file()):
         digest.update(path.read_bytes())
@@ -126,7 +126,7 @@ def shown() -> str:
 
 
 def run_in_example(command: str, *options: str) -> None:
-    """Runs a command of docs/figures.md, without what it prints."""
+    """Runs a command of docs/figures.md and hides its output."""
     with chdir(EXAMPLE_RUN), redirect_stdout(io.StringIO()):
         if trl_archer([*shlex.split(command)[1:], *options]):
             raise SystemExit(f"{command} failed")
@@ -146,7 +146,7 @@ def draw_example_run() -> None:
 
 
 def take_token_view(page: Path, picture: str) -> None:
-    """Pictures of the token view, at a token that the clip range stopped, of the completion with most of these."""
+    """Takes pictures of the token view, at a clipped token in the completion with the most clipped tokens."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser.conftest import chromium
@@ -154,7 +154,7 @@ def take_token_view(page: Path, picture: str) -> None:
     with sync_playwright() as playwright:
         browser = chromium(playwright)
         if browser is None:
-            print("No Chromium: the pictures of the token view stay as they are.")
+            print("No Chromium: the pictures of the token view are not updated.")
             return
         for theme in THEMES:
             window = browser.new_page(
@@ -181,7 +181,7 @@ def take_token_view(page: Path, picture: str) -> None:
 
 
 def keep(drawn: Path, path: Path) -> None:
-    """Writes a picture with few colors, which is small."""
+    """Writes a picture with few colors, to keep it small."""
     text = PngInfo()
     text.add_text("Description", shown())
     with Image.open(drawn) as picture:
