@@ -100,7 +100,7 @@ def test_narrow_window(view: View) -> None:
     assert token["y"] >= 0
     assert (
         token["y"] + token["height"] <= box["y"] or token["y"] >= box["y"] + box["height"]
-    )  # the card does not hide the token
+    )  # not hidden
 
 
 @pytest.mark.parametrize("width", [1280, 940, 390])
