@@ -98,9 +98,7 @@ def test_narrow_window(view: View) -> None:
     assert box["x"] + box["width"] <= 390
     token = page.locator("#tokens .cursor").first.bounding_box()
     assert token["y"] >= 0
-    assert (
-        token["y"] + token["height"] <= box["y"] or token["y"] >= box["y"] + box["height"]
-    )  # not hidden
+    assert token["y"] + token["height"] <= box["y"] or token["y"] >= box["y"] + box["height"]  # not hidden
 
 
 @pytest.mark.parametrize("width", [1280, 940, 390])
