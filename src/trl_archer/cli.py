@@ -123,7 +123,7 @@ def _run_export(args: argparse.Namespace) -> int:
     print(f"{done['adapter']} merged into {done['base']}, written to {args.output} in {done['dtype']}.")
     print(f"Log-probabilities differ by at most {done['difference']:.1e} nats before rounding to {done['dtype']}.")
     if done["quantized"]:
-        print("The adapter was trained on quantised weights and is now on the unquantised ones; evaluate the result.")
+        print("The adapter was trained on quantized weights and is now on the unquantized ones; evaluate the result.")
     return 0
 
 

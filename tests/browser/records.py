@@ -1,4 +1,4 @@
-"""Token records made on the spot, with the values that the objective gives them."""
+"""Synthetic token records with values from the objective."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +38,7 @@ def make_record(
     drift: float = 0.4,
     **settings: Any,
 ) -> CompletionRecord:
-    """A completion of these tokens. Log-probabilities drift from the old policy's, so that both ends of a range act."""
+    """A completion of these tokens. Log-probabilities drift from the old policy, and both ends of a range clip."""
     generator = np.random.default_rng(seed)
     count = len(tokens)
     width = max(1, count)
@@ -82,7 +82,7 @@ def make_records(*completions: CompletionRecord, **settings: Any) -> TokenRecord
 
 
 def make_groups(prompts: int = 3, group: int = 4) -> TokenRecords:
-    """Several prompts with several completions each, all of different length, reward and text."""
+    """Several prompts with several completions each, with different lengths, rewards and texts."""
     completions = []
     for prompt in range(prompts):
         for member in range(group):
@@ -102,6 +102,6 @@ def make_groups(prompts: int = 3, group: int = 4) -> TokenRecords:
 
 
 def make_large(completions: int, tokens: int) -> TokenRecords:
-    """Many long completions; they share their values, so that making them takes no time."""
+    """Many long completions. They share their values, which makes them cheap."""
     record = make_record((WORDS * (tokens // len(WORDS) + 1))[:tokens])
     return make_records(*(replace(record, row=row, prompt=f"Question {row // 8}") for row in range(completions)))
