@@ -9,18 +9,10 @@ import torch
 
 from trl_archer.records.parquet import CompletionRecord, TokenRecords
 
-from ..helpers.settings import token_loss
+from ..helpers.settings import record_settings, token_loss
 
-SETTINGS: dict[str, Any] = {
-    "entropy_quantile": 0.8,
-    "gate_width": 0.0,
-    "epsilon": 0.2,
-    "epsilon_high": 0.28,
-    "epsilon_reasoning": 0.5,
-    "epsilon_reasoning_high": None,
-    "beta": 0.001,
-    "beta_reasoning": 0.0,
-}
+FLAT: dict[str, Any] = {"epsilon_high": 0.28}
+SETTINGS = record_settings(**FLAT)
 TEXT = "First , we add 3 and 4 : that gives 7 . Wait , let me check again . So the answer is 7 .".split()
 WORDS = [word if word in ",.:" else f" {word}" for word in TEXT]
 
@@ -53,7 +45,7 @@ def make_record(
         torch.from_numpy(entropies)[None],
         torch.arange(width)[None] < count,
         ref_per_token_logps=torch.from_numpy(ref)[None],
-        **{**SETTINGS, **settings},
+        **{**FLAT, **settings},
     )
     return CompletionRecord(
         step=step,
@@ -78,7 +70,7 @@ def make_record(
 
 
 def make_records(*completions: CompletionRecord, **settings: Any) -> TokenRecords:
-    return TokenRecords(list(completions), {**SETTINGS, **settings})
+    return TokenRecords(list(completions), record_settings(**{**FLAT, **settings}))
 
 
 def make_groups(prompts: int = 3, group: int = 4) -> TokenRecords:

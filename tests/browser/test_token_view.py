@@ -308,7 +308,7 @@ def test_partial_characters_and_dual_clip_are_noted(view: View) -> None:
     assert page.locator("#notes li").all_text_contents() == ["Tokens with part of a character show as \ufffd."]
     settings = definitions(page, "settings")
     assert settings["ratio cap δ"] == "10"
-    assert settings["KL weight, knowledge"] == str(SETTINGS["beta"])
+    assert settings["KL weight, knowledge"] == str(SETTINGS["knowledge"]["beta"])
 
 
 def test_help(view: View) -> None:

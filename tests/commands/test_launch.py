@@ -70,8 +70,8 @@ def test_batches_that_fit(defaults: dict[str, Any], values: dict[str, Any], proc
         (
             {"generation_batch_size": 1024, "per_device_train_batch_size": 3},
             16,
-            "generation_batch_size=1024 is not a multiple of 48 (per_device_train_batch_size=3 x 16 processes). Set it to "
-            "1008 or 1056",
+            "generation_batch_size=1024 is not a multiple of 48 (per_device_train_batch_size=3 x 16 processes). Set "
+            "it to 1008 or 1056",
         ),
         (
             {"num_generations": 8, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},

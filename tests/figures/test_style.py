@@ -17,7 +17,7 @@ import trl_archer.figures as figures
 from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, save
 from trl_archer.figures.style import THEMES, add_notes, columns_for, get_theme, legend, new_figure
 
-from ..records.test_parquet import SETTINGS, make_records
+from ..helpers.records import SETTINGS, make_records
 
 
 def test_runs_beyond_the_colors_have_other_line_styles() -> None:
@@ -126,7 +126,8 @@ def test_imports_stay_light() -> None:
 def test_drawing_leaves_pyplot_alone() -> None:
     code = (
         "import sys\nfrom trl_archer.figures import plot_clip_plane\n"
-        "figure = plot_clip_plane({'epsilon': 0.2, 'epsilon_reasoning': 0.5})\nfigure._repr_png_()\n"
+        "role = {'epsilon_low': 0.2, 'epsilon_high': 0.5}\n"
+        "figure = plot_clip_plane({'knowledge': role, 'reasoning': role})\nfigure._repr_png_()\n"
         "print('matplotlib.pyplot' in sys.modules, 'torch' in sys.modules)"
     )
     assert run_python(code) == "False False\n"

@@ -84,8 +84,8 @@ def test_index_describes_each_completion() -> None:
     assert about["clipped_high"] == record.clipped_high.sum()
     assert about["preview"] == "".join(WORDS * 8)[:80]
     assert [a["reward"] for a in index["completions"]] == [1.0, None]
-    assert index["settings"]["epsilon_reasoning_high"] == SETTINGS["epsilon_reasoning"]  # None means the lower one
-    assert index["settings"]["epsilon_high"] == 0.28
+    assert index["settings"]["knowledge"] == {"epsilon_low": 0.2, "epsilon_high": 0.28, "beta": 0.001}
+    assert index["settings"]["reasoning"] == SETTINGS["reasoning"]
 
 
 def test_completions_are_grouped_by_prompt() -> None:
@@ -187,6 +187,6 @@ def test_different_lengths_are_refused(name: str) -> None:
 
 
 def test_missing_settings_are_named() -> None:
-    settings = {name: value for name, value in SETTINGS.items() if name not in ("epsilon", "beta")}
-    with pytest.raises(ValueError, match="settings lack epsilon, beta, which"):
+    settings = {name: value for name, value in SETTINGS.items() if name not in ("knowledge", "gate_width")}
+    with pytest.raises(ValueError, match="settings lack knowledge, gate_width, which"):
         token_view_html(TokenRecords([make_record()], settings))

@@ -16,7 +16,8 @@ from trl_archer.figures.frequent_tokens import TokenShare, ranked_tokens, token_
 from trl_archer.figures.style import THEMES
 from trl_archer.records.parquet import TokenRecords
 
-from ..records.test_parquet import SETTINGS, WORDS, make_records
+from ..helpers.records import SETTINGS, WORDS, make_records
+from ..helpers.settings import record_settings
 
 LIGHT = THEMES["light"]
 
@@ -105,7 +106,7 @@ def test_records_without_a_finite_token_are_noted(plot: str) -> None:
     ("settings", "reasoning", "knowledge"),
     [
         (SETTINGS, [0.5, 1.5], [0.8, 1.2]),
-        (SETTINGS | {"epsilon_high": 0.28, "epsilon_reasoning_high": 0.6}, [0.5, 1.6], [0.8, 1.28]),
+        (record_settings(epsilon_high=0.28, epsilon_reasoning_high=0.6), [0.5, 1.6], [0.8, 1.28]),
     ],
 )
 def test_lines_lie_at_the_configured_ratios(
@@ -129,8 +130,8 @@ def test_settings_may_be_a_config(tmp_path: Any) -> None:
     ax = plot_clip_plane(config).axes[0]
     assert ratios(ax, LIGHT.knowledge) == [0.9, 1.3]
     assert ratios(ax, LIGHT.muted) == [1.0, 4.0]
-    with pytest.raises(ValueError, match="settings have no epsilon_reasoning; pass an ArcherGRPOConfig"):
-        plot_clip_plane({"epsilon": 0.2})
+    with pytest.raises(ValueError, match="settings have no 'reasoning'; pass an ArcherGRPOConfig"):
+        plot_clip_plane({"knowledge": SETTINGS["knowledge"]})
 
 
 def test_tokens_lie_at_their_probabilities() -> None:

@@ -74,8 +74,8 @@ def test_unreachable_server(server: ServerStub) -> None:
     server.close()
     message = refusal(fields(server))
     assert message.startswith(
-        f"No vLLM server responded at {server.url} (vllm_server_host='127.0.0.1', vllm_server_port={server.port}) within 0 s "
-        "(vllm_server_timeout): "
+        f"No vLLM server responded at {server.url} (vllm_server_host='127.0.0.1', vllm_server_port={server.port}) "
+        "within 0 s (vllm_server_timeout): "
     )
     assert "Connection refused" in message
     assert f"VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --port {server.port} --weight-transfer-config" in message

@@ -114,7 +114,7 @@ def test_completions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         write_token_records(tmp_path, [short], SETTINGS)
     with pytest.raises(ValueError, match=r"steps \[1, 2\]. Write one file per step"):
         write_token_records(tmp_path, [first, replace(first, step=2)], SETTINGS)
-    with pytest.raises(ValueError, match=r"of steps \[\]"):
+    with pytest.raises(ValueError, match=r"got steps \[\]"):
         write_token_records(tmp_path, [], SETTINGS)
     assert not any(tmp_path.iterdir())
 

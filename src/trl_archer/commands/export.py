@@ -59,7 +59,7 @@ def _without_weights(folder: Path) -> str | None:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return f"{paths[0].name} is missing"
-    return None if is_readable(path) else f"{path.name} is cut off"
+    return None if is_readable(path) else f"{path.name} is truncated"
 
 
 def export(

@@ -1,6 +1,7 @@
 """Old against new token probability, with the clip range of each role."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,6 @@ from ..records.parquet import TokenRecords
 from .finite_tokens import finite_tokens
 from .style import NOMINAL, ROLES, NotedFigure, Theme, add_notes, get_theme, legend, new_figure, own_style, title
 
-_FIELDS = {
-    "knowledge": ("epsilon", "epsilon_high"),
-    "reasoning": ("epsilon_reasoning", "epsilon_reasoning_high"),
-}
 _MOST_TOKENS = 4000  # unclipped tokens drawn per role
 _MOST_CLIPPED = 20_000  # clipped tokens drawn in total
 
@@ -29,11 +26,11 @@ def clip_bounds(settings: Any, role: str) -> tuple[float, float]:
     Lowest and highest ratio within the clip range of a role.
 
     Args:
-        settings (`Mapping` or [`ArcherGRPOConfig`]): Settings with `epsilon`, `epsilon_high` etc.
+        settings (`Mapping` or [`ArcherGRPOConfig`]): Settings of token records, or a configuration.
         role (`str`): `"reasoning"` or `"knowledge"`.
 
     Returns:
-        `tuple[float, float]`: 1 - epsilon and 1 + epsilon_high, where an `epsilon_high` of `None` equals epsilon.
+        `tuple[float, float]`: 1 - epsilon_low and 1 + epsilon_high.
 
     Raises:
         ValueError: If the settings lack the range.
@@ -41,20 +38,19 @@ def clip_bounds(settings: Any, role: str) -> tuple[float, float]:
     Example:
 
     ```python
-    >>> clip_bounds({"epsilon_reasoning": 0.5, "epsilon_reasoning_high": 0.75}, "reasoning")
+    >>> clip_bounds({"reasoning": {"epsilon_low": 0.5, "epsilon_high": 0.75, "beta": 0.0}}, "reasoning")
     (0.5, 1.75)
 
     ```
     """
-    low_field, high_field = _FIELDS[role]
-    low, high = _setting(settings, low_field), _setting(settings, high_field)
-    if low is None:
-        raise ValueError(f"settings have no {low_field}; pass an ArcherGRPOConfig or the settings of token records.")
-    return 1 - low, 1 + (low if high is None else high)
+    constraint = _settings(settings).get(role)
+    if constraint is None:
+        raise ValueError(f"settings have no {role!r}; pass an ArcherGRPOConfig or the settings of token records.")
+    return 1 - constraint["epsilon_low"], 1 + constraint["epsilon_high"]
 
 
-def _setting(settings: Any, field: str) -> float | None:
-    return settings.get(field) if isinstance(settings, Mapping) else getattr(settings, field, None)
+def _settings(settings: Any) -> Mapping[str, Any]:
+    return settings if isinstance(settings, Mapping) else asdict(settings.constraints)
 
 
 @own_style
@@ -79,7 +75,7 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
     """
     colors = get_theme(theme)
     bounds = {role: clip_bounds(settings, role) for role in ROLES}
-    delta = _setting(settings, "delta")
+    delta = _settings(settings).get("delta")
     figure, axes = new_figure(colors, 1, 2, height=4.1, compress=True)
     linear, logarithmic = axes[0]
     tokens: _Tokens | None = None

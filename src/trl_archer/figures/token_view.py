@@ -34,7 +34,7 @@ _SCRIPTS = (
 )
 _PER_TOKEN = ("entropies", "per_token_logps", "old_per_token_logps", "gate", "ref_per_token_logps")
 _FLAGS = ("mask", "clipped_low", "clipped_high")
-_SETTINGS = ("entropy_quantile", "gate_width", "epsilon", "epsilon_reasoning", "beta", "beta_reasoning")
+_SETTINGS = ("knowledge", "reasoning", "entropy_quantile", "gate_width")
 
 RESOLUTION = 1e-6  # of stored values, in nats: float32 log-probabilities are not finer
 _NAN, _MINUS_INFINITY, _INFINITY = -(2**31), -(2**31) + 1, 2**31 - 1
@@ -137,19 +137,14 @@ def _check_lengths(record: "CompletionRecord") -> None:
             )
 
 
-def _settings(settings: Mapping[str, Any]) -> dict[str, float | None]:
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in _SETTINGS if settings.get(name) is None]
     if missing:
         raise ValueError(
-            f"settings lack {', '.join(missing)}, which clip ranges and KL weights are made of; pass the fields of the "
-            "ArcherGRPOConfig that the run was trained with."
+            f"settings lack {', '.join(missing)}, which define clip ranges and KL weights; pass the settings of the "
+            "token records."
         )
-    known: dict[str, float | None] = {name: float(settings[name]) for name in _SETTINGS}
-    known["delta"] = None if settings.get("delta") is None else float(settings["delta"])
-    for name in ("epsilon", "epsilon_reasoning"):
-        high = settings.get(f"{name}_high")
-        known[f"{name}_high"] = known[name] if high is None else float(high)
-    return known
+    return {name: settings[name] for name in _SETTINGS} | {"delta": settings.get("delta")}
 
 
 def _keys(record: "CompletionRecord") -> Iterable[tuple[int, str]]:

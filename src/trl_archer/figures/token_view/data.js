@@ -153,16 +153,16 @@ class Completion {
 
   /** The clip range of token `i`, in ratio units. */
   range(i) {
-    const s = this.records.settings;
+    const { knowledge, reasoning } = this.records.settings;
     return [
-      1 - interpolate(this.gate[i], s.epsilon, s.epsilon_reasoning),
-      1 + interpolate(this.gate[i], s.epsilon_high, s.epsilon_reasoning_high),
+      1 - interpolate(this.gate[i], knowledge.epsilon_low, reasoning.epsilon_low),
+      1 + interpolate(this.gate[i], knowledge.epsilon_high, reasoning.epsilon_high),
     ];
   }
 
   klWeight(i) {
-    const { beta, beta_reasoning } = this.records.settings;
-    return interpolate(this.gate[i], beta, beta_reasoning);
+    const { knowledge, reasoning } = this.records.settings;
+    return interpolate(this.gate[i], knowledge.beta, reasoning.beta);
   }
 
   /** Unweighted k3 estimate of the KL divergence from the reference, in nats. */

@@ -35,13 +35,13 @@ class TokenView {
       counted(tokens, "token"),
       span,
     ].join(" · ");
-    const range = (low, high) => `${short(1 - low)}–${short(1 + high)}`;
+    const range = (role) => `${short(1 - role.epsilon_low)}–${short(1 + role.epsilon_high)}`;
     const settings = [
       ["quantile ρ", short(s.entropy_quantile)],
-      ["clip, knowledge", range(s.epsilon, s.epsilon_high)],
-      ["clip, reasoning", range(s.epsilon_reasoning, s.epsilon_reasoning_high)],
-      ["KL weight, knowledge", short(s.beta)],
-      ["KL weight, reasoning", short(s.beta_reasoning)],
+      ["clip, knowledge", range(s.knowledge)],
+      ["clip, reasoning", range(s.reasoning)],
+      ["KL weight, knowledge", short(s.knowledge.beta)],
+      ["KL weight, reasoning", short(s.reasoning.beta)],
     ];
     if (s.delta !== null) settings.push(["ratio cap δ", short(s.delta)]);
     if (s.gate_width > 0) settings.splice(1, 0, ["gate width", short(s.gate_width)]);
