@@ -174,7 +174,7 @@ CYCLE.append(CYCLE)
         ({}, r"The tests have the keys \[\]"),
         ({"input": "1", "output": "2"}, r"keys \['input', 'output'\]"),
         ({"inputs": ["1"]}, r"keys \['inputs'\]"),
-        ({"inputs": "1", "outputs": "2"}, "but no lists 'inputs' and 'outputs'"),
+        ({"inputs": "1", "outputs": "2"}, "but not the lists 'inputs' and 'outputs'"),
         ({"inputs": [], "outputs": []}, "There are no tests"),
         ({"inputs": ["1"], "outputs": []}, "1 'inputs' and 0 'outputs'"),
         ({"input": ["1"], "output": ["1", "2"]}, "1 'input' and 2 'output'"),
@@ -200,9 +200,12 @@ CYCLE.append(CYCLE)
         ({"inputs": [[1]], "outputs": [{1, 2}], "fn_name": "f"}, "The output of test 0 cannot be written as JSON"),
         ({"inputs": [[b"1"]], "outputs": [1], "fn_name": "f"}, "The input of test 0 cannot be written as JSON"),
         ({"inputs": [[1]], "outputs": [CYCLE], "fn_name": "f"}, "The output of test 0 cannot be written as JSON"),
-        ([{**FUNCTIONAL[0], "metadata": {"func_name": "f"}}, LIVECODEBENCH[0]], "'f', standard input; they must all"),
+        (
+            [{**FUNCTIONAL[0], "metadata": {"func_name": "f"}}, LIVECODEBENCH[0]],
+            "'f', standard input; they must all use the same one",
+        ),
         ([{**FUNCTIONAL[0], "fn_name": "f"}, {**FUNCTIONAL[0], "fn_name": "g"}], "use 'f', 'g'; they must"),
-        (FUNCTIONAL, "'func_name' of their metadata is missing"),
+        (FUNCTIONAL, "no 'func_name' in their metadata"),
         ([{**FUNCTIONAL[0], "metadata": "add"}], "'metadata' cannot be read as JSON"),
         ([{"input": "1", "output": "1", "type": "interactive"}], "The type of a test is 'interactive'"),
         ([{"input": "1", "output": "1", "type": ["stdin"]}], r"The type of a test is \['stdin'\]"),
@@ -397,5 +400,5 @@ def test_sample_is_the_same_in_every_process() -> None:
 def test_sample_of_few() -> None:
     assert sample_tests(MANY, 20) is MANY
     assert sample_tests(MANY, 100, seed=1) is MANY
-    with pytest.raises(ValueError, match="n is 0; at least 1"):
+    with pytest.raises(ValueError, match="n is 0; it must be at least 1"):
         sample_tests(MANY, 0)

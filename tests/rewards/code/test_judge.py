@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trl_archer.rewards.code.cases import CodeTests, read_tests
-from trl_archer.rewards.code.judge import Judgement, Outcome, judge, same_output, same_value
+from trl_archer.rewards.code.judge import Judgment, Outcome, judge, same_output, same_value
 from trl_archer.sandbox.program import Program, Run, SandboxError
 
 CALL = """
@@ -86,21 +86,21 @@ READ = "a, b = map(int, input().split())\n"
     ],
 )
 def test_programs(source: str, tests: CodeTests, outcome: str, passed: int, detail: str | None) -> None:
-    judgement = judge(source, tests, run_trusted)
+    judgment = judge(source, tests, run_trusted)
     if detail is None:
-        assert judgement == Judgement(passed, passed, passed, "passed", f"passed {passed} tests")
+        assert judgment == Judgment(passed, passed, passed, "passed", f"passed {passed} tests")
     else:
-        assert judgement[:4] == (passed, passed + 1, len(tests), outcome)
-        assert judgement.reason == f"{outcome} on test {passed}: {detail}"
-    assert judgement.is_correct == (detail is None)
-    assert pickle.loads(pickle.dumps(judgement)) == judgement
+        assert judgment[:4] == (passed, passed + 1, len(tests), outcome)
+        assert judgment.reason == f"{outcome} on test {passed}: {detail}"
+    assert judgment.is_correct == (detail is None)
+    assert pickle.loads(pickle.dumps(judgment)) == judgment
 
 
 def test_a_program_that_does_not_end() -> None:
     source = "if input() == '3 4':\n    while True: pass\nprint(3)"
-    judgement = judge(source, ADD, partial(run_trusted, seconds=1.0))
-    assert judgement == Judgement(1, 2, 3, "timeout", "timeout on test 1")
-    assert judgement.fraction == 1 / 3
+    judgment = judge(source, ADD, partial(run_trusted, seconds=1.0))
+    assert judgment == Judgment(1, 2, 3, "timeout", "timeout on test 1")
+    assert judgment.fraction == 1 / 3
 
 
 def test_each_test_is_a_run_of_its_own_and_expected_outputs_stay_here() -> None:
@@ -123,13 +123,13 @@ def test_each_test_is_a_run_of_its_own_and_expected_outputs_stay_here() -> None:
 
 def test_the_fraction_needs_all_tests() -> None:
     runs = [Run("timeout", "3", "", None, 6.0), printed("7"), printed("1")]
-    assert judge("", ADD, scripted(*runs)) == Judgement(0, 1, 3, "timeout", "timeout on test 0")
-    judgement = judge("", ADD, scripted(*runs), stop_early=False)
-    assert judgement == Judgement(1, 3, 3, "timeout", "timeout on test 0")
-    assert judgement.fraction == 1 / 3
-    assert not judgement.is_correct
+    assert judge("", ADD, scripted(*runs)) == Judgment(0, 1, 3, "timeout", "timeout on test 0")
+    judgment = judge("", ADD, scripted(*runs), stop_early=False)
+    assert judgment == Judgment(1, 3, 3, "timeout", "timeout on test 0")
+    assert judgment.fraction == 1 / 3
+    assert not judgment.is_correct
     assert judge("", ADD, scripted(printed("3"), printed("7"), printed("0"))).fraction == 1.0
-    assert not Judgement(1, 1, 3, "passed", "").is_correct
+    assert not Judgment(1, 1, 3, "passed", "").is_correct
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_fraction_needs_all_tests() -> None:
     ],
 )
 def test_whatever_a_program_does(run: Run, outcome: Outcome, reason: str) -> None:
-    assert judge("", ADD, scripted(run)) == Judgement(0, 1, 3, outcome, reason)
+    assert judge("", ADD, scripted(run)) == Judgment(0, 1, 3, outcome, reason)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_whatever_a_program_does(run: Run, outcome: Outcome, reason: str) -> Non
     ],
 )
 def test_whatever_a_function_does(run: Run, outcome: Outcome, reason: str) -> None:
-    assert judge("", ADD_FUNCTION, scripted(run)) == Judgement(0, 1, 2, outcome, reason)
+    assert judge("", ADD_FUNCTION, scripted(run)) == Judgment(0, 1, 2, outcome, reason)
 
 
 def test_what_a_function_prints_is_no_value() -> None:
@@ -185,7 +185,7 @@ def test_trouble_of_the_sandbox_passes_through() -> None:
 
 @pytest.mark.parametrize("tolerance", [-1e-9, float("nan"), float("inf")])
 def test_tolerance_is_checked(tolerance: float) -> None:
-    with pytest.raises(ValueError, match=f"tolerance is {tolerance}; it must be a finite number of at least 0"):
+    with pytest.raises(ValueError, match=f"tolerance is {tolerance}; it must be finite and at least 0"):
         judge("", ADD, scripted(), tolerance=tolerance)
 
 

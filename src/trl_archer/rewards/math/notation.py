@@ -1,4 +1,4 @@
-r"""One LaTeX spelling for the many ways to write a formula: `½`, `\dfrac12` and `\tfrac 1{2}` are `\frac{1}{2}`."""
+r"""Normalizes the LaTeX of formulas: `½`, `\dfrac12` and `\tfrac 1{2}` become `\frac{1}{2}`."""
 
 import re
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ _SYNONYMS = {
     **{"lbrace": "\\{", "rbrace": "\\}", "vert": "|", "lvert": "|", "rvert": "|", "mid": "|"},
     **{"ast": "cdot", "degree": "circ", "rightarrow": "to", "lor": "vee", "varnothing": "emptyset", "colon": ":"},
 }
-# Commands that change only how a formula looks
+# Commands that only change the appearance of a formula
 _LOOKS = frozenset(
     "left right mleft mright middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr limits displaystyle "
     "textstyle boxed fbox mathstrut mathbf mathit bm boldsymbol rm bf it".split()
@@ -69,25 +69,25 @@ _UNITS_OF_ONE_LETTER = frozenset("ACFJKLNTVWcdghlms")
 
 
 class UnreadableError(ValueError):
-    """A formula whose braces do not match, or that nests deeper than any answer does."""
+    """A formula with unbalanced braces or too deep nesting."""
 
 
 def plain_latex(text: str) -> str:
     r"""
-    Rewrites a formula or a short text into one spelling, without a change of meaning.
+    Rewrites a formula or a short text in one spelling, without changing its meaning.
 
-    Dollar signs around formulas, commands that change only the looks, and punctuation at the end go away; arguments get
-    their braces, of which `^(...)` and `sqrt(...)` are meant to be some; symbols become commands; separators of
-    thousands that can be nothing else go away; text stays only around what is text.
+    It removes dollar signs around formulas, commands that only change the appearance, punctuation at the end,
+    unambiguous thousands separators, and text commands around formulas. It adds braces around arguments, also for
+    `^(...)` and `sqrt(...)`, and replaces symbols by commands.
 
     Args:
-        text (`str`): LaTeX or plain text of a few thousand characters at most.
+        text (`str`): LaTeX or plain text of at most a few thousand characters.
 
     Returns:
-        `str`: The same in one spelling.
+        `str`: The normalized formula.
 
     Raises:
-        UnreadableError: If its braces do not match or nest deeper than 50.
+        UnreadableError: If its braces are unbalanced or nested deeper than 50.
 
     Example:
 
@@ -127,7 +127,7 @@ def _renamed(tokens: Sequence[str]) -> list[str]:
 
 def _join(tokens: Sequence[str], depth: int = 0) -> str:
     if depth > MAX_DEPTH:
-        raise UnreadableError("It nests too deep.")
+        raise UnreadableError("The nesting is too deep.")
     written = ""
     position = 0
     while position < len(tokens):
@@ -137,11 +137,11 @@ def _join(tokens: Sequence[str], depth: int = 0) -> str:
         elif token == "{":
             end = _closing(tokens, position)
             piece = _join(tokens[position + 1 : end], depth + 1)
-            if _COMMAND_OR_GROUP.search(written):  # an argument; any other braces show nothing
+            if _COMMAND_OR_GROUP.search(written):  # an argument; other braces are invisible
                 piece = f"{{{piece}}}"
             position = end + 1
         elif token == "}":
-            raise UnreadableError("A brace closes what none has opened.")
+            raise UnreadableError("A closing brace has no opening one.")
         else:
             piece = token
             position += 1
@@ -167,7 +167,7 @@ def _with_arguments(tokens: Sequence[str], position: int, depth: int) -> tuple[s
 
 def _argument(command: str, tokens: Sequence[str], position: int, depth: int) -> tuple[str, int]:
     if depth > MAX_DEPTH:
-        raise UnreadableError("It nests too deep.")
+        raise UnreadableError("The nesting is too deep.")
     while position < len(tokens) and tokens[position] == " ":
         position += 1
     if position == len(tokens):
@@ -179,7 +179,7 @@ def _argument(command: str, tokens: Sequence[str], position: int, depth: int) ->
     if token in _ARGUMENTS:
         return _with_arguments(tokens, position, depth)
     end = position + 1
-    if command != "\\frac":  # 10^12 means the number; \frac12 means its digits
+    if command != "\\frac":  # 10^12 contains a number, \frac12 two digits
         if token in "+-" and end < len(tokens):
             end += 1
         while tokens[end - 1].isdigit() and end < len(tokens) and tokens[end].isdigit():
