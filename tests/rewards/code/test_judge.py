@@ -1,4 +1,4 @@
-"""Verdicts on programs: trusted ones are run, hostile ones are played by what they could have written."""
+"""Verdicts on programs. Trusted ones are run. Hostile ones are simulated by their possible outputs."""
 
 import json
 import pickle
@@ -46,7 +46,7 @@ def run_trusted(program: Program, seconds: float = 20.0) -> Run:
 
 
 def scripted(*runs: Run) -> Callable[[Program], Run]:
-    """Plays these runs one after the other, and no more."""
+    """Returns these runs one after the other, and no more."""
     left = iter(runs)
     return lambda program: next(left)
 
@@ -169,13 +169,13 @@ def test_whatever_a_function_does(run: Run, outcome: Outcome, reason: str) -> No
     assert judge("", ADD_FUNCTION, scripted(run)) == Judgment(0, 1, 2, outcome, reason)
 
 
-def test_what_a_function_prints_is_no_value() -> None:
-    """Nor what a program returns its output."""
+def test_output_of_a_function_is_not_its_value() -> None:
+    """Nor does the return value replace the output."""
     assert judge("", ADD_FUNCTION, scripted(Run("ended", "3", "", "4", 0.0))).outcome == "wrong answer"
     assert judge("", ADD, scripted(Run("ended", "4", "", "3", 0.0))).outcome == "wrong answer"
 
 
-def test_trouble_of_the_sandbox_passes_through() -> None:
+def test_sandbox_errors_pass_through() -> None:
     def run(program: Program) -> Run:
         raise SandboxError("no namespace")
 
@@ -493,7 +493,7 @@ MANY_LINES = 1_000_000
         ("3.5", "1e" + "9" * 10_000_000, OTHER),
         ("3.5", "3." + "5" * 10_000_000, OTHER),
         ("3.5", "3.5" + "0" * 500, SAME),
-        ("3.5", "3.5" + "0" * 5000, OTHER),  # digits beyond the thousandth are no number
+        ("3.5", "3.5" + "0" * 5000, OTHER),  # more than a thousand digits are not a number
         ("3.5", "+" * 10_000_000, OTHER),
         ("3.5", "1e999999999", OTHER),
         ("3", "1e999999999", OTHER),
@@ -539,7 +539,7 @@ JSON_VALUES = st.recursive(
 
 
 def differs_from(value: object) -> Iterable[object]:
-    """Values that are wrong where this one is right."""
+    """Values that differ from this one."""
     yield [value]
     yield {"value": value}
     if isinstance(value, list):
