@@ -5,37 +5,21 @@ from collections.abc import Sequence
 
 MAX_DEPTH = 50
 
+_SYMBOLS = r"""
+×\times ·\cdot ⋅\cdot ÷\div ±\pm √\sqrt °^\circ ≤\leq ≥\geq ⩽\leq ⩾\geq ≠\neq ≈\approx →\to ∞\infty ∅\emptyset ∪\cup
+∩\cap ∈\in …\ldots π\pi α\alpha β\beta γ\gamma θ\theta λ\lambda φ\phi ∠\angle
+½\frac12 ⅓\frac13 ⅔\frac23 ¼\frac14 ¾\frac34
+"""
 _CHARACTERS = str.maketrans(
     {
+        **{symbol[0]: f"{symbol[1:]} " for symbol in _SYMBOLS.split()},
         **dict.fromkeys("−–—‐‑－", "-"),
         **dict.fromkeys("\u00a0\u2009\u202f\u200b\u3000\t\r\n", " "),
-        **dict(zip("，；：（）［］％＝＋＜＞", ",;:()[]%=+<>", strict=True)),
-        **dict(zip("０１２３４５６７８９", "0123456789", strict=True)),
+        **dict(zip("，；：（）［］％＝＋＜＞０１２３４５６７８９", ",;:()[]%=+<>0123456789", strict=True)),
         **{character: f"^{digit} " for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
         **{character: f"_{digit} " for digit, character in enumerate("₀₁₂₃₄₅₆₇₈₉")},
-        **{
-            "×": r"\times ",
-            "·": r"\cdot ",
-            "⋅": r"\cdot ",
-            "÷": r"\div ",
-            "±": r"\pm ",
-            "√": r"\sqrt ",
-            "°": r"^\circ ",
-        },
-        **{"≤": r"\leq ", "≥": r"\geq ", "⩽": r"\leq ", "⩾": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "→": r"\to "},
-        **{"∞": r"\infty ", "∅": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "…": r"\ldots "},
-        **{
-            "π": r"\pi ",
-            "α": r"\alpha ",
-            "β": r"\beta ",
-            "γ": r"\gamma ",
-            "θ": r"\theta ",
-            "λ": r"\lambda ",
-            "φ": r"\phi ",
-        },
-        **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}"},
-        **{"½": r"\frac12 ", "⅓": r"\frac13 ", "⅔": r"\frac23 ", "¼": r"\frac14 ", "¾": r"\frac34 "},
-        **{"’": "'", "′": "'", "∠": r"\angle ", "¢": r"\text{cents}"},
+        **{character: rf"\mathbb{{{letter}}}" for character, letter in zip("ℝℤℕℚℂ", "RZNQC", strict=True)},
+        **{"’": "'", "′": "'", "¢": r"\text{cents}"},
         **dict.fromkeys("€£¥₹", r"\$"),
     }
 )
