@@ -77,7 +77,7 @@ def rejected_fields() -> str:
 
     defaults = _defaults(GRPOConfig)
     rows = [[f"`{name}`", _value(defaults[name]), reason] for name, reason in REJECTED.items()]
-    return table(["field", "must stay", "why, and the way out"], rows)
+    return table(["field", "must stay", "reason and alternative"], rows)
 
 
 def irrelevant_fields() -> str:
@@ -109,5 +109,6 @@ def train_arguments() -> str:
     from trl_archer.commands.train.arguments import TrainArguments
 
     defaults = _defaults(TrainArguments)
-    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented_parameters(str(TrainArguments.__doc__))]
+    parameters = documented_parameters(str(TrainArguments.__doc__))
+    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in parameters]
     return table(["argument", "default", "meaning"], rows)

@@ -75,7 +75,7 @@ def prompt_length(row: int) -> int:
 
 
 def save_model(folder: str) -> None:
-    """Writes the randomly initialised model of the benchmark, from which both trainers load policy and reference."""
+    """Writes the randomly initialized model of the benchmark, from which both trainers load policy and reference."""
     set_seed(0)
     LlamaForCausalLM(model_config()).save_pretrained(folder)
 

@@ -373,7 +373,7 @@ def test_full_disk(
     monkeypatch: pytest.MonkeyPatch,
     known_size: bool,
 ) -> None:
-    """Training goes on and its state is intact; the earlier checkpoint stays, nothing is left of the new one."""
+    """Training continues and its state is intact. The earlier checkpoint stays; the new one is removed."""
     roomy = weights_after(model_path, tmp_path / "roomy", max_steps=3, save_strategy="no")
     trainer = make_trainer(model_path, small_disk, num_iterations=2, learning_rate=1e-2, max_steps=3, save_steps=1)
     if not known_size:

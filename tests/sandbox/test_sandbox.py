@@ -397,7 +397,7 @@ def test_a_crash_leaves_no_core_file(sandboxed: Sandboxed):
     assert (report.run.status, report.scratch) == ("failed", ["program.py"])
 
 
-# The sandbox as seen from the trainer
+# The trainer's side of the sandbox
 
 
 @pytest.mark.parametrize("isolation", SAFE_ISOLATIONS)

@@ -1,4 +1,4 @@
-"""The local sandbox as seen from the trainer: a pool of workers, each with a runner."""
+"""The local sandbox, on the trainer's side: a pool of workers, each with a runner."""
 
 import dataclasses
 import functools
