@@ -124,13 +124,13 @@ def _method(argv: Sequence[str]) -> str:
     """The method that flags or recipe ask for; the parser depends on it, and refuses what is invalid."""
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     before.add_argument("--method")
-    before.add_argument("--config")
+    before.add_argument("--config", action="append", default=[])
     try:
         known, _ = before.parse_known_args(argv)
     except argparse.ArgumentError:
         return "archer"
-    recipe = read_recipe(known.config) if known.method is None and known.config is not None else {}
-    method = str(known.method or recipe.get("method"))
+    recipe = read_recipe(known.config[0]) if known.method is None and len(known.config) == 1 else {}
+    method = known.method or recipe.get("method")
     return method if method in _CONFIGS else "archer"
 
 
