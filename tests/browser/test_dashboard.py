@@ -129,7 +129,7 @@ def test_plots_are_grouped_by_metric_name(page: Any, address: str, run: Run) -> 
     assert {group: metrics for group, metrics in found.items() if group != ("profiling",)} == expected
     assert found["train", "archer"] == {
         f"train/archer/{name}"
-        for name in "dropped_groups entropy_spread entropy_threshold reasoning_fraction skipped_updates".split()
+        for name in "dropped_groups entropy_spread entropy_threshold reasoning_fraction".split()
     }
     for mode in ("train", "eval"):
         assert found[mode, "kl"] == {f"{mode}/kl/reasoning", f"{mode}/kl/knowledge"}
