@@ -46,9 +46,6 @@ def main(argv: Sequence[str]) -> int:
     """
     Runs `trl-archer train`.
 
-    Args:
-        argv (`Sequence[str]`): Arguments after `train`.
-
     Returns:
         `int`: 0 on success, 1 if the run stopped because the policy collapsed, 2 if it is refused at the start. Errors
         during training are raised.
@@ -67,9 +64,6 @@ def main(argv: Sequence[str]) -> int:
 def make_parser(method: str = "archer") -> RecipeParser:
     """
     The parser of flags and recipes.
-
-    Args:
-        method (`str`, *optional*, defaults to `"archer"`): `"archer"` or `"grpo"`.
 
     Returns:
         [`RecipeParser`]: Fills [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
@@ -100,9 +94,6 @@ def make_parser(method: str = "archer") -> RecipeParser:
 def parse(argv: Sequence[str]) -> Settings:
     """
     Reads recipe and flags.
-
-    Args:
-        argv (`Sequence[str]`): Arguments.
 
     Returns:
         `tuple`: [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
@@ -139,11 +130,6 @@ def prepare(
 ) -> "tuple[DurableGRPOTrainer, Path | None]":
     """
     Makes the trainer, after everything that can be checked without the model's weights.
-
-    Args:
-        arguments ([`TrainArguments`]): Method, data, rewards and the collapse alarm.
-        config ([`DurableGRPOConfig`]): Configuration of the trainer.
-        model ([`~trl.ModelConfig`]): Model, adapter and quantization.
 
     Returns:
         `tuple`: The trainer, and the checkpoint to resume from or `None`.
@@ -209,11 +195,6 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
     """
     Trains, saves, and pushes to the Hub if `push_to_hub` is set. A run that stopped early, by SIGTERM or because the
     policy collapsed, leaves only its checkpoints.
-
-    Args:
-        trainer ([`DurableGRPOTrainer`]): The trainer.
-        checkpoint (`Path`, *optional*): Checkpoint to resume from.
-        dataset_name (`str`): Name of the data, for the model card.
 
     Returns:
         `int`: 0, or 1 if the policy collapsed.
