@@ -15,7 +15,7 @@
 # GRPO has one clip range and one KL weight for all tokens. Archer (Wang et al. 2025, [arXiv
 # 2507.15778](https://huggingface.co/papers/2507.15778)) uses a token's entropy to tell whether it was a decision.
 # Tokens of high entropy are **reasoning** tokens and may move far. The others are **knowledge** tokens and stay closer
-# to the reference. Equation numbers are the paper's.
+# to the old policy and the reference. Equation numbers are the paper's.
 
 # %%
 import importlib.util
