@@ -65,10 +65,12 @@ test-vllm: $(VLLM)/.installed ## Run the tests that train with a real vLLM engin
 
 test-all: check docs test test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that has to pass
 
-check: setup ## Check format, lint and types; never writes
+check: setup ## Check format, lint, types and English; never writes
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/codespell *.md benchmarks docs examples notebooks src tests
+	@$(BIN)/python -m tests.docs.english
 
 format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
@@ -89,12 +91,18 @@ bench: setup ## Measure beside TRL, two hours; write benchmarks/results/ and the
 figures: setup ## Draw the pictures of README and docs/figures.md again from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures
 
-docs: $(VENV)/.installed-docs ## Build the documentation into site/, offline; fails on a broken link
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+# For formulas, on systems without a font that has a table for mathematics
+MATH_FONT := docs/stylesheets/DejaVuSerif.ttf
+$(MATH_FONT): $(VENV)/.installed-docs
+	@cp "$$($(BIN)/python -c 'import matplotlib; print(matplotlib.get_data_path())')/fonts/ttf/$(@F)" $@
+
+docs: $(MATH_FONT) ## Build the documentation into site/, offline; fails on a warning or a broken link
+	@PYTHONPATH=docs/plugins $(BIN)/zensical build --clean
+	@$(BIN)/python docs/plugins/check_site.py site
 	@echo "Open site/index.html; for search, make docs-serve."
 
-docs-serve: $(VENV)/.installed-docs ## Serve the documentation on http://127.0.0.1:8000, built again at each change
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+docs-serve: $(MATH_FONT) ## Serve the documentation on http://localhost:8000 and rebuild it after each change
+	@PYTHONPATH=docs/plugins $(BIN)/zensical serve
 
 notebooks: setup $(VENV)/.installed-notebooks ## Run the notebooks to the end, tiny; ARGS="--write" makes their .ipynb files again
 	@$(BIN)/python notebooks/run.py $(ARGS)
@@ -110,4 +118,4 @@ build: setup ## Build wheel and sdist into dist/
 	@$(BIN)/python -m build
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .cache $(MATH_FONT) .pytest_cache .mypy_cache .ruff_cache

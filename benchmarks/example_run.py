@@ -1,4 +1,4 @@
-"""The small runs that the pictures of docs/figures.md are of: Archer and TRL's GRPO on the playground, two seeds each.
+"""The runs in the pictures of docs/figures.md: Archer and TRL's GRPO on the playground, two seeds each.
 
 python -m benchmarks.example_run
 """
@@ -23,7 +23,7 @@ DRAWN = re.compile(r"reward|entropy.*|kl|kl/.*|clip_ratio/.*|archer/.*|completio
 
 
 def write_log(path: Path, log_history: Sequence[dict[str, Any]]) -> None:
-    """The metrics that figures draw, one row per step, as trackers export them: a cell is empty where nothing was."""
+    """Writes the metrics that figures draw, one row per step. A cell is empty if the row did not log the metric."""
     names = list(dict.fromkeys(name for entry in log_history for name in entry if DRAWN.fullmatch(name)))
     rows = [entry for entry in log_history if any(name in entry for name in names)]
     with path.open("w", newline="") as file:
@@ -35,7 +35,7 @@ def write_log(path: Path, log_history: Sequence[dict[str, Any]]) -> None:
 
 
 def write_accuracy(path: Path, trainer: Any) -> None:
-    """How many samples of each held-out problem are right, which is what `trl-archer figures accuracy` reads."""
+    """Writes the number of correct samples of each held-out problem, for `trl-archer figures accuracy`."""
     from trl_archer.playground import evaluate_policy, sample_problems
 
     problems = sample_problems("eval", PROBLEMS, seed=0)
@@ -44,7 +44,7 @@ def write_accuracy(path: Path, trainer: Any) -> None:
 
 
 def run(job: tuple[str, int]) -> None:
-    """One run, in a process of its own, on one thread. Tokens and accuracy are kept of the first seed."""
+    """One run, in its own process, on one thread. The first seed also records tokens and accuracy."""
     import torch
     import transformers
     from transformers.trainer_callback import PrinterCallback

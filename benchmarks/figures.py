@@ -3,7 +3,7 @@ Draws the pictures of README and docs/figures.md from committed results.
 
 python -m benchmarks.figures
 
-The token view's are taken in headless Chromium; without it they stay as they are.
+The pictures of the token view need headless Chromium. Without it they are not updated.
 """
 
 import hashlib
@@ -16,13 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from trl_archer.cli import main as trl_archer
-from trl_archer.figures.style import add_notes, get_theme, new_figure, own_defaults, percent, title
+from trl_archer.figures.style import add_notes, get_theme, new_figure, own_style, percent, title
 
 from .environment import load
 from .example_run import FOLDER as EXAMPLE_RUN
@@ -30,14 +31,14 @@ from .example_run import FOLDER as EXAMPLE_RUN
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"
 THEMES = ("light", "dark")
-COLOURS = 96  # of a picture
-SETTLES = 500  # milliseconds, of the token view
+COLORS = 96  # of a picture
+SETTLES = 500  # milliseconds until the token view is drawn
 METHODS = {"archer": "Archer", "grpo": "TRL's GRPO"}
-MEASURES = {"avg_at_k": "avg@8: share of samples that are right", "pass_at_k": "pass@8: share of problems solved"}
+MEASURES = {"avg_at_k": "avg@8: share of correct samples", "pass_at_k": "pass@8: share of problems solved"}
 
 
 def playground_data() -> dict[str, Any]:
-    """What the figure shows: each measure before training and, for each method, after it, one value per seed."""
+    """Data of the figure: each measure before training and, for each method, after it, one value per seed."""
     runs = load("playground")["runs"]
     return {
         measure: {
@@ -48,7 +49,7 @@ def playground_data() -> dict[str, Any]:
     }
 
 
-@own_defaults()
+@own_style
 def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
     """
     Accuracy on the playground before and after training, one dot per seed.
@@ -60,12 +61,12 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
     Returns:
         [`~matplotlib.figure.Figure`]: the figure.
     """
-    colours = get_theme(theme)
-    figure, axes = new_figure(colours, 1, 2, height=1.45, sharey=True)
+    colors = get_theme(theme)
+    figure, axes = new_figure(colors, 1, 2, height=1.45, sharey=True)
     for ax, (measure, text) in zip(axes[0], MEASURES.items(), strict=True):
         before, after = data[measure]["before"], [data[measure][method] for method in METHODS]
-        title(ax, text, colours.ink)
-        ax.axvline(before, color=colours.muted, linewidth=1, linestyle=(0, (4, 2)))
+        title(ax, text, colors.ink)
+        ax.axvline(before, color=colors.muted, linewidth=1, linestyle=(0, (4, 2)))
         on_left = before < (min(map(min, after)) + max(map(max, after))) / 2
         ax.annotate(
             "before training",
@@ -75,12 +76,12 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
             ha="left" if on_left else "right",
             va="center",
             fontsize=7,
-            color=colours.muted,
+            color=colors.muted,
         )
         for row, values in enumerate(after):
-            colour = colours.run(row)["color"]
-            ax.scatter(values, [row] * len(values), s=22, color=colour, alpha=0.85, linewidths=0, zorder=3)
-            ax.vlines(sum(values) / len(values), row - 0.22, row + 0.22, color=colour, linewidth=1.6, zorder=3)
+            color = colors.run(row)["color"]
+            ax.scatter(values, [row] * len(values), s=22, color=color, alpha=0.85, linewidths=0, zorder=3)
+            ax.vlines(sum(values) / len(values), row - 0.22, row + 0.22, color=color, linewidth=1.6, zorder=3)
         percent(ax, "x")
         ax.margins(x=0.12)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
@@ -89,22 +90,23 @@ def plot_playground(data: dict[str, Any], theme: str = "light") -> Figure:
         ax.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(METHODS)), METHODS.values(), parse_math=False)
     seeds = len(data["avg_at_k"]["archer"])
-    add_notes(figure, [f"Dots: {seeds} seeds of training each. Bars: their mean."], colours)
+    add_notes(figure, [f"Dots: {seeds} training seeds per method. Bars: their mean."], colors)
     return figure
 
 
-@own_defaults()
+@own_style
 def draw_playground() -> None:
     data = playground_data()
     for theme in THEMES:
         path = FOLDER / f"playground_{theme}.svg"
-        # The data stand in the file, so that a test sees whether they are those of the results
-        plot_playground(data, theme).savefig(path, metadata={"Date": None, "Description": json.dumps(data)})
+        # The file includes the data, which lets a test compare them with the results
+        with matplotlib.rc_context({"svg.hashsalt": "trl-archer"}):
+            plot_playground(data, theme).savefig(path, metadata={"Date": None, "Description": json.dumps(data)})
         print(path)
 
 
 def example_pictures() -> dict[str, list[str]]:
-    """Names of the pictures of docs/figures.md, by the command above them, which runs in the folder of its run."""
+    """Pictures of docs/figures.md by the command above them. The commands run in the folder of the example run."""
     pictures: dict[str, list[str]] = {}
     page = (DOCS / "figures.md").read_text()
     for command, name in re.findall(r'^(trl-archer figures .*)$|src="figures/(\w+)_light\.png"', page, re.M):
@@ -116,7 +118,7 @@ def example_pictures() -> dict[str, list[str]]:
 
 
 def shown() -> str:
-    """A digest of what these pictures show: stands in each, so that a test sees which are old."""
+    """Digest of what these pictures show. Each picture contains it, which lets a test find outdated ones."""
     digest = hashlib.sha256(json.dumps(example_pictures()).encode())
     for path in sorted(path for path in EXAMPLE_RUN.rglob("*") if path.is_file()):
         digest.update(path.read_bytes())
@@ -124,7 +126,7 @@ def shown() -> str:
 
 
 def run_in_example(command: str, *options: str) -> None:
-    """Runs a command of docs/figures.md, without what it prints."""
+    """Runs a command of docs/figures.md and hides its output."""
     with chdir(EXAMPLE_RUN), redirect_stdout(io.StringIO()):
         if trl_archer([*shlex.split(command)[1:], *options]):
             raise SystemExit(f"{command} failed")
@@ -144,7 +146,7 @@ def draw_example_run() -> None:
 
 
 def take_token_view(page: Path, picture: str) -> None:
-    """Pictures of the token view, at a token that the clip range stopped, of the completion with most of these."""
+    """Takes pictures of the token view, at a clipped token in the completion with the most clipped tokens."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser.conftest import chromium
@@ -152,7 +154,7 @@ def take_token_view(page: Path, picture: str) -> None:
     with sync_playwright() as playwright:
         browser = chromium(playwright)
         if browser is None:
-            print("No Chromium: the pictures of the token view stay as they are.")
+            print("No Chromium: the pictures of the token view are not updated.")
             return
         for theme in THEMES:
             window = browser.new_page(
@@ -179,11 +181,11 @@ def take_token_view(page: Path, picture: str) -> None:
 
 
 def keep(drawn: Path, path: Path) -> None:
-    """Writes a picture with few colours, which is small."""
+    """Writes a picture with few colors, to keep it small."""
     text = PngInfo()
     text.add_text("Description", shown())
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=text)
+        picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=text)
     print(path)
 
 

@@ -1,9 +1,9 @@
 """Tables of the settings, made from the dataclasses and from `trl_archer.options`."""
 
 import dataclasses
-import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
+
+from trl_archer.grpo.config import documented_parameters
 
 from .markdown import table
 
@@ -24,51 +24,6 @@ RANGES = {
 }
 
 
-class Parameter(NamedTuple):
-    """An entry of a docstring in TRL's format: group it stands under, name, type and text, on one line."""
-
-    group: str
-    name: str
-    kind: str
-    text: str
-
-
-def documented(docstring: str) -> Iterator[Parameter]:
-    """
-    Parameters of a dataclass, from its docstring.
-
-    Args:
-        docstring (`str`): Docstring in TRL's format; `> Parameters that control ...` begins a group.
-
-    Returns:
-        `Iterator[Parameter]`: Its parameters, in order.
-
-    Example:
-
-    ```python
-    >>> docstring = '''
-    ...     Args:
-    ...         rho (`float`, *optional*, defaults to `0.8`):
-    ...             Quantile, in
-    ...             (0, 1).
-    ... '''
-    >>> list(documented(docstring))
-    [Parameter(group='', name='rho', kind='`float`', text='Quantile, in (0, 1).')]
-
-    ```
-    """
-    (block,) = re.findall(r"^    (?:Args|Parameters):\n(.*?)(?=^    \S|\Z)", docstring, re.M | re.S)
-    group = ""
-    for part in re.split(r"\n(?= {8}\S)", "\n" + block):
-        head, _, text = part.strip().partition("\n")
-        if head.startswith("> "):
-            group = head.removeprefix("> Parameters that control ")
-        elif head:
-            names, kind = re.fullmatch(r"(.+?) \((.*)\):", head).groups()  # type: ignore[union-attr]
-            kind = re.sub(r"(, )?\*optional\*.*", "", kind)
-            yield from (Parameter(group, name, kind, " ".join(text.split())) for name in names.split(", "))
-
-
 def _value(value: Any) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
@@ -80,9 +35,10 @@ def _defaults(dataclass: type) -> dict[str, Any]:
 def own_fields() -> str:
     """Every parameter that `ArcherGRPOConfig` documents, by group."""
     from trl_archer import ArcherGRPOConfig
+    from trl_archer.grpo import DurableGRPOConfig
 
     defaults, parts, group = _defaults(ArcherGRPOConfig), [], None
-    parameters = list(documented(str(ArcherGRPOConfig.__doc__)))
+    parameters = [p for cls in (ArcherGRPOConfig, DurableGRPOConfig) for p in documented_parameters(str(cls.__doc__))]
     for group in dict.fromkeys(parameter.group for parameter in parameters):
         rows = [
             [f"`{p.name}`", f"{p.kind}, {_value(defaults[p.name])}", RANGES.get(p.name, ""), p.text]
@@ -99,7 +55,7 @@ def inherited_fields() -> str:
     from trl import GRPOConfig
 
     from trl_archer import ArcherGRPOConfig
-    from trl_archer.options import HONOURED_BY_LOSS
+    from trl_archer.options import HONORED_BY_LOSS
 
     ours, theirs = _defaults(ArcherGRPOConfig), _defaults(GRPOConfig)
     rows = [
@@ -108,7 +64,7 @@ def inherited_fields() -> str:
             _value(ours[name]) + (f" (TRL: {_value(theirs[name])})" if ours[name] != theirs[name] else ""),
             meaning,
         ]
-        for name, meaning in HONOURED_BY_LOSS.items()
+        for name, meaning in HONORED_BY_LOSS.items()
     ]
     return table(["field", "default", "what the loss makes of it"], rows)
 
@@ -133,7 +89,7 @@ def irrelevant_fields() -> str:
 
 def passed_on_fields() -> str:
     """Inherited parameters that TRL and the Trainer read, as two lists."""
-    from trl_archer.options import HONOURED_BY_TRAINER, HONOURED_BY_TRL
+    from trl_archer.options import HONORED_BY_TRAINER, HONORED_BY_TRL
 
     def names(fields: frozenset[str]) -> str:
         return ", ".join(f"`{name}`" for name in sorted(fields))
@@ -141,10 +97,10 @@ def passed_on_fields() -> str:
     return (
         "Generation, rewards, logging and models, in "
         f"[TRL's `GRPOConfig`](https://huggingface.co/docs/trl/grpo_trainer#trl.GRPOConfig): "
-        f"{names(HONOURED_BY_TRL)}.\n\n"
+        f"{names(HONORED_BY_TRL)}.\n\n"
         "Optimizer, precision, checkpoints and distribution, in "
         "[transformers' `TrainingArguments`](https://huggingface.co/docs/transformers/main_classes/trainer"
-        f"#transformers.TrainingArguments): {names(HONOURED_BY_TRAINER)}."
+        f"#transformers.TrainingArguments): {names(HONORED_BY_TRAINER)}."
     )
 
 
@@ -153,5 +109,5 @@ def train_arguments() -> str:
     from trl_archer.commands.train.arguments import TrainArguments
 
     defaults = _defaults(TrainArguments)
-    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented(str(TrainArguments.__doc__))]
+    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented_parameters(str(TrainArguments.__doc__))]
     return table(["argument", "default", "meaning"], rows)

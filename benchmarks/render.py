@@ -28,7 +28,7 @@ def quickstart() -> str:
     return f"```python\n{(ROOT / 'examples' / 'quickstart.py').read_text()}```"
 
 
-def playground(root: str = "") -> str:
+def playground() -> str:
     result = load("playground")
     runs = result["runs"]
     titles = {"archer": "Archer, its default loss", "grpo": "TRL's GRPO, its default loss"}
@@ -48,7 +48,46 @@ def playground(root: str = "") -> str:
     return (
         f"Countdown, {runs[0]['problems']} held-out problems, {runs[0]['steps']} steps, "
         "mean over seeds (lowest to highest):\n\n"
-        f"{table(['', 'seeds', 'avg@8', 'pass@8'], rows)}\n\n{source(result, 'playground', root)}"
+        f"{table(['', 'seeds', 'avg@8', 'pass@8'], rows)}\n\n{source(result, 'playground', '../')}"
+    )
+
+
+def shown() -> str:
+    result = load("update_phase")
+    ragged = [
+        case["time_ratio"]
+        for name, case in result["cases"].items()
+        if case["mean_length_of_longest"] < 1 and "dropped" not in name
+    ]
+    rows = [
+        [
+            "With equal values for both roles and `mask_zero_std_groups=False`, loss and gradient equal those of TRL's "
+            "GRPO to 1e-6, for `dapo`, `grpo`, `bnpo` and `dr_grpo`.",
+            "[test_equals_grpo.py](tests/trainer/test_equals_grpo.py)",
+        ],
+        [
+            "A run killed with `kill -9` resumes bit-for-bit, even in the middle of a rollout's updates.",
+            "[test_resume.py](tests/grpo/test_resume.py)",
+        ],
+        [
+            f"When lengths differ, the update phase takes {min(ragged):.2f} to {max(ragged):.2f} of TRL's time, on a "
+            "CPU.",
+            "[update_phase.json](benchmarks/results/update_phase.json), [performance](docs/performance.md)",
+        ],
+    ]
+    return table(["result", "shown by"], rows)
+
+
+def playground_sentence() -> str:
+    runs = load("playground")["runs"]
+    mean = {
+        method: statistics.mean(run["after"]["avg_at_k"] for run in runs if run["method"] == method)
+        for method in ("archer", "grpo")
+    }
+    seeds = len({run["seed"] for run in runs})
+    return (
+        f"Mean avg@8 over {seeds} seeds: {runs[0]['before']['avg_at_k']:.3f} before training, {mean['archer']:.3f} "
+        f"with Archer, {mean['grpo']:.3f} with TRL's GRPO ([all numbers](docs/index.md#measured))."
     )
 
 
@@ -109,7 +148,7 @@ def compute_loss() -> str:
         "time, Archer / TRL, median (quartiles)",
         "peak memory, Archer / TRL",
     ]
-    return f"{table(header, rows)}\n\n{source(result, 'compute_loss')}"
+    return f"{table(header, rows)}\n\n{source(result, 'compute_loss', '../')}"
 
 
 def update_phase() -> str:
@@ -172,12 +211,12 @@ def rewards() -> str:
 
 
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"playground": playground, "quickstart": quickstart, "compute_loss": compute_loss},
+    "README.md": {"shown": shown, "playground_sentence": playground_sentence},
     "docs/index.md": {
         "objective": partial(from_readme, "objective"),
         "script": partial(from_readme, "script"),
         "install": partial(from_readme, "install"),
-        "playground": partial(playground, "../"),
+        "playground": playground,
     },
     "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
@@ -193,7 +232,12 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/rewards.md": {"rewards": rewards},
     "docs/scaling.md": SCALING,
-    "docs/performance.md": {"update_phase": update_phase, "breakdown": breakdown, "floor": floor},
+    "docs/performance.md": {
+        "compute_loss": compute_loss,
+        "update_phase": update_phase,
+        "breakdown": breakdown,
+        "floor": floor,
+    },
 }
 
 

@@ -1,5 +1,5 @@
 """
-Makes the pictures of docs/dashboard.md again: trains on the playground, and opens Trackio's dashboard.
+Takes the pictures of docs/dashboard.md: trains on the playground and opens Trackio's dashboard.
 
     python -m docs.figures.dashboard
 """
@@ -18,7 +18,7 @@ from tests.browser.dashboard import environment, serve
 
 FOLDER = Path(__file__).parent
 RECIPE = FOLDER.parents[1] / "examples" / "recipes" / "playground.yaml"
-WIDTH = 1180  # of the window, so that type is legible in a column of text
+WIDTH = 1180  # of the window; legible in a column of text
 MARGIN = 115  # below the last plot, for its legend
 FLAGS = "--report_to trackio --project playground --run_name archer --log_completions --logging_steps 2"
 SHOWN = "train/(entropy/|clip_ratio/reasoning/|kl/)"
@@ -38,11 +38,11 @@ def main() -> None:
 
 
 def take(page: Any, address: str, selector: str, path: Path, height: int) -> None:
-    """A picture of a page down to the last of what a selector finds, or of the window."""
+    """Takes a picture of a page down to the last element of a selector, at most of the window."""
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.goto(address)
     page.wait_for_selector(selector)
-    page.wait_for_timeout(3000)  # plots are drawn one after the other
+    page.wait_for_timeout(3000)  # until all plots are drawn
     bottoms = page.locator(selector).evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().bottom)")
     page.screenshot(path=path, clip={"x": 0, "y": 0, "width": WIDTH, "height": min(height, max(bottoms) + MARGIN)})
     with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""An alarm for policies that collapse."""
+"""Warns when a policy collapses, or stops training."""
 
 import math
 from itertools import takewhile
@@ -13,25 +13,25 @@ logger = get_logger(__name__)
 
 class CollapseAlarm(TrainerCallback):
     """
-    Raises the alarm when a policy collapses: hardly any entropy left, or text that repeats itself.
+    Warns when a policy collapses: its entropy vanishes, or its text repeats itself.
 
-    It reads what is logged and nothing else, so it costs nothing, and continues after a resume where it was. A log
-    without an entropy, since the rewards of every group were equal and all were dropped, counts as one without any
-    left: that is what a policy looks like which always says the same.
+    It reads only what is logged, so it costs nothing, and its count survives a resume. If the rewards of every group
+    were equal, all groups were dropped and there is no entropy. Such a log counts as entropy 0, since a policy that
+    always gives the same answer looks like that.
 
     Args:
         entropy_floor (`float`, *optional*, defaults to `0.05`):
-            Alarm below this mean token entropy, in nats (`entropy`). `None` to leave entropy alone.
+            Alarm below this mean token entropy, in nats (`entropy`). `None` ignores entropy.
         repetition_ceiling (`float`, *optional*, defaults to `0.3`):
-            Alarm above this share of repeated 20-grams (`completions/repetition`). `None` to leave it alone.
+            Alarm above this share of repeated 20-grams (`completions/repetition`). `None` ignores repetition.
         patience (`int`, *optional*, defaults to `10`):
-            How many logs in a row have to be beyond the limit.
+            Number of consecutive logs beyond a limit that raise the alarm.
         action (`str`, *optional*, defaults to `"warn"`):
-            `"warn"`, once as long as it lasts, or `"stop"`, which ends training without another checkpoint, since one
-            of a collapsed policy might push a good one out of `save_total_limit`. `trainer.save_model()` still saves.
+            `"warn"`, once while it lasts, or `"stop"`, which ends training without another checkpoint: one of a
+            collapsed policy could push a good one out of `save_total_limit`. `trainer.save_model()` still works.
 
     Raises:
-        ValueError: If both limits are `None` or a value is out of its range.
+        ValueError: If both limits are `None` or a value is out of range.
 
     Example:
 
@@ -54,7 +54,7 @@ class CollapseAlarm(TrainerCallback):
         if repetition_ceiling is not None and not 0 <= repetition_ceiling < 1:
             raise ValueError(f"repetition_ceiling={repetition_ceiling} is outside [0, 1). Use a share such as 0.3.")
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"patience={patience!r} is not a whole number from 1 up. The default is 10.")
+            raise ValueError(f"patience={patience!r} is not an integer of 1 or more. The default is 10.")
         if action not in ("warn", "stop"):
             raise ValueError(f"action={action!r} is not one of 'warn' and 'stop'.")
         self.entropy_floor = entropy_floor
@@ -90,13 +90,13 @@ class CollapseAlarm(TrainerCallback):
         return control
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if self.has_stopped:  # the Trainer ends the epoch after its last step all the same
+        if self.has_stopped:  # the Trainer still ends the epoch after its last step
             _drop_save(args, control)
         return control
 
     @staticmethod
     def _logs_beyond(history: list[dict[str, Any]], name: str, limit: float, sign: int) -> int:
-        """Length of the run of values beyond a limit at the end of what was logged; a value that is missing is 0."""
+        """Number of consecutive values beyond a limit at the end of the log; a missing value is 0."""
         logged = (entry[name] for entry in reversed(history) if name in entry)
         values = (value if _is_there(value) else 0.0 for value in logged)
         return sum(1 for _ in takewhile(lambda value: sign * (value - limit) > 0, values))
@@ -107,7 +107,7 @@ def _is_there(value: float | None) -> bool:
 
 
 def _drop_save(args: TrainingArguments, control: TrainerControl) -> None:
-    """Takes back a checkpoint that is due, and the evaluation that would make one due."""
+    """Cancels a checkpoint that is due, and the evaluation that would make one due."""
     control.should_save = False
     if args.save_strategy == SaveStrategy.BEST:
         control.should_evaluate = False

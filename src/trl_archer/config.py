@@ -1,39 +1,40 @@
 """Configuration of the Archer trainer."""
 
-import math
-from dataclasses import dataclass, field, fields
-from numbers import Real
+from dataclasses import dataclass, fields
 
 from trl import GRPOConfig
 
+from .grpo.config import DurableGRPOConfig, help_from_docstring
+from .objective import Constraint, Constraints
 from .options import LOSS_TYPES, REJECTED
 
 
+@help_from_docstring
 @dataclass
-class ArcherGRPOConfig(GRPOConfig):
+class ArcherGRPOConfig(DurableGRPOConfig):
     r"""
     Configuration class for the [`ArcherGRPOTrainer`].
 
-    It has every parameter of [`~trl.GRPOConfig`]. The inherited clip range and KL weight act on *knowledge* tokens
-    (low entropy); the fields below add those of *reasoning* tokens (high entropy) and the split between the two. Split,
-    clip ranges, KL weights and the handling of equal rewards default to Wang et al. 2025 (arXiv 2507.15778); batch,
-    optimizer and number of passes keep TRL's defaults.
+    It has every parameter of [`~trl.GRPOConfig`] and of [`~grpo.DurableGRPOConfig`]. The inherited clip range and KL
+    weight apply to *knowledge* tokens (low entropy). The fields below add those of *reasoning* tokens (high entropy)
+    and the split between the two. The split, clip ranges, KL weights and the handling of equal rewards default to Wang
+    et al. 2025 (arXiv 2507.15778). Batch, optimizer and number of passes keep TRL's defaults.
 
-    On-policy, as TRL's defaults are, every ratio is exactly 1 and no clip range can act. The paper passes three times
-    over each rollout, `num_iterations=3`; `steps_per_generation` above `gradient_accumulation_steps` has ratios leave
-    1 too.
+    TRL's defaults are on-policy: every ratio is exactly 1, and no clip range can act. The paper passes three times
+    over each rollout, `num_iterations=3`. A value of `steps_per_generation` above `gradient_accumulation_steps` moves
+    ratios away from 1, too.
 
     Parameters:
         > Parameters that control the split
 
         entropy_quantile (`float`, *optional*, defaults to `0.8`):
-            Quantile, in (0, 1), of each response's own token entropies above which a token is reasoning. The paper's
-            rho (Eq. 2), 0.8; its ablation has 0.7 close behind and 0.9 behind that.
+            Quantile, in (0, 1), of each response's own token entropies above which a token counts as reasoning. The
+            paper's rho (Eq. 2), 0.8. In the paper's ablation, 0.7 is slightly worse and 0.9 worse still.
         gate_width (`float`, *optional*, defaults to `0.0`):
             Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper's split is the step,
             0.0; it names a continuous gate as future work. Up to `2 * min(entropy_quantile, 1 - entropy_quantile)`,
-            0.4 at the default quantile, the ramp fits in and the mean weight stays; beyond it even the token of
-            highest entropy is not wholly reasoning.
+            0.4 at the default quantile, the mean weight stays the same. Beyond it the ramp is cut off, and even the
+            token of highest entropy is not wholly reasoning.
 
         > Parameters that control the constraints
 
@@ -46,8 +47,8 @@ class ArcherGRPOConfig(GRPOConfig):
         epsilon_reasoning_high (`float`, *optional*):
             Upper clip distance of reasoning tokens. `None` means `epsilon_reasoning`, as in the paper.
         beta (`float`, *optional*, defaults to `0.001`):
-            KL weight of knowledge tokens. The paper's beta_k (Eq. 4), 0.001. Nonzero needs a
-            reference: a second copy of the model or, with PEFT, the base model without its adapter.
+            KL weight of knowledge tokens. The paper's beta_k (Eq. 4), 0.001. A nonzero value needs a reference: a
+            second copy of the model or, with PEFT, the base model without its adapter.
         beta_reasoning (`float`, *optional*, defaults to `0.0`):
             KL weight of reasoning tokens. The paper's beta_r (Eq. 4), 0.0.
         use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
@@ -56,31 +57,14 @@ class ArcherGRPOConfig(GRPOConfig):
         > Parameters that control the batch
 
         mask_zero_std_groups (`bool`, *optional*, defaults to `True`):
-            Whether completions of a group whose rewards are all equal leave the loss, its normaliser and the token
-            metrics, as in the paper's reference code. In training only; evaluation updates nothing and keeps all.
-        remove_padding (`bool`, *optional*, defaults to `True`):
-            Whether the micro-batches of an optimizer step hold completions of similar length, trimmed of padding and of
-            completions that carry no loss. Same loss and gradient.
-            Models with images keep TRL's layout; `loss_type="bnpo"` and mixture-of-experts losses, which depend on
-            the split, keep the micro-batches and are only trimmed.
+            Whether completions of a group whose rewards are all equal are left out of the loss, its normalizer and the
+            token metrics, as in the paper's reference code. Only in training; evaluation keeps all of them.
 
         > Parameters that control logging
 
         token_records_steps (`int`, *optional*):
-            Every how many optimizer steps each token of the update, its entropy, role, log-probabilities and clipping,
-            is written to `token_records` in the output directory, for the figures and the token view. `None`: never.
-
-        > Parameters that control long runs
-
-        max_skipped_updates (`int`, *optional*, defaults to `5`):
-            How many updates in a row may have a loss or gradient that is not finite. Each is skipped on all ranks and
-            counted in `archer/skipped_updates`; at this many, training stops and the batch is written to `output_dir`.
-        max_failed_saves (`int`, *optional*, defaults to `3`):
-            How many saves in a row may fail, on a full disk say. Training goes on after each and saves again at the
-            next; at this many it stops.
-        max_generation_retries (`int`, *optional*, defaults to `5`):
-            How many times a vLLM server that does not answer is waited for, 10 seconds and then twice as long each
-            time, up to 5 minutes. With `vllm_mode="server"` only.
+            Number of optimizer steps between two updates whose tokens (entropy, role, log-probabilities, clipping) are
+            written to `token_records` in `output_dir`, for the figures and the token view. `None` writes none.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
@@ -88,118 +72,68 @@ class ArcherGRPOConfig(GRPOConfig):
     > - `use_bias_correction_kl`: Defaults to `False` instead of `True`.
 
     Raises:
-        ValueError: If a value is out of its range or a combination cannot be honoured; the message names the field,
-            its value and the way out.
+        ValueError: If a value is out of range or a combination cannot be honored; the message names the field, its
+            value and the fix.
     """
 
-    entropy_quantile: float = field(
-        default=0.8,
-        metadata={
-            "help": "Quantile, in (0, 1), of each response's own token entropies above which a token is reasoning. "
-            "The paper's rho, 0.8."
-        },
-    )
-    gate_width: float = field(
-        default=0.0,
-        metadata={
-            "help": "Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper's split is "
-            "the step, 0.0."
-        },
-    )
-    epsilon: float = field(
-        default=0.2,
-        metadata={"help": "Lower clip distance of knowledge tokens, in [0, 1). The paper's eps_k, 0.2."},
-    )
-    epsilon_high: float | None = field(
-        default=None,
-        metadata={"help": "Upper clip distance of knowledge tokens. `None` means `epsilon`, as in the paper."},
-    )
-    epsilon_reasoning: float = field(
-        default=0.5,
-        metadata={"help": "Lower clip distance of reasoning tokens, in [0, 1). The paper's eps_r, 0.5."},
-    )
-    epsilon_reasoning_high: float | None = field(
-        default=None,
-        metadata={"help": "Upper clip distance of reasoning tokens. `None` means `epsilon_reasoning`."},
-    )
-    beta: float = field(
-        default=0.001,
-        metadata={
-            "help": "KL weight of knowledge tokens. The paper's beta_k, 0.001. Nonzero needs the reference model."
-        },
-    )
-    beta_reasoning: float = field(
-        default=0.0,
-        metadata={"help": "KL weight of reasoning tokens. The paper's beta_r, 0.0."},
-    )
-    use_bias_correction_kl: bool = field(
-        default=False,
-        metadata={"help": "Whether to multiply the KL estimate by the ratio. The paper does not."},
-    )
-    mask_zero_std_groups: bool = field(
-        default=True,
-        metadata={
-            "help": "Whether completions of a group whose rewards are all equal leave the loss, its normaliser and "
-            "the token metrics, as in the paper's reference code."
-        },
-    )
-    remove_padding: bool = field(
-        default=True,
-        metadata={"help": "Whether micro-batches go by length, trimmed of padding. Same loss and gradient."},
-    )
-    token_records_steps: int | None = field(
-        default=None,
-        metadata={"help": "Every how many optimizer steps the tokens of an update are written out. None: never."},
-    )
-    max_skipped_updates: int = field(
-        default=5,
-        metadata={
-            "help": "How many updates in a row may have a loss or gradient that is not finite before training stops. "
-            "Each is skipped on all ranks."
-        },
-    )
-    max_failed_saves: int = field(
-        default=3,
-        metadata={"help": "How many saves in a row may fail, on a full disk say, before training stops."},
-    )
-    max_generation_retries: int = field(
-        default=5,
-        metadata={"help": "How many times a vLLM server that does not answer is waited for, ever longer."},
-    )
+    entropy_quantile: float = 0.8
+    gate_width: float = 0.0
+    epsilon: float = 0.2
+    epsilon_high: float | None = None
+    epsilon_reasoning: float = 0.5
+    epsilon_reasoning_high: float | None = None
+    beta: float = 0.001
+    beta_reasoning: float = 0.0
+    use_bias_correction_kl: bool = False
+    mask_zero_std_groups: bool = True
+    token_records_steps: int | None = None
 
-    def __post_init__(self):
-        self._check_ranges()
-        self._check_combinations()
-        super().__post_init__()
+    @property
+    def constraints(self) -> Constraints:
+        """The settings of the objective, with each `None` resolved."""
+
+        def constraint(low: float, high: float | None, beta: float) -> Constraint:
+            return Constraint(low, low if high is None else high, beta)
+
+        return Constraints(
+            knowledge=constraint(self.epsilon, self.epsilon_high, self.beta),
+            reasoning=constraint(self.epsilon_reasoning, self.epsilon_reasoning_high, self.beta_reasoning),
+            entropy_quantile=self.entropy_quantile,
+            gate_width=self.gate_width,
+            delta=self.delta,
+            use_bias_correction_kl=self.use_bias_correction_kl,
+        )
 
     @property
     def strictly_on_policy(self) -> bool:
         """Whether every update sees fresh samples only, so that all ratios are 1 and no clip range can act."""
         return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
 
+    def _check(self) -> None:
+        super()._check()
+        self._check_ranges()
+        self._check_combinations()
+
     def _check_ranges(self) -> None:
-        _check_number("entropy_quantile", self.entropy_quantile)
+        self._check_number("entropy_quantile")
         if not 0 < self.entropy_quantile < 1:
             raise ValueError(
                 f"entropy_quantile={self.entropy_quantile} is not inside (0, 1). Use the paper's 0.8 for 20 % "
-                "reasoning tokens; for one constraint on all tokens set the values of both roles equal instead."
+                "reasoning tokens. For one constraint on all tokens, set the values of both roles equal instead."
             )
-        _check_number("gate_width", self.gate_width)
+        self._check_number("gate_width")
         if not 0 <= self.gate_width <= 1:
             raise ValueError(
                 f"gate_width={self.gate_width} is outside [0, 1]. Use 0.0 for the paper's step, or a small width "
                 "such as 0.2 for a ramp."
             )
         for name in ("beta", "beta_reasoning", "epsilon", "epsilon_reasoning"):
-            _check_not_negative(name, getattr(self, name))
+            self._check_not_negative(name)
         for name in ("epsilon_high", "epsilon_reasoning_high", "delta"):
             if getattr(self, name) is not None:
-                _check_not_negative(name, getattr(self, name))
+                self._check_not_negative(name)
         if self.token_records_steps is not None and self.token_records_steps < 1:
             raise ValueError(f"token_records_steps={self.token_records_steps} is below 1. Use None to record nothing.")
-        for name in ("max_skipped_updates", "max_failed_saves"):
-            _check_count(name, getattr(self, name), at_least=1)
-        _check_count("max_generation_retries", self.max_generation_retries, at_least=0)
         for name in ("epsilon", "epsilon_reasoning"):
             if getattr(self, name) >= 1:
                 raise ValueError(
@@ -211,9 +145,9 @@ class ArcherGRPOConfig(GRPOConfig):
         if self.loss_type not in LOSS_TYPES:
             raise ValueError(
                 f"loss_type={self.loss_type!r} has no clip range per token. Use one of {', '.join(LOSS_TYPES)}; the "
-                "paper's is 'dapo'."
+                "paper's is 'dapo'. DurableGRPOTrainer runs all of TRL's loss types."
             )
-        defaults = {f.name: f.default for f in fields(GRPOConfig)}
+        defaults = {field.name: field.default for field in fields(GRPOConfig)}
         for name, reason in REJECTED.items():
             value = getattr(self, name)
             if value != defaults[name]:
@@ -225,30 +159,9 @@ class ArcherGRPOConfig(GRPOConfig):
                 f"beta_reasoning={self.beta_reasoning} needs a reference model, which beta=0.0 does not load. Set beta "
                 "to a small positive value, such as 1e-6, or beta_reasoning to 0.0."
             )
-        widest = max(
-            self.epsilon if self.epsilon_high is None else self.epsilon_high,
-            self.epsilon_reasoning if self.epsilon_reasoning_high is None else self.epsilon_reasoning_high,
-        )
+        widest = max(self.constraints.knowledge.epsilon_high, self.constraints.reasoning.epsilon_high)
         if self.delta is not None and self.delta <= 1 + widest:
             raise ValueError(
-                f"delta={self.delta} does not lie above the widest clip range, which ends at {1 + widest}, and would "
+                f"delta={self.delta} is not above the widest clip range, which ends at {1 + widest}, and would "
                 "narrow it. Use a larger delta (the paper's reference code has 10) or None."
             )
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        default = ArcherGRPOConfig.__dataclass_fields__[name].default
-        raise ValueError(f"{name}={value!r} is not a finite number. The default is {default}.")
-
-
-def _check_not_negative(name: str, value: object) -> None:
-    _check_number(name, value)
-    if value < 0:  # type: ignore[operator]
-        raise ValueError(f"{name}={value} is negative. Use 0.0 to switch it off, or a positive number.")
-
-
-def _check_count(name: str, value: object, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        default = ArcherGRPOConfig.__dataclass_fields__[name].default
-        raise ValueError(f"{name}={value!r} is not a whole number from {at_least} up. The default is {default}.")

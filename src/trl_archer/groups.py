@@ -6,7 +6,7 @@ from torch import Tensor
 
 def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor:
     """
-    The reward of each completion, its functions' weighted sum.
+    Reward of each completion: the weighted sum over the reward functions.
 
     Args:
         rewards_per_func (`Tensor` of shape `(N, F)`): Rewards by completion and function; NaN is not scorable.
@@ -21,18 +21,18 @@ def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor
 
 def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_generations: int, by_func: bool) -> Tensor:
     """
-    Finds the groups whose rewards are all equal, which carry no advantage.
+    Finds the groups whose rewards are all equal; their advantages are 0.
 
     Args:
         rewards_per_func (`Tensor` of shape `(N * G, F)`): Rewards by completion and function; NaN is not scorable.
         reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
         num_generations (`int`): Completions per prompt, G.
-        by_func (`bool`): Whether each function is normalised by itself (`multi_objective_aggregation=
-            "normalize_then_sum"`), so that every one of them must be constant, not only their sum.
+        by_func (`bool`): Whether each function is normalized separately (`multi_objective_aggregation=
+            "normalize_then_sum"`). Then each of them must be constant, not only their sum.
 
     Returns:
-        `Tensor` of shape `(N,)`, bool: Whether all completions of the group that could be scored have one reward, up
-        to float32 rounding of its size. A group that nothing could score has no signal either.
+        `Tensor` of shape `(N,)`, bool: Whether all scorable completions of the group have the same reward, up to
+        float32 rounding. A group without a scorable completion has no signal either.
     """
     if by_func:
         scores = rewards_per_func[:, reward_weights.to(rewards_per_func.device) != 0]

@@ -1,7 +1,7 @@
 """Statistics of a training step, by role and over all ranks.
 
-Token statistics are sums, so that micro-batches and ranks of unequal size add up exactly: each micro-batch gives one
-vector, all ranks exchange it in one collective, and means are formed once, when they are logged.
+Token statistics are sums, so micro-batches and ranks of unequal size add up exactly. Each micro-batch gives one vector,
+one collective gathers it from all ranks, and means are taken once, when they are logged.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def token_statistics(
         aux_loss (`Tensor`, *optional*): Load-balancing loss of a mixture-of-experts model.
 
     Returns:
-        `Tensor` of shape `(K,)`: float32, to be gathered and handed to [`summarise`]. With a graded gate each token
+        `Tensor` of shape `(K,)`: float32, for [`summarize`]. With a graded gate each token
         counts for both roles, by its weight.
     """
     mask = mask.bool()
@@ -55,17 +55,17 @@ def token_statistics(
     return torch.stack([x.float() for x in (*by_token, *by_response, aux, zero + 1, low_share.min(), high_share.max())])
 
 
-def summarise(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) -> dict[str, float]:
+def summarize(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) -> dict[str, float]:
     """
     Means over all tokens, responses or micro-batches of a logging window.
 
     Args:
-        statistics (`Sequence` of `Tensor` of shape `(world * K,)`): What [`token_statistics`] gave on each rank.
+        statistics (`Sequence` of `Tensor` of shape `(world * K,)`): Gathered results of [`token_statistics`].
         with_kl (`bool`): Whether there is a reference model.
         with_aux_loss (`bool`): Whether there is a load-balancing loss.
 
     Returns:
-        `dict[str, float]`: Value by metric name; NaN where nothing was there to be averaged, such as the entropy of
+        `dict[str, float]`: Value by metric name; NaN where there was nothing to average, such as the entropy of
         reasoning tokens when every token is knowledge.
     """
     table = torch.cat([row.reshape(-1, len(_SUMS) + 2) for row in statistics]).cpu().double()

@@ -4,18 +4,75 @@ Wang et al. 2025, "Stabilizing Knowledge, Promoting Reasoning: Dual-Token Constr
 Every function works on per-token tensors of shape `(B, T)`: `B` responses, padded to `T` token slots, of which
 `mask` marks the `|o_i|` real ones. The order below is the paper's:
 
-- Eq. (2): [`entropy_threshold`] and [`reasoning_gate`], which tokens are reasoning (`w = 1`) and which knowledge;
+- Eq. (2): [`entropy_threshold`] and [`reasoning_gate`], which tokens are reasoning (`w = 1`) and which are knowledge;
 - Eq. (3) and (4): [`interpolate`], each token's clip range and KL weight;
-- Eq. (5): [`clipped_surrogate`], [`k3_kl`] and [`archer_token_loss`], which puts them together.
+- Eq. (5): [`clipped_surrogate`], [`k3_kl`] and [`archer_token_loss`], which puts them together, and [`aggregate`],
+  which sums the token losses.
 
-GRPO is the case of equal ranges and weights for both kinds; there is no branch for it. How token losses are summed
-over a batch is the caller's choice (TRL's `loss_type`).
+[`Constraints`] holds every setting. GRPO is the case of equal constraints for both roles; there is no branch for it.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """
+    How far a token of one role may move in an update.
+
+    Attributes:
+        epsilon_low (`float`): Distance of the lower clip bound from ratio 1.
+        epsilon_high (`float`): Distance of the upper clip bound from ratio 1.
+        beta (`float`): KL weight.
+    """
+
+    epsilon_low: float
+    epsilon_high: float
+    beta: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """
+    The settings of the objective. The defaults are the paper's (Wang et al. 2025, Eq. 2 to 4).
+
+    Attributes:
+        knowledge ([`Constraint`]): Constraint of knowledge tokens (low entropy).
+        reasoning ([`Constraint`]): Constraint of reasoning tokens (high entropy).
+        entropy_quantile (`float`): The paper's rho, a quantile of each response's own token entropies.
+        gate_width (`float`): Width of the ramp between the roles in quantile units; 0 is the paper's step.
+        delta (`float`, *optional*): Cap on the ratio for negative advantages (dual clip).
+        use_bias_correction_kl (`bool`): Whether to multiply the KL estimate by the ratio, which makes its gradient
+            that of the reverse KL.
+
+    Example:
+
+    ```python
+    >>> grpo = Constraint(epsilon_low=0.2, epsilon_high=0.2, beta=0.0)
+    >>> Constraints(knowledge=grpo, reasoning=grpo).needs_reference
+    False
+
+    ```
+    """
+
+    knowledge: Constraint = Constraint(0.2, 0.2, 0.001)
+    reasoning: Constraint = Constraint(0.5, 0.5, 0.0)
+    entropy_quantile: float = 0.8
+    gate_width: float = 0.0
+    delta: float | None = None
+    use_bias_correction_kl: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether either role has a KL weight."""
+        return self.knowledge.beta != 0 or self.reasoning.beta != 0
+
+
+PAPER = Constraints()
 
 
 class ArcherTokenLoss(NamedTuple):
@@ -24,7 +81,7 @@ class ArcherTokenLoss(NamedTuple):
 
     Attributes:
         loss (`Tensor` of shape `(B, T)`):
-            What to minimise: the negated summand of Wang et al. 2025, Eq. (5).
+            What to minimize: the negated summand of Wang et al. 2025, Eq. (5).
         kl (`Tensor` of shape `(B, T)`):
             KL estimate in nats, before its weight but with the ratio of `use_bias_correction_kl`. Zeros without a
             reference.
@@ -111,9 +168,9 @@ def reasoning_gate(entropies: Tensor, mask: Tensor, entropy_quantile: float = 0.
     when the quantile itself is 0, as in a confident response, every token stays knowledge.
 
     With `gate_width > 0` the step becomes a linear ramp over the response's entropy ranks $k_t / (n - 1)$, as wide
-    as `gate_width` in quantile units and centred on the boundary of the hard split. Equal entropies have equal ranks.
-    The mean weight stays near $1 - \rho$ while the ramp fits in, up to a width of $2 \min(\rho, 1 - \rho)$. From a
-    width of one rank, $1 / (n - 1)$, downwards the ramp is the step.
+    as `gate_width` in quantile units and centered on the boundary of the hard split. Equal entropies have equal ranks.
+    The mean weight stays near $1 - \rho$ up to a width of $2 \min(\rho, 1 - \rho)$, beyond which the ramp is cut off.
+    At widths of one rank, $1 / (n - 1)$, or less the ramp is the step.
 
     Args:
         entropies (`Tensor` of shape `(B, T)`): Token entropies in nats. Slots outside the mask may hold anything.
@@ -185,7 +242,7 @@ def clipped_surrogate(
         delta (`float`, *optional*): Cap on the ratio that bounds the loss of negative advantages (dual clip).
 
     Returns:
-        `Tensor` of shape `(B, T)`: The surrogate, to be maximised.
+        `Tensor` of shape `(B, T)`: The surrogate, to be maximized.
 
     Example:
 
@@ -235,16 +292,7 @@ def archer_token_loss(
     *,
     ref_per_token_logps: Tensor | None = None,
     surrogate_weight: Tensor | None = None,
-    entropy_quantile: float = 0.8,
-    gate_width: float = 0.0,
-    epsilon: float = 0.2,
-    epsilon_high: float | None = None,
-    epsilon_reasoning: float = 0.5,
-    epsilon_reasoning_high: float | None = None,
-    beta: float = 0.001,
-    beta_reasoning: float = 0.0,
-    delta: float | None = None,
-    use_bias_correction_kl: bool = False,
+    constraints: Constraints = PAPER,
 ) -> ArcherTokenLoss:
     r"""
     Loss of every token under the dual-token constraints (Wang et al. 2025, the summand of Eq. 5, negated).
@@ -270,26 +318,8 @@ def archer_token_loss(
             Log-probabilities of the reference policy. Needed unless both betas are 0.
         surrogate_weight (`Tensor` of shape `(B, T)` or `(B, 1)`, *optional*):
             Factor of the surrogate term, not of the KL term, such as an importance weight or a 0/1 selection.
-        entropy_quantile (`float`, *optional*, defaults to `0.8`):
-            The paper's rho, a quantile of each response's own entropies.
-        gate_width (`float`, *optional*, defaults to `0.0`):
-            Width of the ramp between the roles in quantile units; 0 is the paper's step.
-        epsilon (`float`, *optional*, defaults to `0.2`):
-            Lower clip distance of knowledge tokens, in ratio units.
-        epsilon_high (`float`, *optional*):
-            Upper clip distance of knowledge tokens; `None` means `epsilon`.
-        epsilon_reasoning (`float`, *optional*, defaults to `0.5`):
-            Lower clip distance of reasoning tokens.
-        epsilon_reasoning_high (`float`, *optional*):
-            Upper clip distance of reasoning tokens; `None` means `epsilon_reasoning`.
-        beta (`float`, *optional*, defaults to `0.001`):
-            KL weight of knowledge tokens.
-        beta_reasoning (`float`, *optional*, defaults to `0.0`):
-            KL weight of reasoning tokens.
-        delta (`float`, *optional*):
-            Cap on the ratio for negative advantages (dual clip).
-        use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
-            Whether to multiply the KL estimate by the ratio, which makes its gradient that of the reverse KL.
+        constraints ([`Constraints`], *optional*, defaults to `PAPER`):
+            Clip ranges, KL weights and the split; the paper's by default.
 
     Returns:
         [`ArcherTokenLoss`]: the loss and its pieces.
@@ -297,9 +327,11 @@ def archer_token_loss(
     Raises:
         ValueError: If a beta is nonzero and `ref_per_token_logps` is missing.
     """
-    if ref_per_token_logps is None and (beta != 0 or beta_reasoning != 0):
+    knowledge, reasoning = constraints.knowledge, constraints.reasoning
+    if ref_per_token_logps is None and constraints.needs_reference:
         raise ValueError(
-            f"beta={beta} and beta_reasoning={beta_reasoning} need `ref_per_token_logps`; pass them or set both to 0."
+            f"KL weights {knowledge.beta} (knowledge) and {reasoning.beta} (reasoning) need `ref_per_token_logps`. "
+            "Pass them, or set both weights to 0."
         )
     mask = mask.bool()
     if advantages.dim() == 1:
@@ -307,33 +339,29 @@ def archer_token_loss(
     advantages = torch.where(mask, advantages, 0.0)
 
     # (2) which role
-    gate, tau = _gate_and_threshold(entropies, mask, entropy_quantile, gate_width)
+    gate, tau = _gate_and_threshold(entropies, mask, constraints.entropy_quantile, constraints.gate_width)
 
     # (3) and (4) its clip range and KL weight
-    epsilon_low_t = interpolate(gate, epsilon, epsilon_reasoning)
-    epsilon_high_t = interpolate(
-        gate,
-        epsilon if epsilon_high is None else epsilon_high,
-        epsilon_reasoning if epsilon_reasoning_high is None else epsilon_reasoning_high,
-    )
-    beta_t = interpolate(gate, beta, beta_reasoning)
+    epsilon_low = interpolate(gate, knowledge.epsilon_low, reasoning.epsilon_low)
+    epsilon_high = interpolate(gate, knowledge.epsilon_high, reasoning.epsilon_high)
+    beta = interpolate(gate, knowledge.beta, reasoning.beta)
 
-    # (5) surrogate and KL. Padding is neutralised before `exp`, so that no NaN can reach a gradient: its ratio is
+    # (5) surrogate and KL. Padding is neutralized before `exp`, so that no NaN can reach a gradient: its ratio is
     # 1, its advantage and KL are 0, and so is its loss.
     logps = torch.where(mask, per_token_logps, 0.0)
     logps = logps.to(torch.promote_types(logps.dtype, torch.float32))
     old_logps = logps.detach() if old_per_token_logps is None else torch.where(mask, old_per_token_logps, 0.0)
     ratio = torch.exp(logps - old_logps)
-    loss = -clipped_surrogate(ratio, advantages, epsilon_low_t, epsilon_high_t, delta)
+    loss = -clipped_surrogate(ratio, advantages, epsilon_low, epsilon_high, constraints.delta)
     if surrogate_weight is not None:
         loss = loss * torch.where(mask, surrogate_weight, 0.0)
     if ref_per_token_logps is None:
         kl = torch.zeros_like(loss)
     else:
         kl = k3_kl(logps, torch.where(mask, ref_per_token_logps, 0.0))
-        if use_bias_correction_kl:
+        if constraints.use_bias_correction_kl:
             kl = kl * ratio
-        loss = loss + beta_t * kl
+        loss = loss + beta * kl
 
     return ArcherTokenLoss(
         loss=loss,
@@ -341,6 +369,59 @@ def archer_token_loss(
         ratio=torch.where(mask, ratio.detach(), 0.0),
         gate=gate,
         entropy_threshold=tau,
-        clipped_low=(ratio < 1 - epsilon_low_t) & (advantages < 0),
-        clipped_high=(ratio > 1 + epsilon_high_t) & (advantages > 0),
+        clipped_low=(ratio < 1 - epsilon_low) & (advantages < 0),
+        clipped_high=(ratio > 1 + epsilon_high) & (advantages > 0),
     )
+
+
+class Totals(NamedTuple):
+    """
+    What the token losses of a micro-batch are divided by.
+
+    Attributes:
+        tokens (`Tensor`): Tokens of the generation batch that count, over all ranks.
+        sequences (`Tensor`): Completions of the generation batch that count, over all ranks.
+        share (`float`): Share of the generation batch that one rank uses in one optimizer step.
+        micro_batches (`int`): Micro-batches of one optimizer step on one rank.
+        max_completion_length (`int`): Longest possible completion, in tokens.
+    """
+
+    tokens: Tensor
+    sequences: Tensor
+    share: float
+    micro_batches: int
+    max_completion_length: int
+
+
+def aggregate(token_loss: Tensor, mask: Tensor, loss_type: str, totals: Totals) -> Tensor:
+    r"""
+    Sums the token losses of a micro-batch, normalized as TRL's `loss_type` does.
+
+    `"dapo"` is the $1 / \sum_i |o_i|$ of Wang et al. 2025, Eq. (5). The losses of the micro-batches of an optimizer
+    step add up, and gradients are averaged over ranks. Only `"bnpo"` depends on how the step is split.
+
+    Args:
+        token_loss (`Tensor` of shape `(B, T)`): Losses, 0 outside the mask.
+        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
+        loss_type (`str`): `"dapo"` (mean over tokens), `"grpo"` (mean over responses of their means), `"dr_grpo"`
+            (constant length) or `"bnpo"` (mean over the tokens of the micro-batch).
+        totals ([`Totals`]): Normalizers.
+
+    Returns:
+        `Tensor`: Scalar loss.
+
+    Raises:
+        ValueError: If `loss_type` is none of these.
+    """
+    match loss_type:
+        case "dapo":
+            return token_loss.sum() / (totals.tokens.clamp(min=1) * totals.share)
+        case "grpo":
+            per_sequence = token_loss.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            return per_sequence.sum() / (totals.sequences.clamp(min=1) * totals.share)
+        case "dr_grpo":
+            slots = totals.sequences.clamp(min=1) * totals.max_completion_length
+            return token_loss.sum() / (slots * totals.share)
+        case "bnpo":
+            return token_loss.sum() / mask.sum().clamp(min=1) / totals.micro_batches
+    raise ValueError(f"loss_type={loss_type!r} has no clip range per token. Use 'dapo', 'grpo', 'dr_grpo' or 'bnpo'.")

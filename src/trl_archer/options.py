@@ -1,23 +1,23 @@
-"""What becomes of every option that `ArcherGRPOConfig` inherits: honoured, rejected or irrelevant.
+"""Every option that `ArcherGRPOConfig` inherits: honored, rejected or irrelevant.
 
-A test holds this table against the installed TRL: a field of `GRPOConfig` that stands in no list, or in two, fails it.
+A test checks these tables against the installed TRL. A field of `GRPOConfig` that is in no table, or in two, fails it.
 """
 
 LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
 
 # Read by the Archer loss itself, with TRL's meaning unless noted.
-HONOURED_BY_LOSS = {
+HONORED_BY_LOSS = {
     "beta": "KL weight of knowledge tokens; nonzero needs the reference",
-    "delta": "cap on the ratio, which acts on negative advantages only, as it must lie above every clip range",
+    "delta": "cap on the ratio; acts on negative advantages only, because it must be above every clip range",
     "epsilon": "lower clip distance of knowledge tokens",
     "epsilon_high": "upper clip distance of knowledge tokens",
     "loss_type": "one of " + ", ".join(LOSS_TYPES),
-    "mask_truncated_completions": "truncated completions carry no token",
-    "max_completion_length": "normaliser of dr_grpo",
-    "num_iterations": "passes over a generation batch; ratios leave 1 from the second update on",
+    "mask_truncated_completions": "truncated completions are left out of the loss",
+    "max_completion_length": "normalizer of dr_grpo",
+    "num_iterations": "passes over a generation batch; ratios differ from 1 from the second update on",
     "off_policy_mask_threshold": "multiplies the surrogate of both roles, not the KL",
     "router_aux_loss_coef": "added to the loss of mixture-of-experts models",
-    "steps_per_generation": "micro-batches per generation batch; enters the normaliser",
+    "steps_per_generation": "micro-batches per generation batch; enters the normalizer",
     "temperature": "of log-probabilities and of the entropies that the gate sees",
     "use_bias_correction_kl": "multiplies the KL of both roles by the ratio; False here, as in the paper",
     "vllm_importance_sampling_clip_max": "bound of the importance ratio",
@@ -26,8 +26,8 @@ HONOURED_BY_LOSS = {
     "vllm_importance_sampling_mode": "granularity and constraint of the importance ratio",
 }
 
-# Read by TRL's generation, rewards, logging and model set-up, which Archer leaves as they are.
-HONOURED_BY_TRL = frozenset(
+# Read by TRL's generation, rewards, logging and model setup, which Archer does not change.
+HONORED_BY_TRL = frozenset(
     """
     cache_implementation cast_lm_head_to_fp32 chat_template_kwargs disable_dropout ds3_gather_for_generation
     generation_batch_size generation_kwargs log_completions log_completions_hub_repo log_multimodal log_unique_prompts
@@ -41,8 +41,8 @@ HONOURED_BY_TRL = frozenset(
     """.split()
 )
 
-# Read by the Trainer of transformers, which Archer leaves as it is.
-HONOURED_BY_TRAINER = frozenset(
+# Read by the Trainer of transformers, which Archer does not change.
+HONORED_BY_TRAINER = frozenset(
     """
     accelerator_config activation_checkpointing activation_checkpointing_kwargs adam_beta1 adam_beta2 adam_epsilon
     bf16 bf16_full_eval data_seed dataloader_drop_last dataloader_in_order dataloader_multiprocessing_context
@@ -63,25 +63,25 @@ HONOURED_BY_TRAINER = frozenset(
     """.split()
 )
 
-# May only keep their default; the text says why, and the way out.
+# Must keep their default; the text gives the reason and the alternative.
 REJECTED = {
-    "auto_find_batch_size": "Groups would be cut when the batch shrinks. Lower per_device_train_batch_size instead.",
-    "entropy_coef": "Archer has no entropy bonus; raise `epsilon_reasoning` to let decisions move further.",
-    "importance_sampling_level": "Archer's clip ranges belong to single tokens, a ratio per sequence has no role.",
+    "auto_find_batch_size": "It would cut groups when it shrinks the batch. Lower per_device_train_batch_size instead.",
+    "entropy_coef": "Archer has no entropy bonus. Raise `epsilon_reasoning` to let decision tokens move further.",
+    "importance_sampling_level": "Archer's clip ranges apply to single tokens; a ratio per sequence has no role.",
     "label_smoothing_factor": "There are no labels to smooth in reinforcement learning.",
-    "sapo_temperature_neg": "It is read by loss_type='sapo' only, which Archer does not support.",
-    "sapo_temperature_pos": "It is read by loss_type='sapo' only, which Archer does not support.",
-    "top_entropy_quantile": "Archer trains all tokens and splits them by `entropy_quantile`, which replaces it.",
-    "use_adaptive_entropy": "Archer has no entropy bonus; watch `entropy/reasoning` instead.",
-    "vespo_k_neg": "It is read by loss_type='vespo' only, which Archer does not support.",
-    "vespo_k_pos": "It is read by loss_type='vespo' only, which Archer does not support.",
-    "vespo_lambda_neg": "It is read by loss_type='vespo' only, which Archer does not support.",
-    "vespo_lambda_pos": "It is read by loss_type='vespo' only, which Archer does not support.",
+    "sapo_temperature_neg": "Only loss_type='sapo' reads it, which Archer does not support.",
+    "sapo_temperature_pos": "Only loss_type='sapo' reads it, which Archer does not support.",
+    "top_entropy_quantile": "Archer trains all tokens; `entropy_quantile` splits them into roles instead.",
+    "use_adaptive_entropy": "Archer has no entropy bonus. Watch `entropy/reasoning` instead.",
+    "vespo_k_neg": "Only loss_type='vespo' reads it, which Archer does not support.",
+    "vespo_k_pos": "Only loss_type='vespo' reads it, which Archer does not support.",
+    "vespo_lambda_neg": "Only loss_type='vespo' reads it, which Archer does not support.",
+    "vespo_lambda_pos": "Only loss_type='vespo' reads it, which Archer does not support.",
 }
 
-# Never read on the way of a GRPO-style step.
+# Not read in a GRPO step.
 IRRELEVANT = {
-    "average_tokens_across_devices": "the loss brings its own normaliser",
+    "average_tokens_across_devices": "the loss has its own normalizer",
     "batch_eval_metrics": "there is no compute_metrics",
     "entropy_coef_delta": "parameter of the rejected use_adaptive_entropy",
     "entropy_coef_max": "parameter of the rejected use_adaptive_entropy",
@@ -92,8 +92,8 @@ IRRELEVANT = {
     "include_for_metrics": "there is no compute_metrics",
     "include_num_input_tokens_seen": "TRL counts tokens itself, as num_tokens",
     "label_names": "there are no labels",
-    "length_column_name": "lengths are known after generation only",
+    "length_column_name": "lengths are known only after generation",
     "prediction_loss_only": "evaluation returns no predictions",
-    "train_sampling_strategy": "TRL repeats prompts by a sampler of its own",
+    "train_sampling_strategy": "TRL has its own sampler, which repeats prompts",
     "use_cache": "the update phase never caches, generation always does",
 }

@@ -1,4 +1,4 @@
-"""A headless Chromium, and pages in it of which every message, request and dialog is watched."""
+"""Headless Chromium, with pages that record every message, request and dialog."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ ARGUMENTS = (
 
 
 def chromium(playwright: Any) -> Any:
-    """A headless browser, the system's or that of playwright; `None` if there is none."""
+    """A headless browser, from the system or from playwright; `None` if there is none."""
     installed = shutil.which("chromium") or shutil.which("google-chrome")
     if installed is None and not Path(playwright.chromium.executable_path).exists():
         return None
@@ -37,7 +37,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_file(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a file as a page. In the end no page may have logged, asked for anything else, or shown a dialog."""
+    """Opens a file as a page. The page must not log, request anything else or show a dialog."""
     contexts, unwanted = [], []
 
     def open_(path: Path, width: int = 1280, height: int = 800, color_scheme: str = "light") -> Any:

@@ -1,4 +1,4 @@
-"""Trackio's local dashboard, started as a user starts it."""
+"""Starts Trackio's local dashboard as a user does."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ STOPS_WITHIN = 30
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Environment of processes that keep their runs in a folder and need no network."""
+    """Environment of offline processes that store their runs in a folder."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKIO_", "GRADIO_"))}
     return own | {"TRACKIO_DIR": str(folder), "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1", "BROWSER": "true"}
 
@@ -25,10 +25,10 @@ def environment(folder: Path) -> dict[str, str]:
 @contextmanager
 def serve(folder: Path, project: str) -> Iterator[str]:
     """
-    Address of `trackio show` on a free port, which is stopped by Ctrl-C in the end.
+    Yields the address of `trackio show` on a free port, and stops it with Ctrl-C.
 
     Args:
-        folder (`Path`): Where Trackio kept the runs, its `TRACKIO_DIR`.
+        folder (`Path`): Folder with the runs, `TRACKIO_DIR`.
         project (`str`): The project to show.
 
     Raises:
@@ -43,7 +43,7 @@ def serve(folder: Path, project: str) -> Iterator[str]:
             env=environment(folder) | {"GRADIO_SERVER_PORT": str(port), "GRADIO_NUM_PORTS": "1"},
             stdout=file,
             stderr=subprocess.STDOUT,
-            # Started by a shell in the background, tests hand on that Ctrl-C is ignored
+            # A shell in the background ignores Ctrl-C, and its children inherit that
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
@@ -67,4 +67,4 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
             return
         except (URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(f"`trackio show` does not answer at {address}:\n{log.read_text()}")
+    raise RuntimeError(f"`trackio show` does not respond at {address}:\n{log.read_text()}")

@@ -1,4 +1,4 @@
-"""A short run that reports to Trackio, in a process of its own: Trackio reads `TRACKIO_DIR` when it is imported."""
+"""A short run that reports to Trackio. It needs its own process, because Trackio reads `TRACKIO_DIR` on import."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from trl_archer.rewards import math_reward
 from ..helpers.tiny import PROMPTS, SIZES, TOKENIZER, length_reward, make_trainer, save_model
 
 PROJECT, RUN = "archer", "tiny"
-HTML = '<img src="x" onerror="alert(1)"> & <b>'  # one token, which the random policy often samples
+HTML = '<img src="x" onerror="alert(1)"> & <b>'  # one token that the random policy samples often
 
 
 def main(output: Path) -> None:

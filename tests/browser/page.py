@@ -1,16 +1,16 @@
-"""What the token view shows, read off the page."""
+"""Reads what the token view shows."""
 
 from typing import Any
 
 
 def definitions(page: Any, list_id: str) -> dict[str, str]:
-    """A definition list of the page."""
+    """Entries of a definition list."""
     names, values = (page.locator(f"#{list_id} {tag}").all_text_contents() for tag in ("dt", "dd"))
     return dict(zip(names, values, strict=True))
 
 
 def card(page: Any) -> dict[str, str]:
-    """What the card shows, by the name of its field."""
+    """Texts of the card, by field."""
     return page.evaluate(
         "() => Object.fromEntries([...document.querySelectorAll('#card [id^=card-]')]"
         ".map((node) => [node.id.slice(5), node.textContent]))"
@@ -28,7 +28,7 @@ def hover(page: Any, token: int) -> dict[str, str]:
 
 
 def listed(page: Any) -> list[str]:
-    """Labels of the completions in the list, all of which are in sight."""
+    """Labels of the completions in the list, which must all be visible."""
     return page.locator("#list .item b").all_text_contents()
 
 

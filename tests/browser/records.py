@@ -1,4 +1,4 @@
-"""Token records made on the spot, with the values that the objective gives them."""
+"""Synthetic token records with values from the objective."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,19 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from trl_archer.objective import archer_token_loss
 from trl_archer.records.parquet import CompletionRecord, TokenRecords
 
-SETTINGS: dict[str, Any] = {
-    "entropy_quantile": 0.8,
-    "gate_width": 0.0,
-    "epsilon": 0.2,
-    "epsilon_high": 0.28,
-    "epsilon_reasoning": 0.5,
-    "epsilon_reasoning_high": None,
-    "beta": 0.001,
-    "beta_reasoning": 0.0,
-}
+from ..helpers.settings import record_settings, token_loss
+
+FLAT: dict[str, Any] = {"epsilon_high": 0.28}
+SETTINGS = record_settings(**FLAT)
 TEXT = "First , we add 3 and 4 : that gives 7 . Wait , let me check again . So the answer is 7 .".split()
 WORDS = [word if word in ",.:" else f" {word}" for word in TEXT]
 
@@ -37,7 +30,7 @@ def make_record(
     drift: float = 0.4,
     **settings: Any,
 ) -> CompletionRecord:
-    """A completion of these tokens. Log-probabilities drift from the old policy's, so that both ends of a range act."""
+    """A completion of these tokens. Log-probabilities drift from the old policy, and both ends of a range clip."""
     generator = np.random.default_rng(seed)
     count = len(tokens)
     width = max(1, count)
@@ -45,14 +38,14 @@ def make_record(
     logps = (-entropies * generator.gamma(1.0, 1.0, width)).astype(np.float32)
     old = (logps - drift * generator.standard_normal(width)).astype(np.float32)
     ref = (logps - drift * generator.standard_normal(width)).astype(np.float32)
-    pieces = archer_token_loss(
+    pieces = token_loss(
         torch.from_numpy(logps)[None],
         torch.from_numpy(old)[None],
         torch.tensor([advantage or 0.0]),
         torch.from_numpy(entropies)[None],
         torch.arange(width)[None] < count,
         ref_per_token_logps=torch.from_numpy(ref)[None],
-        **{**SETTINGS, **settings},
+        **{**FLAT, **settings},
     )
     return CompletionRecord(
         step=step,
@@ -77,11 +70,11 @@ def make_record(
 
 
 def make_records(*completions: CompletionRecord, **settings: Any) -> TokenRecords:
-    return TokenRecords(list(completions), {**SETTINGS, **settings})
+    return TokenRecords(list(completions), record_settings(**{**FLAT, **settings}))
 
 
 def make_groups(prompts: int = 3, group: int = 4) -> TokenRecords:
-    """Several prompts with several completions each, all of different length, reward and text."""
+    """Several prompts with several completions each, with different lengths, rewards and texts."""
     completions = []
     for prompt in range(prompts):
         for member in range(group):
@@ -101,6 +94,6 @@ def make_groups(prompts: int = 3, group: int = 4) -> TokenRecords:
 
 
 def make_large(completions: int, tokens: int) -> TokenRecords:
-    """Many long completions; they share their values, so that making them takes no time."""
+    """Many long completions. They share their values, which makes them cheap."""
     record = make_record((WORDS * (tokens // len(WORDS) + 1))[:tokens])
     return make_records(*(replace(record, row=row, prompt=f"Question {row // 8}") for row in range(completions)))

@@ -1,5 +1,5 @@
-# ruff: noqa: RUF001  (the page uses typographic signs)
-"""The token view in a real browser: what it shows is what the records hold."""
+# ruff: noqa: RUF001  (the page uses typographic characters)
+"""The token view in a real browser shows the values of the records."""
 
 import math
 import re
@@ -23,7 +23,7 @@ SHOWN = 0.5e-4 + RESOLUTION  # four decimals
 
 @pytest.mark.parametrize("gate_width", [0.0, 0.5])
 @pytest.mark.parametrize("advantage", [0.75, -0.75])
-def test_card_shows_the_records_values(view: View, gate_width: float, advantage: float) -> None:
+def test_card_shows_the_values_of_the_record(view: View, gate_width: float, advantage: float) -> None:
     record = make_record(gate_width=gate_width, advantage=advantage, seed=3)
     page = view(make_records(record, gate_width=gate_width))
     clips = set()
@@ -79,7 +79,7 @@ def test_tokens_are_shaded_and_marked(view: View, gate_width: float) -> None:
         assert float(shade) == pytest.approx(min(1.0, record.entropies[i] / scale), abs=1e-3)
         assert float(gate) == pytest.approx(record.gate[i], abs=0.006)
         assert ("reasoning" in classes) == (record.gate[i] >= 0.5)
-        assert ("gated" in classes) == (record.gate[i] > 0)  # underlined, as strongly as the gate is open
+        assert ("gated" in classes) == (record.gate[i] > 0)  # underlined, with the strength of the gate
         assert ("clipped-high" in classes) == bool(record.clipped_high[i])
         assert ("clipped-low" in classes) == bool(record.clipped_low[i])
 
@@ -105,10 +105,10 @@ def test_role_filter_dims_the_other_role(view: View) -> None:
     page = view(make_records(make_record()))
 
     def shaded(role: str) -> set[bool]:
-        colours = page.evaluate(
+        colors = page.evaluate(
             f"() => [...document.querySelectorAll('#tokens .{role}')].map((n) => getComputedStyle(n).backgroundColor)"
         )
-        return {colour != "rgba(0, 0, 0, 0)" for colour in colours}
+        return {color != "rgba(0, 0, 0, 0)" for color in colors}
 
     assert (shaded("reasoning"), shaded("knowledge")) == ({True}, {True})
     page.get_by_text("reasoning", exact=True).and_(page.locator("#roles span")).click()
@@ -126,7 +126,7 @@ def test_reward_filter_keeps_unscorable_apart_from_wrong(view: View) -> None:
     box = page.locator("#rewards input")
     box.nth(1).uncheck(force=True)
     assert listed(page) == ["1.2", "1.3", "1.4", "2.2", "2.3", "2.4"]
-    wait_for_open(page, 1)  # the open one had left
+    wait_for_open(page, 1)  # the open one is no longer listed
     box.nth(0).uncheck(force=True)
     assert listed(page) == ["1.3", "2.3"]
     assert page.text_content("#found") == "2 of 8 completions"
@@ -210,7 +210,7 @@ def test_jumps_between_tokens(view: View) -> None:
     assert page.locator("#tokens .cursor").first.bounding_box()["y"] == before["y"]
     for _ in range(len(clipped)):
         press(page, "c")
-    assert cursor(page) == clipped[-1]  # far down: it has been scrolled to
+    assert cursor(page) == clipped[-1]  # far down: the page has scrolled
     assert page.locator("#tokens .cursor").first.is_visible()
     press(page, "Escape")
     assert page.locator("#card").is_hidden()
@@ -220,7 +220,7 @@ def test_jumps_between_tokens(view: View) -> None:
 def test_search(view: View) -> None:
     records = make_groups()
     page = view(records)
-    wanted = "ER IS 7"  # across tokens, in either case
+    wanted = "ER IS 7"  # across tokens, ignoring case
     counts = ["".join(r.tokens).lower().count(wanted.lower()) for r in records.completions]
     page.fill("#search", wanted)
     page.wait_for_function("() => document.getElementById('found').textContent.includes('hits')")
@@ -230,7 +230,7 @@ def test_search(view: View) -> None:
     assert page.locator("#tokens .hit").all_text_contents() == WORDS[answer : answer + 3]
     page.keyboard.press("Enter")
     assert cursor(page) == answer
-    page.keyboard.press("Enter")  # no other one here
+    page.keyboard.press("Enter")  # no other hit here
     wait_for_open(page, 1)
     page.wait_for_selector("#tokens .cursor")
     assert cursor(page) == answer
@@ -257,7 +257,7 @@ def test_search_is_literal_and_narrows(view: View) -> None:
     assert page.locator("#tokens .hit").count() == 0
 
 
-def test_missing_values_are_said(view: View) -> None:
+def test_missing_values_are_noted(view: View) -> None:
     record = make_record(reference=False, reward=None, advantage=None)
     record.entropies[2] = math.nan
     record.per_token_logps[3] = -math.inf
@@ -296,19 +296,19 @@ def test_records_without_a_completion(view: View) -> None:
     assert page.locator("#rail").is_hidden()
 
 
-def test_steps_can_be_told_apart(view: View) -> None:
+def test_steps_can_be_selected(view: View) -> None:
     page = view(make_records(make_record(step=10), make_record(step=20, row=1), make_record(step=20, row=2)))
     assert re.search(r"steps 10–20$", page.text_content("#summary"))
     page.select_option("#step", label="20")
     assert listed(page) == ["1.2", "1.3"]
 
 
-def test_partial_characters_and_dual_clip_are_told(view: View) -> None:
+def test_partial_characters_and_dual_clip_are_noted(view: View) -> None:
     page = view(make_records(replace(make_record([" \ufffd", "\ufffd", " ok"])), **{"delta": 10.0}))
-    assert page.locator("#notes li").all_text_contents() == ["Tokens that hold part of a character show as \ufffd."]
+    assert page.locator("#notes li").all_text_contents() == ["Tokens with part of a character show as \ufffd."]
     settings = definitions(page, "settings")
     assert settings["ratio cap δ"] == "10"
-    assert settings["KL weight, knowledge"] == str(SETTINGS["beta"])
+    assert settings["KL weight, knowledge"] == str(SETTINGS["knowledge"]["beta"])
 
 
 def test_help(view: View) -> None:

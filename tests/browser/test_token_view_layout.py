@@ -1,4 +1,4 @@
-"""The token view in a real browser: long records, lines, narrow windows and colours."""
+"""The token view in a real browser: long records, lines, narrow windows and colors."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def test_many_long_completions(view: View, tmp_path: Path) -> None:
     def nodes() -> int:
         return page.evaluate("() => document.querySelectorAll('*:not(script)').length")
 
-    assert opened < 60  # writing it included
+    assert opened < 60  # including writing the file
     assert size < 120e6
     assert nodes() < 3000
     page.evaluate("() => { const t = document.getElementById('tokens'); t.scrollTop = t.scrollHeight }")
@@ -50,14 +50,14 @@ def test_many_long_completions(view: View, tmp_path: Path) -> None:
           return slowest;
         }"""
     )
-    assert slowest < 1000  # ms for a frame after a jump to anywhere
+    assert slowest < 1000  # ms for the frame after a jump
     page.fill("#search", "answer is 7")
     page.wait_for_function("() => document.getElementById('found').textContent.includes('hits')", timeout=60_000)
     expected = 500 * "".join(records.completions[0].tokens).count("answer is 7")
     assert page.text_content("#found") == f"500 completions · {expected:,} hits"
 
 
-def test_lines_hold_every_token_once_and_fit(view: View) -> None:
+def test_lines_contain_every_token_once_and_fit(view: View) -> None:
     long = ["=" * 300, "\n\n  ", " x" * 200, "\n", "漢字かな交じり文", "👩‍🚀", "a\nb\nc", " the", "ِعربي"]
     tokens = [*WORDS * 3, *long, *WORDS * 3]
     page = view(make_records(make_record(tokens)), height=5000)
@@ -98,11 +98,11 @@ def test_narrow_window(view: View) -> None:
     assert box["x"] + box["width"] <= 390
     token = page.locator("#tokens .cursor").first.bounding_box()
     assert token["y"] >= 0
-    assert token["y"] + token["height"] <= box["y"] or token["y"] >= box["y"] + box["height"]  # nothing hides the token
+    assert token["y"] + token["height"] <= box["y"] or token["y"] >= box["y"] + box["height"]  # not hidden
 
 
 @pytest.mark.parametrize("width", [1280, 940, 390])
-def test_legend_keeps_its_marks_apart(view: View, width: int) -> None:
+def test_marks_of_the_legend_do_not_overlap(view: View, width: int) -> None:
     record = make_record()
     record.entropies[3] = np.nan
     page = view(make_records(record), width=width)
@@ -119,25 +119,25 @@ def test_legend_keeps_its_marks_apart(view: View, width: int) -> None:
     assert boxes[1]["y"] > triangle_end
 
 
-def test_tokens_have_room_in_a_frame_of_a_notebook(view: View) -> None:
+def test_tokens_fit_the_frame_of_a_notebook(view: View) -> None:
     page = view(make_groups(), width=940, height=720)
     assert page.locator("#list").is_visible()
     assert page.locator("#tokens").bounding_box()["y"] < 0.65 * 720
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_text_is_legible_on_every_colour(view: View, color_scheme: str) -> None:
+def test_text_is_legible_on_every_color(view: View, color_scheme: str) -> None:
     page = view(make_records(make_record(WORDS * 10)), color_scheme=color_scheme)
 
-    def luminance(colour: list[int]) -> float:
-        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    def luminance(color: list[int]) -> float:
+        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     shades = page.evaluate(
         """() => {
           const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-          const rgb = (colour) => {
-            context.fillStyle = colour;
+          const rgb = (color) => {
+            context.fillStyle = color;
             context.fillRect(0, 0, 1, 1);
             return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
           };
@@ -146,9 +146,9 @@ def test_text_is_legible_on_every_colour(view: View, color_scheme: str) -> None:
           return [ink, bars.map((bar) => rgb(getComputedStyle(bar, "::after").backgroundColor))];
         }"""
     )
-    ink, colours = luminance(shades[0]), [luminance(colour) for colour in shades[1]]
+    ink, colors = luminance(shades[0]), [luminance(color) for color in shades[1]]
     assert (ink < 0.05) == (color_scheme == "light")
-    for colour in colours:
-        assert (max(ink, colour) + 0.05) / (min(ink, colour) + 0.05) >= 4.5
-    steps = np.diff(colours)  # lightness alone tells the order, for any colour vision
+    for color in colors:
+        assert (max(ink, color) + 0.05) / (min(ink, color) + 0.05) >= 4.5
+    steps = np.diff(colors)  # lightness alone gives the order, for any color vision
     assert (steps < 0).all() if color_scheme == "light" else (steps > 0).all()

@@ -1,5 +1,5 @@
-# ruff: noqa: RUF001  (the page uses typographic signs)
-"""The token view in a real browser: text that a model wrote stays text."""
+# ruff: noqa: RUF001  (the page uses typographic characters)
+"""The token view in a real browser: model output stays text."""
 
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,7 +37,7 @@ HOSTILE = [
 ]
 
 
-def test_nothing_that_a_model_wrote_becomes_markup(view: View) -> None:
+def test_model_output_never_becomes_markup(view: View) -> None:
     hostile = make_record(HOSTILE, prompt="\n".join(HOSTILE), seed=2)
     page = view(
         make_records(hostile, make_record(prompt="".join(HOSTILE), row=1)), title="<img src=x onerror=alert(5)>"
@@ -91,7 +91,7 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-def test_policy_stops_what_a_bug_would_let_through(browser: Any, tmp_path: Path, attempt: str) -> None:
+def test_policy_blocks_what_a_bug_would_allow(browser: Any, tmp_path: Path, attempt: str) -> None:
     page = browser.new_page()
     page.goto(write_token_view(make_records(make_record()), tmp_path / "view.html").as_uri())
     with pytest.raises(Exception, match=r"TrustedHTML|TrustedScript|Failed to fetch"):
@@ -136,7 +136,7 @@ def test_policy_loads_nothing(browser: Any, tmp_path: Path) -> None:
         server.shutdown()
 
 
-def test_file_that_was_not_copied_whole(browser: Any, tmp_path: Path) -> None:
+def test_incomplete_file(browser: Any, tmp_path: Path) -> None:
     whole = write_token_view(make_records(make_record(), make_record(row=1)), tmp_path / "whole.html").read_text()
     path = tmp_path / "half.html"
     path.write_text(whole[: whole.index('id="tokens-1"')])
@@ -145,5 +145,5 @@ def test_file_that_was_not_copied_whole(browser: Any, tmp_path: Path) -> None:
     page.wait_for_selector("body[data-open='0']")
     page.keyboard.press("j")
     page.wait_for_selector("body[data-state='failed']")
-    assert "the data block values-1 is missing; was the file copied whole?" in page.text_content("#message")
+    assert "the data block values-1 is missing; is the file complete?" in page.text_content("#message")
     page.close()

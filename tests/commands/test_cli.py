@@ -23,7 +23,7 @@ from trl_archer.records.parquet import read_token_records, step_path
         (["export", "--help"], "--checkpoint"),
         (["figures", "--help"], "tokens"),
         (["figures", "runs", "--help"], "--smoothing"),
-        (["figures", "records", "--help"], "--clouds"),
+        (["figures", "records", "--help"], "--min-count"),
         (["figures", "tokens", "--help"], "--step"),
         (["figures", "accuracy", "--help"], "--theme"),
         (["train", "--help"], "--epsilon_reasoning"),

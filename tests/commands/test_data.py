@@ -121,7 +121,7 @@ def test_conversational(path: str, tmp_path: Path) -> None:
 def test_long_prompts_are_left_out(path: str, streaming: bool, caplog: pytest.LogCaptureFixture) -> None:
     train, _ = load(path, dataset_columns=MAPPED, max_prompt_length=3, dataset_streaming=streaming)
     assert [row["prompt"] for row in train] == ["1 + 1", "3"]
-    assert streaming or "left out 1 of 3 rows with longer prompts" in caplog.text
+    assert streaming or "dropped 1 of 3 rows with longer prompts" in caplog.text
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -150,7 +150,7 @@ def test_length_counts_the_chat_template(path: str, monkeypatch: pytest.MonkeyPa
         (
             {},
             "has no column 'prompt', which the trainer needs. Its columns: 'problem', 'solution', 'answer', 'meta'. "
-            "Map one of them, as in `dataset_columns: {prompt: problem}`.",
+            "Rename the one that holds it, as in `dataset_columns: {prompt: problem}`.",
         ),
         ({"dataset_columns": {"prompt": "question"}}, "maps 'prompt' to 'question', which"),
         ({"dataset_columns": {"prompt": "question"}}, "lacks. Its columns: 'problem', 'solution', 'answer', 'meta'."),
@@ -158,8 +158,8 @@ def test_length_counts_the_chat_template(path: str, monkeypatch: pytest.MonkeyPa
         ({"prompt_template": "{{ problem"}, "prompt_template is not a valid Jinja template"),
         ({"system_prompt": "Think."}, "has no column 'prompt'"),
         ({"dataset_columns": {"prompt": "meta"}}, "are neither text nor lists of messages"),
-        ({"dataset_config": "main"}, "dataset_config='main' has no meaning for"),
-        ({"eval_dataset_name": "x.jsonl"}, "would not be used with eval_strategy='no'"),
+        ({"dataset_config": "main"}, "dataset_config='main' has no effect for"),
+        ({"eval_dataset_name": "x.jsonl"}, "is not used with eval_strategy='no'"),
     ],
 )
 def test_refused(path: str, arguments: dict[str, Any], message: str, streaming: bool) -> None:
@@ -171,7 +171,7 @@ def test_refused(path: str, arguments: dict[str, Any], message: str, streaming: 
 def test_refused_nested_column(path: str, column: str) -> None:
     root = column.split(".")[0]
     with pytest.raises(
-        ValueError, match=rf"names '{column}', which .* lacks. The column '{root}' holds (struct<|string)"
+        ValueError, match=rf"names '{column}', which .* lacks. The column '{root}' has type (struct<|string)"
     ):
         load(path, dataset_columns={**MAPPED, "tests": column})
     with pytest.raises(ValueError, match=rf"names '{column}', which a row of .* lacks"):
@@ -215,14 +215,14 @@ def test_refused_files(path: str, tmp_path: Path) -> None:
         ({"reward_funcs": [{"weight": 1}]}, "neither a name nor a mapping with a `name`"),
         ({"reward_funcs": [3]}, "neither a name nor a mapping with a `name`"),
         ({"max_prompt_length": 0}, "max_prompt_length=0 leaves no prompt"),
-        ({"ignore_bias_buffers": True}, "ignore_bias_buffers=True is read by no GRPO trainer"),
+        ({"ignore_bias_buffers": True}, "ignore_bias_buffers=True has no effect in a GRPO trainer"),
         (
             {"collapse_action": "halt"},
-            "collapse_action='halt' is not one of 'warn' and 'stop'. Or leave the alarm out ",
+            "collapse_action='halt' is not one of 'warn' and 'stop'. Or disable the alarm ",
         ),
         ({"collapse_entropy_floor": 0.0}, "collapse_entropy_floor=0.0 is not positive"),
         ({"collapse_repetition_ceiling": 30.0}, "collapse_repetition_ceiling=30.0 is outside [0, 1)"),
-        ({"collapse_patience": 0}, "collapse_patience=0 is not a whole number from 1 up"),
+        ({"collapse_patience": 0}, "collapse_patience=0 is not an integer of 1 or more"),
         (
             {"collapse_entropy_floor": None, "collapse_repetition_ceiling": None},
             "collapse_entropy_floor=None and collapse_repetition_ceiling=None leave nothing to watch",

@@ -1,4 +1,4 @@
-"""`trl-archer export`: the merged model is the trained one, for plain transformers, or nothing is written."""
+"""`trl-archer export` writes a model that plain transformers loads as the trained one, or nothing."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
         "ensure_weight_tying": True,
     },
 }
-# Plain transformers in a process of its own, into which no PEFT can get
+# Plain transformers in a separate process without PEFT
 PLAIN = """
 import json, sys
 sys.modules["peft"] = None
@@ -114,7 +114,7 @@ def test_checkpoint_dtype_and_tokenizer(run_dir: Path, model_path: str, tmp_path
     assert merged.generation_config.eos_token_id == TOKENIZER.eos_token_id
 
 
-def test_adapter_trained_further_is_exported_and_not_its_start(run_dir: Path, model_path: str, tmp_path: Path) -> None:
+def test_export_uses_the_adapter_trained_further(run_dir: Path, model_path: str, tmp_path: Path) -> None:
     model = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32), run_dir, is_trainable=True
     )
@@ -132,13 +132,13 @@ def test_adapter_trained_further_is_exported_and_not_its_start(run_dir: Path, mo
     assert (start - trained).abs().max() > 0.05
 
 
-def test_adapter_of_quantised_weights_goes_to_the_unquantised_base(
+def test_adapter_of_quantized_weights_is_merged_into_the_unquantized_base(
     run_dir: Path, model_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = shutil.copytree(run_dir, tmp_path / "run")
     (run / "run.json").write_text(json.dumps({"model": {"load_in_4bit": True, "model_revision": "main"}}))
     assert main(["export", "--run", str(run), "--output", str(tmp_path / "merged")]) == 0
-    assert "trained on quantised weights and is now on the unquantised ones" in capsys.readouterr().out
+    assert "trained on quantized weights and is now on the unquantized ones" in capsys.readouterr().out
     assert {p.dtype for p in AutoModelForCausalLM.from_pretrained(tmp_path / "merged").parameters()} == {torch.float32}
 
 
@@ -167,17 +167,21 @@ def spoil(run: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "flags", "message"),
     [
-        ("", "--run nowhere", "There is no folder 'nowhere' (seen from "),
-        ("", "--run {run} --checkpoint 3", "has no checkpoint of step 3. It has adapters of the steps 2, 4."),
-        ("", "--run {model}", "holds a full model, in which there is nothing to merge"),
-        ("", "--run {empty}", "holds no adapter (adapter_config.json is missing). Name the output_dir of a run with"),
-        ("killed", "--run {run}", "It has adapters of the steps 2, 4. Name one with --checkpoint."),
+        ("", "--run nowhere", "There is no folder 'nowhere' (relative to "),
+        ("", "--run {run} --checkpoint 3", "has no checkpoint at step 3. It has adapters at steps 2, 4."),
+        ("", "--run {model}", "contains a full model, not an adapter. There is nothing to merge"),
+        (
+            "",
+            "--run {empty}",
+            "contains no adapter (adapter_config.json is missing). Pass the output_dir of a run with",
+        ),
+        ("killed", "--run {run}", "It has adapters at steps 2, 4. Choose one with --checkpoint."),
         ("cut off", "--run {run} --checkpoint 4", "not complete: adapter_model.safetensors has 1,000 of "),
         ("cut off", "--run {run}/checkpoint-4", "not complete: adapter_model.safetensors has 1,000 of "),
-        ("final cut off", "--run {run}", "not complete: adapter_model.safetensors is cut off."),
-        ("final cut off, as torch writes it", "--run {run}", "not complete: adapter_model.bin is cut off."),
+        ("final cut off", "--run {run}", "not complete: adapter_model.safetensors is truncated."),
+        ("final cut off, as torch writes it", "--run {run}", "not complete: adapter_model.bin is truncated."),
         ("final missing", "--run {run}", "not complete: adapter_model.safetensors is missing."),
-        ("", "--run {run} --output {empty}", "exists. Choose another, or remove it."),
+        ("", "--run {run} --output {empty}", "exists. Choose another folder or remove it."),
         ("moved", "--run {run}", "The base model '/nowhere/model' of "),
         ("", "--run {run} --base {shallower}", "weight is only in the adapter"),
         ("", "--run {run} --base {wider}", "does not fit the base model"),
@@ -210,12 +214,14 @@ def test_what_cannot_be_exported(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
 
 
-def test_base_that_is_stored_quantised_is_refused(
+def test_quantized_base_is_refused(
     run_dir: Path, model_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = shutil.copytree(model_path, tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
-    quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    (base / "config.json").write_text(json.dumps(quantised))
+    quantized = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (base / "config.json").write_text(json.dumps(quantized))
     assert main(["export", "--run", str(run_dir), "--output", str(tmp_path / "merged"), "--base", str(base)]) == 2
-    assert "it is stored quantised, and merging would round the adapter away. Name it with" in capsys.readouterr().err
+    assert (
+        "its weights are quantized, and merging would round the adapter away. Pass a folder" in capsys.readouterr().err
+    )

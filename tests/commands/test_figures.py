@@ -1,4 +1,4 @@
-"""`trl-archer figures`: from a real run's files to figures and a page."""
+"""`trl-archer figures` draws the files of a real run."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def test_accuracy(tmp_path: Path):
     assert (tmp_path / "accuracy.svg").exists()
 
 
-def test_output_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_unwritable_output(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "file"
     file.touch()
     assert main(["figures", "runs", str(run), "--output", str(file)]) == 2
@@ -54,8 +54,8 @@ def test_output_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest
     assert all(error.startswith("trl-archer figures: ") and str(file) in error for error in errors)
 
 
-def test_what_cannot_be_read_does_not_keep_the_rest(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """A status of 1 after the figures: scripts notice, people see what there is."""
+def test_unreadable_files_do_not_stop_the_others(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The rest is drawn, and the exit status 1 tells scripts."""
     records = tmp_path / "token_records"
     shutil.copytree(run / "token_records", records)
     cut = sorted(records.iterdir())[0]
@@ -71,10 +71,10 @@ def test_what_cannot_be_read_does_not_keep_the_rest(run: Path, tmp_path: Path, c
     }
     for problem, command in commands.items():
         assert main(["figures", *command]) == 1
-        told = capsys.readouterr()
-        assert told.err.startswith("trl-archer figures: Left out: ")
-        assert problem in told.err
-        assert (problem in told.out) == (command[0] != "tokens")  # among the figure's notes
+        output = capsys.readouterr()
+        assert output.err.startswith("trl-archer figures: Left out: ")
+        assert problem in output.err
+        assert (problem in output.out) == (command[0] != "tokens")  # among the figure's notes
     names = {
         "training_dynamics",
         "constraints",
@@ -87,25 +87,23 @@ def test_what_cannot_be_read_does_not_keep_the_rest(run: Path, tmp_path: Path, c
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == names
 
 
-def test_a_figure_that_cannot_be_drawn_does_not_keep_the_others(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_failing_figure_does_not_stop_the_others(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["figures", "runs", *(f"{name}={run}" for name in "abcde"), "--output", str(tmp_path)]) == 1
     assert {path.stem for path in tmp_path.iterdir()} == {"training_dynamics"}
-    assert "plot_constraints tells up to 4 runs apart, got 5" in capsys.readouterr().err
+    assert "plot_constraints draws up to 4 runs, got 5" in capsys.readouterr().err
     assert main(["figures", "runs", str(run), "--smoothing", "-1", "--output", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_results_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """The second would take the place of the first."""
+def test_results_with_the_same_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The second would replace the first."""
     paths = [tmp_path / folder / "results.json" for folder in ("a", "b")]
     for path in paths:
         path.parent.mkdir()
         path.write_text(json.dumps({"correct": [0, 8], "samples": 8}))
     output = ["--output", str(tmp_path / "figures")]
     assert main(["figures", "accuracy", *map(str, paths), *output]) == 2
-    message = f"Two results are called 'results'; name them apart, as in NAME={paths[1]}."
+    message = f"Two results are called 'results'; rename one, for example NAME={paths[1]}."
     assert message in capsys.readouterr().err
     assert main(["figures", "accuracy", f"a={paths[0]}", f"a={paths[1]}", *output]) == 2
     assert main(["figures", "accuracy", f"a={paths[0]}", str(paths[1]), *output]) == 0
@@ -120,7 +118,7 @@ def test_results_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureF
         (["accuracy", "a=nowhere"], '{"correct"'),
     ],
 )
-def test_what_cannot_be_read_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+def test_unreadable_paths_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
     assert main(["figures", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("trl-archer figures: ")

@@ -70,35 +70,35 @@ def test_batches_that_fit(defaults: dict[str, Any], values: dict[str, Any], proc
         (
             {"generation_batch_size": 1024, "per_device_train_batch_size": 3},
             16,
-            "generation_batch_size=1024 is no multiple of 48 (per_device_train_batch_size=3 x 16 processes). Set it to "
-            "1008 or 1056",
+            "generation_batch_size=1024 is not a multiple of 48 (per_device_train_batch_size=3 x 16 processes). Set "
+            "it to 1008 or 1056",
         ),
         (
             {"num_generations": 8, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
             3,
             "A rollout of 12 completions (per_device_train_batch_size=1 x 3 processes x gradient_accumulation_steps=4) "
-            "holds no whole number of groups of num_generations=8. Make it 8 or 16",
+            "is not a whole number of groups of num_generations=8. Make it 8 or 16",
         ),
         (
             {"num_generations": 8, "per_device_train_batch_size": 2, "steps_per_generation": 3},
             1,
-            "(per_device_train_batch_size=2 x 1 process x steps_per_generation=3) holds no whole number",
+            "(per_device_train_batch_size=2 x 1 process x steps_per_generation=3) is not a whole number",
         ),
         (
             {"num_generations": 16, "generation_batch_size": 24},
             1,
-            "A rollout of 24 completions (generation_batch_size) holds no whole number of groups of "
+            "A rollout of 24 completions (generation_batch_size) is not a whole number of groups of "
             "num_generations=16. Make it 16 or 32",
         ),
         ({"num_generations": 1}, 1, "num_generations=1 is below 2"),
-        ({"generation_batch_size": 64, "steps_per_generation": 2}, 1, "set the same. Keep one."),
+        ({"generation_batch_size": 64, "steps_per_generation": 2}, 1, "set the same thing. Keep one."),
         ({"per_device_train_batch_size": 0}, 1, "per_device_train_batch_size=0 is below 1."),
         ({"num_iterations": 0}, 1, "num_iterations=0 is below 1."),
         ({"steps_per_generation": -1}, 1, "steps_per_generation=-1 is below 1."),
         (
             {"eval_strategy": "steps", "per_device_eval_batch_size": 3},
             2,
-            "An evaluation batch of 6 completions (per_device_eval_batch_size=3 x 2 processes) holds no whole number "
+            "An evaluation batch of 6 completions (per_device_eval_batch_size=3 x 2 processes) is not a whole number "
             "of groups of 8.",
         ),
     ],
@@ -113,7 +113,7 @@ def test_batches_that_do_not_fit(
 def test_other_number_of_processes_than_the_recipe_is_for(defaults: dict[str, Any]) -> None:
     values = {**defaults, "num_processes": 16, "gradient_accumulation_steps": 16}
     check_processes(values, 16)
-    with pytest.raises(ValueError, match="num_processes=16, for which the batch sizes are written, but 8 run") as error:
+    with pytest.raises(ValueError, match="written for num_processes=16, but 8 run") as error:
         check_processes(values, 8)
     assert "accelerate launch --num_processes 16 -m trl_archer.cli train" in str(error.value)
     assert "set num_processes to 8 and keep the batch of an update with gradient_accumulation_steps=32" in str(
@@ -184,9 +184,9 @@ def test_deepspeed_that_fits(defaults: dict[str, Any]) -> None:
         ({"gradient_clipping": 0.5}, "gradient_clipping is 0.5, but max_grad_norm is 1.0"),
         (
             {"gradient_clipping": None},
-            "gradient_clipping is missing, so that max_grad_norm=1.0 would not reach DeepSpeed",
+            "gradient_clipping is missing, so max_grad_norm=1.0 would not reach DeepSpeed",
         ),
-        ({"gradient_accumulation_steps": None}, "is missing, which accelerate takes for 1, not for 4"),
+        ({"gradient_accumulation_steps": None}, "is missing, which accelerate reads as 1, not 4"),
         ({"bf16": {"enabled": False}}, "bf16.enabled is False, but bf16 is True"),
         ({"fp16": {"enabled": True}}, "fp16.enabled is True, but fp16 is False"),
         ({"optimizer": {"params": {"lr": 1e-5}}}, "optimizer.params.lr is 1e-05, but learning_rate is 1e-06"),

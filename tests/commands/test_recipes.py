@@ -81,9 +81,9 @@ def test_false_for_a_name(tmp_path: Path) -> None:
     assert parse(tmp_path, "place: there\n").place == "there"
     assert parse(tmp_path, "place: there\n", "--place", "False").place is False
     assert parse(tmp_path, "place: null\n").place is None
-    with pytest.raises(ValueError, match="place: True is not a valid name, nor false"):
+    with pytest.raises(ValueError, match="place: True is not a valid name or false"):
         parse(tmp_path, "place: true\n")
-    with pytest.raises(ValueError, match="--place: 'true' is not a valid name, nor false"):
+    with pytest.raises(ValueError, match="--place: 'true' is not a valid name or false"):
         parse(tmp_path, "count: 1\n", "--place", "true")
 
 
@@ -99,15 +99,15 @@ def test_recipe_after_an_equals_sign(tmp_path: Path) -> None:
         ("cuont: 5", "There is no key 'cuont'. Did you mean 'count'?"),
         ("zzz: 5", "There is no key 'zzz'. `trl-archer train --help`"),
         ("config: other.yaml", "There is no key 'config'."),
-        ("count: 5\ncount: 6", "the key 'count' stands twice"),
-        ("options:\n  a: 1\n  a: 2", "the key 'a' stands twice"),
+        ("count: 5\ncount: 6", "duplicate key 'count'"),
+        ("options:\n  a: 1\n  a: 2", "duplicate key 'a'"),
         ("count: 5.5", "count: 5.5 is not a valid int."),
         ("count: many", "count: 'many' is not a valid int."),
         ("count: [1, 2]", "count takes a single value, not [1, 2]."),
         ("count: true", "count: YAML reads a bare yes, no, on or off as true or false (True here)"),
         ("text: no", "text: YAML reads a bare yes, no, on or off"),
         ("names: [no]", "names: YAML reads a bare"),
-        ("count:", "count is empty. Give it a value, or leave it out for its default, 3."),
+        ("count:", "count is empty. Give it a value, or remove it for its default, 3."),
         ("flag: 2", "flag: 2 is not a valid truth value."),
         ("mode: medium", "mode: 'medium' is not one of fast, slow."),
         ("- a\n- b", "does not map names to values"),
@@ -129,7 +129,7 @@ def test_refused_recipes(tmp_path: Path, recipe: str, message: str) -> None:
         (["--cou", "5"], "There is no flag 'cou'."),
         (["--count", "many"], "argument --count: invalid int value: 'many'"),
         (["--mode", "medium"], "invalid choice: 'medium'"),
-        (["stray"], "'stray' belongs to no flag."),
+        (["stray"], "'stray' does not follow a flag."),
         (["--config", "other.yaml"], "--config is given 2 times."),
         (["--config"], "expected one argument"),
     ],

@@ -70,7 +70,7 @@ def test_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for name, message in (
         ("my_rewards.two", "'my_rewards' has no 'two'"),
         ("no_rewards.two", "there is no module 'no_rewards'"),
-        ("my_rewards.number", "'my_rewards.number' is 3, which cannot be called"),
+        ("my_rewards.number", "'my_rewards.number' is 3, which is not callable"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             load_rewards([{"name": name}])
@@ -86,7 +86,7 @@ def test_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         ({"name": "maths"}, "there is no reward 'maths'. Did you mean 'math'? Use one of math, code, countdown"),
         ({"name": "accuracy"}, "there is no reward 'accuracy'. Use one of"),
-        ({"name": "countdown", "strict": True}, "countdown takes no settings, but is given strict."),
+        ({"name": "countdown", "strict": True}, "countdown takes no settings, but got strict."),
         ({"name": "code", "scorign": "all"}, "unexpected keyword argument 'scorign'. Its settings: sandbox, scoring"),
         (
             {"name": "soft_overlong"},

@@ -7,7 +7,8 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,8 +21,10 @@ from safetensors.torch import load_file
 
 from trl_archer.commands.train import run as run_module
 from trl_archer.commands.train.recipe import read_recipe
-from trl_archer.commands.train.resume import check_same_model, resume_point
+from trl_archer.commands.train.resume import check_same_model
 from trl_archer.commands.train.run import main, train
+from trl_archer.grpo import DurableGRPOConfig, checkpoints, preflight
+from trl_archer.grpo.checkpoints import find_checkpoint
 
 from ..helpers.tiny import PROMPTS, TOKENIZER, save_model
 
@@ -158,16 +161,19 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
         (["--reward_funcs", "own_rewards.size"], "'own_rewards' has no 'size'"),
         (["--reward_funcs", "countdown"], "reward_weights has 2 entries for 1 rewards"),
         (["--num_generations", "5"], "A rollout of 16 completions"),
-        (["--num_processes", "2"], "num_processes=2, for which the batch sizes are written, but 1 run"),
+        (["--num_processes", "2"], "written for num_processes=2, but 1 run"),
         (["--beta", "-1"], "beta=-1.0 is negative"),
         (["--loss_type", "cispo"], "loss_type='cispo' has no clip range per token"),
         (["--deepspeed", "{bad"], "deepspeed='{bad' is not valid JSON: Expecting property name"),
         (["--report_to", "wandb"], "report_to=['wandb']: 'wandb' is not installed."),
         (["--attn_implementation", "kernels-community/flash-attn2"], "pip install 'transformers[kernels]'"),
-        (["--collapse_patience", "0"], "collapse_patience=0 is not a whole number from 1 up"),
+        (["--collapse_patience", "0"], "collapse_patience=0"),
         (["--use_vllm"], "vLLM is not installed. Run `pip install 'trl-archer[vllm]'`"),
-        (["--resume"], "There is nothing to resume from: output_dir='out' holds no complete checkpoint"),
-        (["--resume", "elsewhere"], "The checkpoint 'elsewhere' cannot be resumed from: it is not a folder."),
+        (["--resume"], "output_dir='out' has no complete checkpoint to resume from (there is none)"),
+        (
+            ["--resume", "elsewhere"],
+            "resume_from_checkpoint='elsewhere' is not a complete checkpoint: it is not a folder.",
+        ),
         (["--config", "nowhere.yaml"], "--config is given 2 times"),
         ([], "nowhere"),  # the model itself, which is looked for last
     ],
@@ -205,7 +211,7 @@ def test_deepspeed_file_is_refused_before_anything_else(
     assert main(["--config", "recipe.yaml"]) == 2
     err = capsys.readouterr().err
     assert "ds.json contradicts the training arguments: gradient_accumulation_steps is 2, but" in err
-    assert "gradient_clipping is missing, so that max_grad_norm=1.0 would not reach DeepSpeed" in err
+    assert "gradient_clipping is missing, so max_grad_norm=1.0 would not reach DeepSpeed" in err
 
 
 def test_other_models_checkpoint_is_refused(
@@ -214,10 +220,10 @@ def test_other_models_checkpoint_is_refused(
     assert main(["--config", "recipe.yaml"]) == 0
     other = save_model(tmp_path / "other", moe=True)
     cases = [
-        (["--resume", "--use_peft"], "holds all weights, but use_peft=True"),
+        (["--resume", "--use_peft"], "has all weights, but use_peft=True"),
         (["--resume", "--model_name_or_path", other], f"not '{other}'"),
-        (["--resume", "out"], "It holds checkpoint-2: name one of these."),
-        ([], "output_dir='out' holds checkpoint-2 of an earlier run. Continue it with --resume"),
+        (["--resume", "out"], "It contains out/checkpoint-2: choose one of these"),
+        ([], "output_dir='out' already has checkpoint-2 of an earlier run. Continue it with --resume"),
     ]
     for flags, message in cases:
         capsys.readouterr()
@@ -234,14 +240,14 @@ def test_weights_in_16_bits_draw_a_warning(folder: Path, caplog: pytest.LogCaptu
     for adapter, warned in ((["--use_peft"], False), ([], True)):
         caplog.clear()
         assert main([*flags, *adapter]) == 0
-        assert ("in 16 bits an update of learning_rate=0.01 rounds to nothing" in caplog.text) is warned
+        assert ("in 16 bits an update with learning_rate=0.01 rounds to zero" in caplog.text) is warned
 
 
-def test_told_to_end(folder: Path, capsys: pytest.CaptureFixture[str], threads: Any) -> None:
-    """It saves a checkpoint, and no model as if it had come to its end; what resumes it goes on."""
+def test_sigterm(folder: Path, capsys: pytest.CaptureFixture[str], threads: Any) -> None:
+    """Saves a checkpoint but no final model, and can be resumed."""
     flags = ["--config", "recipe.yaml", "--save_strategy", "no", "--enable_jit_checkpoint", "true"]
     assert main([*flags, "--reward_funcs", "own_rewards.terminating", "--reward_weights", "1"]) == 0
-    assert "Stopped by SIGTERM, go on with --resume: no model was saved" in capsys.readouterr().out
+    assert "Stopped by SIGTERM. No final model was saved; --resume continues" in capsys.readouterr().out
     assert [path.name for path in (folder / "out").glob("checkpoint-*")] == ["checkpoint-1"]
     assert not (folder / "out" / "model.safetensors").exists()
     assert main([*flags, "--resume"]) == 0
@@ -256,7 +262,7 @@ def test_end_of_a_run(tmp_path: Path) -> None:
     )
     trainer.args.generation_batch_size = trainer.args.num_generations = 8
     trainer.args.num_iterations = 1
-    train(trainer, "out/checkpoint-2", "some/data")
+    train(trainer, Path("out/checkpoint-2"), "some/data")
     assert trainer.method_calls[-4:] == [
         call.accelerator.print("Model saved to out."),
         call.push_to_hub(dataset_name="some/data"),
@@ -268,26 +274,72 @@ def test_end_of_a_run(tmp_path: Path) -> None:
 
 
 def test_what_resume_means(tmp_path: Path) -> None:
-    assert resume_point(None, str(tmp_path)) is None
-    assert resume_point("auto", str(tmp_path)) is None
+    args = DurableGRPOConfig(str(tmp_path), use_cpu=True, bf16=False)
+    assert find_checkpoint(None, args) is None
+    assert find_checkpoint("auto", args) is None
     for step in (2, 10):
         checkpoint = tmp_path / f"checkpoint-{step}"
         checkpoint.mkdir()
         (checkpoint / "pytorch_model.bin").write_bytes(b"")
-        (checkpoint / "trainer_state.json").write_text("{}" if step == 2 else "{")  # the later one is cut off
+        (checkpoint / "trainer_state.json").write_text("{}" if step == 2 else "{")  # the later one is truncated
     torch.save({}, tmp_path / "checkpoint-2" / "pytorch_model.bin")
-    for resume in ("auto", "latest", "true", "True"):
-        assert resume_point(resume, str(tmp_path)) is True
-    assert resume_point(str(tmp_path / "checkpoint-2"), "elsewhere") == str(tmp_path / "checkpoint-2")
-    with pytest.raises(ValueError, match=r"checkpoint-10' cannot be resumed from: trainer_state.json is cut off"):
-        resume_point(str(tmp_path / "checkpoint-10"), str(tmp_path))
+    for resume in ("auto", "latest", "true", "True", str(tmp_path / "checkpoint-2")):
+        assert find_checkpoint(resume, args) == tmp_path / "checkpoint-2"
+    with pytest.raises(ValueError, match=r"checkpoint-10' is not a complete .*: trainer_state.json is truncated"):
+        find_checkpoint(str(tmp_path / "checkpoint-10"), args)
+
+
+def test_nothing_is_checked_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], threads: Any
+) -> None:
+    """Each checkpoint is validated once, and vLLM is checked once, before and after the model is loaded."""
+    assert main(["--config", "recipe.yaml", "--save_steps", "1"]) == 0
+    counts: Counter[str] = Counter()
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            counts[f"{name} {Path(args[0]).name}" if name == "validate" else name] += 1
+            return function(*args)
+
+        return counted
+
+    monkeypatch.setattr(checkpoints, "why_incomplete", counting("validate", checkpoints.why_incomplete))
+    monkeypatch.setattr(preflight, "check_generation", counting("vLLM", preflight.check_generation))
+    monkeypatch.setattr(preflight, "check_deepspeed_version", counting("ds", preflight.check_deepspeed_version))
+    assert main(["--config", "recipe.yaml", "--save_strategy", "no", "--resume", "--max_steps", "3"]) == 0
+    assert "Resuming from out/checkpoint-2." in capsys.readouterr().out
+    assert counts == {"validate checkpoint-1": 1, "validate checkpoint-2": 1, "vLLM": 1, "ds": 1}
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_grpo_trains_the_same_recipe(
+    folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, by_flag: bool
+) -> None:
+    """With any of TRL's losses; fields of Archer are ignored, and said to be."""
+    fields = "epsilon_reasoning: 0.4\nmask_zero_std_groups: true\nloss_type: cispo\nepsilon_high: 5.0\n"
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + fields + ("" if by_flag else "method: grpo\n"))
+    with caplog.at_level(logging.WARNING, logger="trl_archer.commands.train.recipe"):
+        assert main(["--config", "recipe.yaml", *(["--method", "grpo"] if by_flag else [])]) == 0
+    assert "epsilon_reasoning, mask_zero_std_groups: only Archer has these fields" in caplog.text
+    record = json.loads((folder / "out" / "run.json").read_text())
+    assert record["data"]["method"] == "grpo"
+    assert record["training"]["beta"] == 0.0
+    assert "epsilon_reasoning" not in record["training"]
+
+
+def test_flags_of_archer_are_refused_for_grpo(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "recipe.yaml", "--method", "grpo", "--epsilon_reasoning", "0.4"]) == 2
+    assert "There is no flag 'epsilon_reasoning'" in capsys.readouterr().err
+    assert main(["--config", "recipe.yaml", "--method", "ppo"]) == 2
+    assert "invalid choice: 'ppo'" in capsys.readouterr().err
 
 
 def test_record_of_a_run_that_was_cut_off(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-2").mkdir()
     (tmp_path / "run.json").write_text("")
     with pytest.raises(ValueError, match=r"run.json cannot be read: .* Remove it to resume without this check"):
-        check_same_model(str(tmp_path / "checkpoint-2"), str(tmp_path), {"use_peft": False})
+        check_same_model(tmp_path / "checkpoint-2", {"use_peft": False})
 
 
 def run(command: Sequence[str], cwd: Path) -> str:
@@ -333,7 +385,7 @@ def test_example_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread
         seen.append({"prompt": kwargs["prompts"][0], **{k: kwargs[k][0] for k in ("solution", "tests") if k in kwargs}})
         return [float(len(completion[0]["content"]) % 7) for completion in completions]
 
-    module = ModuleType(f"trl_archer.rewards.{name}")
+    module = ModuleType(f"trl_archer.rewards.{name}.reward")
     setattr(module, f"{name}_reward", reward)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(TOKENIZER, "chat_template", "{% for m in messages %}{{ m['content'] }} {% endfor %}")

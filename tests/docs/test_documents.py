@@ -1,11 +1,10 @@
-"""What README and docs claim exists, runs, and comes from committed results."""
+"""What README and docs name exists, their code runs, and their numbers come from committed results."""
 
 import ast
 import importlib
 import inspect
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -39,7 +38,7 @@ def test_rendered_places_are_up_to_date(file: str) -> None:
 def test_paper_map_names_what_exists() -> None:
     text = (ROOT / "docs" / "paper_map.md").read_text()
     rows = re.findall(r"\| ((?:`[\w.]+`(?:, )?)+) \| `(src/[\w/.]+)`<br>`(tests/[\w/.]+)` \|", text)
-    assert len(rows) == 14
+    assert rows
     for names, file, test in rows:
         tree = ast.walk(ast.parse((ROOT / file).read_text()))
         defined = {getattr(node, field, None) for node in tree for field in ("name", "id", "arg", "attr")}
@@ -80,7 +79,7 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 
 def _anchors(text: str) -> set[str]:
-    """Anchors of the headings, by the rule that GitHub and the site share for what we write."""
+    """Anchors of the headings. GitHub and the site use this rule for the characters in our headings."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -117,7 +116,7 @@ def test_comments_of_the_evaluation_page_are_what_python_says() -> None:
         for expression, value in re.findall(r"^(\w+\(.*\))  # ([\d.]+)$", block, re.M):
             assert eval(expression, scope) == float(value), expression
             said += 1
-    assert said == 4
+    assert said
 
 
 def test_results_of_the_evaluation_page_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,24 +128,6 @@ def test_results_of_the_evaluation_page_are_drawn(tmp_path: Path, monkeypatch: p
     assert json.loads(Path("archer.json").read_text()) == {"correct": [1, 1], "samples": 2}
     assert main(["figures", "accuracy", "archer=archer.json"]) == 0
     assert Path("figures/accuracy.png").exists()
-
-
-def test_figures_page_draws_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The calls of the page give the figures that its commands draw."""
-    folder = tmp_path / "run"
-    shutil.copytree(figures.EXAMPLE_RUN, folder)
-    monkeypatch.chdir(folder)
-    scope: dict[str, Any] = {}
-    drawn = {}
-    for block in _python_blocks(ROOT / "docs" / "figures.md"):
-        tree = ast.parse(block)
-        last = ast.unparse(tree.body.pop())
-        exec(ast.unparse(tree), scope)
-        drawn[last.partition("(")[0]] = eval(last, scope)
-    assert drawn.pop("write_token_view").name == "tokens.html"
-    pictures = [name for names in figures.example_pictures().values() for name in names]
-    calls = {name.removeprefix("plot_").removesuffix("_curves") for name in drawn}
-    assert set(pictures) == {*calls, "token_view"}
 
 
 def test_pictures_of_the_figures_page_are_of_its_run() -> None:
@@ -168,7 +149,7 @@ def test_figures_page_has_every_option() -> None:
     assert documented == known - {"--help"}
 
 
-# What makes the code of a page run here: model, data and reward of our own, short completions, a CPU
+# Replacements that make the code of a page run here: a tiny model, its data and reward, short completions, a CPU
 _HERE = {
     r'"Qwen/[\w.\-/]+"': "MODEL",
     r"max_completion_length=\d+": "max_completion_length=12, use_cpu=True, bf16=False, gradient_checkpointing=False",
@@ -194,7 +175,6 @@ def _train_as_written(blocks: list[str], model_path: str, folder: Path, monkeypa
 
 def test_script_of_the_readme_trains(model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = _python_blocks(ROOT / "README.md")
-    assert len(blocks[0].splitlines()) <= 13
     trainer = _train_as_written(blocks[:1], model_path, tmp_path, monkeypatch)["trainer"]
     assert trainer.state.global_step > 0
     assert not trainer.args.strictly_on_policy
@@ -202,7 +182,7 @@ def test_script_of_the_readme_trains(model_path: str, tmp_path: Path, monkeypatc
 
 def test_notebook_page_trains_and_draws(model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = _python_blocks(ROOT / "docs" / "start_notebook.md")
-    # Text instead of messages, as the tiny tokenizer has no chat template
+    # Text instead of messages, because the tiny tokenizer has no chat template
     blocks = [re.sub(r"^data = data.map.*\n", "", block, flags=re.M) for block in blocks]
     scope = _train_as_written(blocks, model_path, tmp_path, monkeypatch)
     assert scope["trainer"].state.global_step == 2
@@ -211,7 +191,7 @@ def test_notebook_page_trains_and_draws(model_path: str, tmp_path: Path, monkeyp
     assert (tmp_path / "archer-lora" / "final" / "adapter_model.safetensors").is_file()
 
 
-# Values beside each bound of `reference.RANGES`: allowed, refused
+# Values on both sides of each bound of `reference.RANGES`: allowed, refused
 _BESIDE: dict[str, tuple[list[Any], list[Any]]] = {
     "(0, 1)": ([0.001, 0.999], [0.0, 1.0]),
     "[0, 1]": ([0.0, 1.0], [-0.001, 1.001]),
@@ -238,13 +218,13 @@ def test_every_field_is_on_the_configuration_page() -> None:
     own = {f.name for f in fields(ArcherGRPOConfig)} - {f.name for f in fields(GRPOConfig)}
     documented = {parameter.name for parameter in reference.documented(str(ArcherGRPOConfig.__doc__))}
     assert own <= documented
-    # `_n_gpu` and the like are no options
+    # Fields such as `_n_gpu` are not options
     missing = {f.name for f in fields(ArcherGRPOConfig) if f.init and f"`{f.name}`" not in text}
     assert not missing
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_figure_of_the_readme_shows_the_results(theme: str) -> None:
+def test_figure_of_the_home_page_shows_the_results(theme: str) -> None:
     data = figures.playground_data()
     drawing = (figures.FOLDER / f"playground_{theme}.svg").read_text()
     drawn = re.findall(r"<dc:description>(.*?)</dc:description>", drawing, re.S)
@@ -265,9 +245,8 @@ def test_make_targets_that_are_mentioned_exist() -> None:
 
 
 @pytest.mark.training
-def test_quickstart_is_short_and_runs(tmp_path: Path) -> None:
+def test_quickstart_learns(tmp_path: Path) -> None:
     script = ROOT / "examples" / "quickstart.py"
-    assert len(script.read_text().splitlines()) < 40
     result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     rewards = [float(value) for value in re.findall(r"'reward': '([\d.]+)'", result.stdout)]
@@ -280,29 +259,3 @@ def test_results_say_where_they_come_from() -> None:
         result = load(path.stem)
         assert result["command"].startswith("python -m benchmarks.")
         assert {"commit", "machine", "torch", "trl"} <= result["environment"].keys()
-
-
-def test_update_phase_is_as_fast_as_we_promise() -> None:
-    cases = load("update_phase")["cases"]
-    limits = {"constant": 1.03, "log-normal": 0.35, "log-normal, 2 of 8 groups dropped": 0.30}
-    for name, limit in {**limits, "log-normal, 4 of 8 groups dropped": 0.27}.items():
-        assert cases[name]["time_ratio"] <= limit, name
-    for name, case in cases.items():
-        assert case["memory_ratio"] <= 1.001, name
-        assert case["gradient_difference"] <= 1e-5, name
-
-
-def test_cost_is_within_what_we_promise() -> None:
-    for name, shape in load("compute_loss")["shapes"].items():
-        assert shape["time_ratio"] <= 1.03, name
-        assert shape["memory_ratio"] <= 1.02, name
-
-
-def test_rewards_are_as_fast_as_we_promise() -> None:
-    result = load("rewards")
-    assert result["math"]["speedup"] >= 1.7
-    assert result["math"]["different"] == 0
-    assert result["math"]["slow"]["seconds"] <= result["math"]["slow"]["bound"]
-    best = result["code"]["landlock+namespaces"]
-    assert best["runs_per_second"] >= 60
-    assert best["overhead_ms"] <= 40

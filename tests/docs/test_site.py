@@ -1,17 +1,19 @@
-"""
-The check of the built documentation finds what is broken, and pictures follow its switch. `make docs` runs both on the
-real one.
-"""
+"""The plugins of the documentation. `make docs` runs them on the real site."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 
-def _hook(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "docs" / "hooks" / f"{name}.py")
+
+def plugin(name: str, *needs: str) -> ModuleType:
+    for package in needs:
+        pytest.importorskip(package, reason="`make docs` installs it")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "plugins" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -19,7 +21,7 @@ def _hook(name: str) -> ModuleType:
     return module
 
 
-check_site, pictures = _hook("check_site"), _hook("pictures")
+check_site = plugin("check_site")
 
 PAGE = (
     '<link rel="stylesheet" href="style.css"><link rel="canonical" href="https://example.org/">'
@@ -45,10 +47,10 @@ def test_a_sound_site_passes(site: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [
-        ('<a href="nowhere.html">', "a.html leads to nowhere.html, which does not exist"),
-        ('<a href="#nowhere">', "a.html leads to #nowhere, which has no such anchor"),
-        ('<a href="b/c%20d.html#here">', "a.html leads to b/c%20d.html#here, which has no such anchor"),
-        ('<img src="nowhere.png">', "a.html leads to nowhere.png, which does not exist"),
+        ('<a href="nowhere.html">', "a.html links to nowhere.html, which does not exist"),
+        ('<a href="#nowhere">', "a.html links to #nowhere, which has no such anchor"),
+        ('<a href="b/c%20d.html#here">', "a.html links to b/c%20d.html#here, which has no such anchor"),
+        ('<img src="nowhere.png">', "a.html links to nowhere.png, which does not exist"),
         ('<script src="https://example.org/x.js">', "a.html loads https://example.org/x.js from elsewhere"),
         ('<script src="//example.org/x.js">', "a.html loads //example.org/x.js from elsewhere"),
         ('<link rel="preconnect" href="https://example.org">', "a.html loads https://example.org from elsewhere"),
@@ -67,8 +69,115 @@ def test_style_sheets_load_nothing_from_elsewhere(site: Path, style: str) -> Non
     assert list(check_site.problems(site)) == ["style.css loads from elsewhere"]
 
 
+def test_links_out_of_the_site_are_broken(site: Path) -> None:
+    assert list(check_site.problems(site / "b")) == ["c d.html links to ../a.html, which does not exist"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    package = tmp_path / "src" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('__all__ = ["first", "__version__"]\n')
+    (package / "module.py").write_text('__all__ = ["second"]\n')
+    return tmp_path / "src"
+
+
+def test_public_names_need_an_anchor(site: Path, source: Path) -> None:
+    (site / "a.html").write_text(PAGE + '<h2 id="package.first">')
+    problem = "package.module.second is public but on no page of the API reference"
+    assert list(check_site.problems(site, source)) == [problem]
+
+
+def test_every_public_module_is_on_a_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text()
+    pages = [page for page in (ROOT / "docs").glob("*.md") if page.name in nav]
+    documented = set(re.findall(r"^::: ([\w.]+)$", "\n".join(page.read_text() for page in pages), re.M))
+    modules = {name.rpartition(".")[0] for name in check_site.public_names(ROOT / "src")}
+    assert documented >= modules | {"trl_archer.objective"}
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = set(re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    assert nav == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+# Markup
+
+
+def rendered(text: str) -> str:
+    markup = plugin("site_markup", "latex2mathml", "pymdownx")
+    markdown = pytest.importorskip("markdown")
+    extensions = [markup.makeExtension(), "pymdownx.arithmatex", "md_in_html"]
+    return markdown.markdown(text, extensions=extensions, extension_configs={"pymdownx.arithmatex": {"generic": True}})
+
+
 def test_a_picture_becomes_an_image_for_each_scheme() -> None:
     source = '<source media="(prefers-color-scheme: dark)" srcset="d.png">'
-    page = f'<p>\n<picture>\n  {source}\n  <img alt="what it shows" src="l.png" width="800">\n</picture>\n</p>'
+    page = f'<picture>\n  {source}\n  <img alt="what it shows" src="l.png" width="800">\n</picture>'
     images = [f'<img alt="what it shows" src="{path}" width="800">' for path in ("l.png#only-light", "d.png#only-dark")]
-    assert pictures.on_page_content(page) == f"<p>\n{''.join(images)}\n</p>"
+    assert rendered(page) == f"<p>{''.join(images)}</p>"
+
+
+def test_a_formula_becomes_mathml() -> None:
+    assert re.fullmatch(
+        r'<p>Let <span class="formula"><math .*display="inline">.*</math></span>\.</p>', rendered("Let $x$.")
+    )
+    assert re.fullmatch(r'<div class="formula"><math .*display="block">.*</math></div>', rendered("$$x$$"))
+
+
+def test_a_link_to_a_file_of_the_repository_becomes_its_path() -> None:
+    path = '<span class="repository-path" title="examples/quickstart.py">quickstart.py</span>'
+    assert rendered("[quickstart.py](../examples/quickstart.py)") == f"<p>{path}</p>"
+    assert rendered("[x](../nowhere.py)") == '<p><a href="../nowhere.py">x</a></p>'
+
+
+# Docstrings
+
+DOCSTRING = """
+Scores [`Thing`] for [`~trl.GRPOTrainer`].
+
+Args:
+    > Parameters that control the first
+
+    a (`Tensor` of shape `(B, T)`): The first: see (`b`): below.
+    b, c (`int`, *optional*, defaults to `1`):
+        The others.
+
+Returns:
+    `Tensor` of shape `(B,)`: Scores:
+    - of `a`
+
+Example:
+
+```python
+>>> score(1)
+2
+
+```
+"""
+CONVERTED = """
+Scores [`Thing`][package.Thing] for `GRPOTrainer`.
+
+Args:
+    a (Tensor of shape (B, T) ): The first: see (`b`): below.
+    b (int):
+    c (int):
+        The others.
+
+Returns:
+    Tensor of shape (B,) : Scores:
+
+    - of `a`
+
+**Example:**
+
+```pycon
+>>> score(1)
+2
+```"""
+
+
+def test_docstrings_become_google_style() -> None:
+    docstrings = plugin("hf_docstrings", "griffe")
+    lines = docstrings.converted(DOCSTRING, {"Thing": "package.Thing"}).splitlines()
+    assert [line.rstrip() for line in lines] == CONVERTED.splitlines()

@@ -1,4 +1,4 @@
-"""Curves are the estimators' values; what is not known is not counted as wrong."""
+"""Curves equal the estimators; an unknown outcome does not count as wrong."""
 
 from itertools import pairwise
 from typing import Any
@@ -29,7 +29,7 @@ def test_curve_equals_the_estimators() -> None:
 
 
 def test_interval_is_that_of_a_mean_over_problems() -> None:
-    """With many problems the percentiles of the bootstrap are the normal ones."""
+    """With many problems the bootstrap percentiles approach those of the normal distribution."""
     counts = SampleCounts([0, 1] * 200, 1)
     _, values, (low, high) = pass_curve(counts)
     error = 1.96 * 0.5 / np.sqrt(400)
@@ -57,7 +57,7 @@ def test_figure_draws_curve_and_mean() -> None:
     assert figure.notes == ["Bands and bars: 95% intervals, bootstrap over problems. Problems: 8."]
 
 
-def test_legend_and_labels_leave_the_data_alone() -> None:
+def test_legend_and_labels_do_not_cover_the_data() -> None:
     long = "Qwen3-4B-Instruct-2507 + Archer, epsilon 0.5, no KL on reasoning tokens, 64 samples, third seed"
     figure = plot_accuracy_curves({"perfect": ([12] * 8, 12), "zero": ([0] * 8, 12), long: BASE, "better": BETTER})
     figure.draw_without_rendering()
@@ -70,9 +70,9 @@ def test_legend_and_labels_leave_the_data_alone() -> None:
     assert min(text.get_window_extent().x0 for text in means.texts) > means.get_window_extent().x0
 
 
-def test_results_of_other_problems_are_told() -> None:
+def test_results_on_other_problems_are_noted() -> None:
     figure = plot_accuracy_curves({"base": BASE, "part": SampleCounts([1, 2], 4)})
-    assert figure.notes[1] == "The results are of different numbers of problems and do not compare: base 8, part 2."
+    assert figure.notes[1] == "The results have different numbers of problems and cannot be compared: base 8, part 2."
     assert figure.axes[0].lines[1].get_xdata().tolist() == [1, 2, 4]
 
 
@@ -88,7 +88,7 @@ def test_counts_may_be_arrays_and_samples_one() -> None:
         ({}, "results is empty"),
         ({"a": ([], 4)}, "'a' has no problems"),
         ({"a": ([1, None], 4)}, r"'a' has None \(not scorable\) for problem 1"),
-        ({"a": ([5], 4)}, r"'a' has 5 correct samples for problem 0; it must be a whole number in 0\.\.4"),
+        ({"a": ([5], 4)}, r"'a' has 5 correct samples for problem 0; it must be an integer in 0\.\.4"),
         ({"a": ([0.5], 4)}, r"'a' has 0\.5 correct samples"),
         ({"a": ([True], 4)}, r"'a' has True correct samples"),
         ({"a": ([0], 0)}, "'a' has samples=0"),

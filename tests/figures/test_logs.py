@@ -1,11 +1,9 @@
-"""Runs are read alike from a trainer's state, checkpoints, event files and exports; what is wrong is said."""
+"""A trainer's state, a checkpoint, a CSV table and event files give the same run; errors name the file and the fix."""
 
 import csv
 import json
-import sqlite3
 import sys
 import types
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +30,7 @@ def write_state(folder: Path, history: list[dict[str, Any]] = HISTORY) -> Path:
 
 
 def rows_of_wandb() -> list[dict[str, Any]]:
-    """As TRL logs to wandb: prefixes, the step beside, a count of calls, a table and a timing without a step."""
+    """Rows as TRL logs them to wandb: prefixes, both kinds of step, a table and a timing without an optimizer step."""
     rows: list[dict[str, Any]] = [
         {"_step": 0, "completions": {"_type": "table-file"}, "_runtime": 1.5},
         {"_step": 0, "profiling/Time taken: ArcherGRPOTrainer.compute_loss": 0.25, "_runtime": 1.5},
@@ -85,123 +83,48 @@ def test_an_output_folder_is_its_furthest_state(tmp_path: Path) -> None:
     assert (checkpoint.name, checkpoint.steps.tolist()) == ("run", [10])
 
 
-@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "columns.json"])
-def test_exports_equal_the_state(tmp_path: Path, kind: str) -> None:
-    rows, path = rows_of_wandb(), tmp_path / f"export.{kind}"
-    if kind == "csv":
-        write_csv(path, rows)
-    elif kind == "json":
-        path.write_text(json.dumps(rows))
-    elif kind == "jsonl":
-        path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    else:  # what pandas' to_json gives
-        names = dict.fromkeys(name for row in rows for name in row)
-        path.write_text(json.dumps({name: {str(i): row.get(name) for i, row in enumerate(rows)} for name in names}))
+def test_a_table_equals_the_state(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "export.csv", rows_of_wandb())
     run, expected = read_run(path), read_run(write_state(tmp_path / "state"))
     assert run.steps.tolist() == expected.steps.tolist()
     assert run.metrics.keys() == expected.metrics.keys()
     for metric, values in expected.metrics.items():
         np.testing.assert_array_equal(run.metrics[metric], values, err_msg=metric)
     assert run.broken == {"entropy": 1}
-    assert run.notes == ()  # the rows of the table and of the timing have no metric to lose
+    assert run.notes == ()  # the rows of the table and the timing have no metric
 
 
-def test_panel_of_wandb(tmp_path: Path) -> None:
-    columns = ["Step", "my-run - train/reward", "my-run - train/reward__MIN", "my-run - train/reward__MAX"]
-    path = write_csv(tmp_path / "wandb_export.csv", [dict(zip(columns, row, strict=True)) for row in [(1, 0.5, 0, 1)]])
-    run = read_run(path)
+def test_a_table_of_several_runs_is_refused(tmp_path: Path) -> None:
+    rows = [{"timestamp": "2025-11-01T10:00:00", "run_name": "a", "step": 3, "train/reward": "0.5", "host": "gpu-1"}]
+    run = read_run(write_csv(tmp_path / "one.csv", rows))
     assert {name: values.tolist() for name, values in run.metrics.items()} == {"reward": [0.5]}
-    path = write_csv(tmp_path / "two.csv", [{"Step": 1, "a - train/reward": 0.5, "b - train/reward": 0.25}])
+    path = write_csv(tmp_path / "two.csv", [*rows, rows[0] | {"run_name": "b"}])
     with pytest.raises(ValueError, match=r"two\.csv holds 2 runs \(a, b\); export each run to its own file"):
         read_run(path)
 
 
-def test_table_of_trackio(tmp_path: Path) -> None:
-    rows = [{"timestamp": "2025-11-01T10:00:00", "run_name": "a", "step": 3, "train/reward": "0.5", "host": "gpu-1"}]
-    run = read_run(write_csv(tmp_path / "trackio.csv", rows))
-    assert {name: values.tolist() for name, values in run.metrics.items()} == {"reward": [0.5]}
-    with pytest.raises(ValueError, match="holds 2 runs"):
-        read_run(write_csv(tmp_path / "more.csv", [*rows, rows[0] | {"run_name": "b"}]))
-
-
-def make_project(path: Path, *rows: tuple[str, str, int, dict[str, Any]]) -> Path:
-    """A project of trackio, in the columns that are read."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        columns = "id INTEGER PRIMARY KEY, run_id TEXT, run_name TEXT, step INTEGER, metrics TEXT"
-        connection.execute(f"CREATE TABLE metrics ({columns})")
-        for run_id, name, step, metrics in rows:
-            values = (run_id, name, step, json.dumps(metrics))
-            connection.execute("INSERT INTO metrics (run_id, run_name, step, metrics) VALUES (?, ?, ?, ?)", values)
-    return path
-
-
-def test_project_of_trackio(tmp_path: Path) -> None:
-    table = {"_type": "trackio.table", "_value": [{"completion": "4"}]}
-    path = make_project(
-        tmp_path / "project.db",
-        ("1", "a", 0, {"profiling/Time taken: loss": 0.1}),
-        ("1", "a", 1, {"train/reward": 0.5, "train/kl": None, "train/global_step": 10}),
-        ("2", "b", 1, {"train/reward": 0.9, "train/global_step": 10}),
-        ("1", "a", 2, {"completions": table}),
-        ("1", "a", 3, {"eval/reward": "NaN", "train/global_step": 20}),
-    )
-    run = read_run(path / "a")
-    assert (run.name, run.steps.tolist(), run.notes) == ("a", [10, 20], ())
-    assert run.series("reward")[0].tolist() == [10]
-    assert run.series("reward")[1].tolist() == [0.5]
-    assert run.broken == {"eval_reward": 1}
-    assert read_run(path / "2").series("reward")[1].tolist() == [0.9]
-    assert [seed.name for seed in read_runs([f"both={path}/a,{path}/b"])] == ["both", "both"]
-    with pytest.raises(ValueError, match=r"project.db holds 2 runs; pass one of .*project.db/a, .*project.db/b"):
-        read_run(path)
-    with pytest.raises(ValueError, match=r"project.db has no run 'c'; pass one of .*/a"):
-        read_run(path / "c")
-
-
-def test_projects_of_trackio_with_little_in_them(tmp_path: Path) -> None:
-    only = make_project(tmp_path / "only.db", ("1", "a", 3, {"reward": 0.5}))
-    run = read_run(only)
-    assert (run.name, run.series("reward")[0].tolist()) == ("only", [3])  # without a trainer, trackio's own steps
-    twins = make_project(tmp_path / "twins.db", ("1", "a", 0, {"reward": 0.5}), ("2", "a", 0, {"reward": 0.7}))
-    with pytest.raises(ValueError, match=r"holds 2 runs called 'a'; pass one of .*twins.db/1, .*twins.db/2"):
-        read_run(twins / "a")
-    empty = make_project(tmp_path / "empty.db")
-    assert read_run(empty).notes == ("empty: no metrics in empty.db yet",)
-    with pytest.raises(ValueError, match="has no run 'a': nothing was logged yet"):
-        read_run(empty / "a")
-    other = tmp_path / "other.db"
-    other.write_text("no database at all, but a text of some length\n")
-    with pytest.raises(ValueError, match=r"other.db is not a project of Trackio: file is not a database"):
-        read_run(other)
-
-
 def test_the_last_value_of_a_step_counts(tmp_path: Path) -> None:
     rows = [{"step": s, "reward": r} for s, r in ((1, 0.1), (2, 0.2), (3, 0.3), (2, 0.25), (3, 0.35))]
-    path = tmp_path / "resumed.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    run = read_run(path)
+    run = read_run(write_csv(tmp_path / "resumed.csv", rows))
     assert run.metrics["reward"].tolist() == [0.1, 0.25, 0.35]
     assert run.notes == ("resumed: 2 steps logged more than once, as after a resume; the last value counts",)
 
 
-def test_rows_without_a_step_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "run.jsonl"
-    path.write_text('{"step": 1, "reward": 1.0}\n{"reward": 2.0}\n{"profiling/Time taken: T.f": 0.5}\n')
-    run = read_run(path)
+def test_rows_without_a_step_are_noted(tmp_path: Path) -> None:
+    rows = [{"step": 1, "reward": 1.0}, {"reward": 2.0}, {"profiling/Time taken: T.f": 0.5}]
+    run = read_run(write_csv(tmp_path / "run.csv", rows))
     assert run.steps.tolist() == [1]
-    assert run.notes == ("run: 1 of 2 rows of run.jsonl have no step and are left out",)
+    assert run.notes == ("run: 1 of 3 rows of run.csv have no step and are left out",)
 
 
-def test_timings_are_no_metrics_and_make_no_steps(tmp_path: Path) -> None:
-    path = tmp_path / "run.jsonl"
+def test_timings_are_not_metrics(tmp_path: Path) -> None:
     rows = [{"step": 1, "profiling/Time taken: T.f": 0.5}, {"step": 2, "reward": 1.0, "profiling/Time taken: T.f": 1}]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    run = read_run(path)
+    run = read_run(write_csv(tmp_path / "run.csv", rows))
     assert run.steps.tolist() == [2]
     assert run.metrics.keys() == {"reward"}
 
 
-def test_a_broken_state_gives_way_to_a_checkpoint(tmp_path: Path) -> None:
+def test_a_broken_state_is_replaced_by_a_checkpoint(tmp_path: Path) -> None:
     write_state(tmp_path / "checkpoint-10", HISTORY[:1])
     for folder in (tmp_path, tmp_path / "checkpoint-20"):
         (write_state(folder) / "trainer_state.json").write_text('{"log_history": [')
@@ -216,15 +139,7 @@ def test_a_broken_state_gives_way_to_a_checkpoint(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-def test_a_last_line_that_is_cut_off_is_left_out_and_told(tmp_path: Path) -> None:
-    path = tmp_path / "killed.jsonl"
-    path.write_text('{"step": 1, "reward": 0.5}\n{"step": 2, "rew')
-    run = read_run(path)
-    assert run.metrics["reward"].tolist() == [0.5]
-    assert run.notes == run.unreadable == (f"{path} is cut off in line 2, which is left out",)
-
-
-def test_runs_that_cannot_be_read_do_not_keep_the_others(tmp_path: Path) -> None:
+def test_unreadable_runs_do_not_stop_the_others(tmp_path: Path) -> None:
     good, bad = write_state(tmp_path / "good"), tmp_path / "bad"
     unreadable: list[str] = []
     assert [run.name for run in read_runs([f"a={good},{bad}", f"b={bad}", f"c={good}"], unreadable)] == ["a", "c"]
@@ -243,7 +158,7 @@ def test_unreadable_cells_of_a_metric_are_counted(tmp_path: Path) -> None:
     assert run.broken == {"kl": 2}
 
 
-def test_an_empty_run_is_no_error(tmp_path: Path) -> None:
+def test_an_empty_run_is_not_an_error(tmp_path: Path) -> None:
     run = read_run(write_state(tmp_path / "new", []))
     assert len(run.steps) == 0
     assert run.metrics == {}
@@ -254,13 +169,12 @@ def test_an_empty_run_is_no_error(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.json", "{", r"a\.json is not JSON"),
-        ("a.json", '{"x": 1}', r"a\.json must hold a list of objects"),
-        ("a.json", "[1]", r"a\.json must hold a list of objects"),
-        ("a.jsonl", '{"step": 1}\n{"step"\n{"step": 2}', r"a\.jsonl has no JSON object in line 2"),
-        ("a.jsonl", '{"step"', r"a\.jsonl has no JSON object in line 1"),
-        ("a.csv", "", r"a\.csv is empty"),
+        ("a.json", '{"x": 1}', r"a\.json has no log_history"),
+        ("a.json", '{"log_history": [1]}', r"a\.json has no log_history"),
+        ("a.csv", "", r"a\.csv is not a CSV table in UTF-8: No columns"),
+        ("a.csv", 'step,reward\n1,"2\n', r"a\.csv is not a CSV table in UTF-8"),
         ("a.csv", "x,reward\n1,2\n", r"a\.csv has no column of steps; it needs one of train/global_step"),
-        ("a.xlsx", "x", r"a\.xlsx is of no kind that holds metrics; pass a trainer_state\.json"),
+        ("a.jsonl", "{}", r"a\.jsonl is not a file of metrics; pass a trainer_state\.json"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -271,7 +185,7 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: str, message: s
 
 def test_bad_encodings_and_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"step,reward\n\xff\xfe\n")
-    with pytest.raises(ValueError, match=r"a\.csv is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.csv is not a CSV table in UTF-8: 'utf-8' codec"):
         read_run(tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"gone does not exist; pass"):
         read_run(tmp_path / "gone")
@@ -289,7 +203,7 @@ class Event(NamedTuple):
 
 
 def fake_tensorboard(monkeypatch: pytest.MonkeyPatch, events: dict[str, dict[str, list[Event]]]) -> None:
-    """What is used of tensorboard's reader, over events by file name and tag."""
+    """The part of tensorboard's reader that is used, over events by file name and tag."""
 
     class EventAccumulator:
         def __init__(self, path: str, size_guidance: dict[str, int]):
@@ -315,7 +229,7 @@ def fake_tensorboard(monkeypatch: pytest.MonkeyPatch, events: dict[str, dict[str
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
-def test_event_files_in_the_order_in_which_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_files_are_read_in_the_order_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, resumed = "events.out.tfevents.2.host", "events.out.tfevents.1.host"
     for name in (first, resumed):
         folder = tmp_path / "run" / "runs" / f"started-{name[-6]}"
@@ -357,5 +271,5 @@ def test_notation_of_runs(tmp_path: Path) -> None:
 def test_seeds_share_a_name_and_runs_do_not(tmp_path: Path) -> None:
     one, two = write_state(tmp_path / "1" / "out"), write_state(tmp_path / "2" / "out")
     assert [run.name for run in read_runs([f"archer={one},{two}", str(one)])] == ["archer", "archer", "out"]
-    with pytest.raises(ValueError, match="Two runs are called 'out'; name them apart"):
+    with pytest.raises(ValueError, match="Two runs are called 'out'; rename one"):
         read_runs([str(one), str(two)])

@@ -1,4 +1,4 @@
-"""The file of the token view: what is in it, packed exactly, and nothing of it as markup."""
+"""The file of the token view contains the exact values, and no model output as markup."""
 
 import base64
 import gzip
@@ -32,7 +32,7 @@ def read_index(html: str) -> dict[str, Any]:
 
 
 def read_columns(data: bytes, length: int, count: int) -> list[list[int]]:
-    """Whole numbers from their bytes, which lie one plane after the other."""
+    """Integers from their byte planes."""
     planes = [data[i * length : (i + 1) * length] for i in range(4 * count)]
     return [
         [int.from_bytes(value, "little", signed=True) for value in zip(*planes[4 * c : 4 * c + 4], strict=True)]
@@ -59,7 +59,7 @@ def test_values_survive() -> None:
             assert [bool(flag >> bit & 1) for flag in flags] == getattr(record, name).tolist()
 
 
-def test_what_is_not_finite_survives() -> None:
+def test_non_finite_values_survive() -> None:
     record = make_record()
     record.entropies[:4] = [math.nan, math.inf, -math.inf, 1e12]
     column = read_columns(unpack(token_view_html(make_records(record)), "values-0"), len(WORDS), 1)[0]
@@ -84,8 +84,8 @@ def test_index_describes_each_completion() -> None:
     assert about["clipped_high"] == record.clipped_high.sum()
     assert about["preview"] == "".join(WORDS * 8)[:80]
     assert [a["reward"] for a in index["completions"]] == [1.0, None]
-    assert index["settings"]["epsilon_reasoning_high"] == SETTINGS["epsilon_reasoning"]  # None means the lower one
-    assert index["settings"]["epsilon_high"] == 0.28
+    assert index["settings"]["knowledge"] == {"epsilon_low": 0.2, "epsilon_high": 0.28, "beta": 0.001}
+    assert index["settings"]["reasoning"] == SETTINGS["reasoning"]
 
 
 def test_completions_are_grouped_by_prompt() -> None:
@@ -97,7 +97,7 @@ def test_completions_are_grouped_by_prompt() -> None:
 
 
 @pytest.mark.parametrize(("highest", "scale"), [(2.31, 2.4), (0.9, 0.9), (0.0312, 0.032), (12.1, 13.0), (0.0, 1.0)])
-def test_colour_scale_ends_at_the_99th_percentile(highest: float, scale: float) -> None:
+def test_color_scale_ends_at_the_99th_percentile(highest: float, scale: float) -> None:
     record = make_record(WORDS * 40)
     record.entropies[:] = highest
     record.entropies[-3:] = 50.0  # 3 in 1,000
@@ -117,7 +117,7 @@ def test_one_id_with_two_pieces_keeps_both() -> None:
     assert read_index(token_view_html(make_records(record)))["vocabulary"] == {"ids": [7, 7], "pieces": ["a", "b"]}
 
 
-def test_policy_names_exactly_what_is_in_the_file() -> None:
+def test_policy_allows_exactly_what_is_in_the_file() -> None:
     html = token_view_html(make_groups())
 
     def digest(tag: str) -> str:
@@ -139,7 +139,7 @@ def test_policy_names_exactly_what_is_in_the_file() -> None:
     assert not re.search(r"https?://|<link|@import|url\(", html)
 
 
-def test_nothing_of_the_records_is_markup() -> None:
+def test_records_never_become_markup() -> None:
     hostile = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(2)>", "\u2028", "\ud800", "\x00"]
     records = make_records(make_record(hostile, prompt="</title><b>prompt</b>\udfff"))
     html = token_view_html(records, title="</title><script>alert(3)</script>\udc00")
@@ -147,7 +147,7 @@ def test_nothing_of_the_records_is_markup() -> None:
     tags = re.compile(r"</?[a-z0-9]+", re.IGNORECASE)
     assert tags.findall(html) == tags.findall(plain)
     assert html.count("alert(") == 2  # both in the title, escaped
-    html.encode()  # no lone surrogate is left
+    html.encode()  # no lone surrogates
     index = read_index(html)
     assert index["vocabulary"]["pieces"] == hostile
     assert index["prompts"] == ["</title><b>prompt</b>\udfff"]
@@ -159,7 +159,7 @@ def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(path.name for path in paths[0].parent.iterdir()) == ["a.html", "b.html"]
 
 
-def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_existing_file(tmp_path: Path) -> None:
     path = write_token_view(make_groups(), tmp_path / "view.html", "first")
     before = path.read_bytes()
     with pytest.raises(ValueError, match="settings lack"):
@@ -178,7 +178,7 @@ def test_completion_without_tokens() -> None:
 
 
 @pytest.mark.parametrize("name", ["tokens", *VALUES, *FLAGS])
-def test_lengths_that_differ_are_refused(name: str) -> None:
+def test_different_lengths_are_refused(name: str) -> None:
     record = make_record(row=5)
     record = replace(record, **{name: getattr(record, name)[:-1]})
     message = f"step 40, rank 1, row 5 has {len(WORDS)} token_ids but {len(WORDS) - 1} {name}"
@@ -187,6 +187,6 @@ def test_lengths_that_differ_are_refused(name: str) -> None:
 
 
 def test_missing_settings_are_named() -> None:
-    settings = {name: value for name, value in SETTINGS.items() if name not in ("epsilon", "beta")}
-    with pytest.raises(ValueError, match="settings lack epsilon, beta, which"):
+    settings = {name: value for name, value in SETTINGS.items() if name not in ("knowledge", "gate_width")}
+    with pytest.raises(ValueError, match="settings lack knowledge, gate_width, which"):
         token_view_html(TokenRecords([make_record()], settings))

@@ -1,4 +1,4 @@
-"""Figures of token records: ratios, thresholds and ranks, recomputed from the tokens."""
+"""Figures of token records: ratios, thresholds and ranks equal a recomputation from the tokens."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -10,33 +10,34 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from trl_archer import ArcherGRPOConfig
-from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
+from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
 from trl_archer.figures.entropy_spread import entropy_spread
 from trl_archer.figures.frequent_tokens import TokenShare, ranked_tokens, token_shares, visible
 from trl_archer.figures.style import THEMES
 from trl_archer.records.parquet import TokenRecords
 
-from ..records.test_parquet import SETTINGS, WORDS, make_records
+from ..helpers.records import SETTINGS, WORDS, make_records
+from ..helpers.settings import record_settings
 
 LIGHT = THEMES["light"]
 
 
-def ratios(ax: Axes, colour: str) -> list[float]:
-    """Ratio at both ends of each line of a colour."""
-    lines = [line for line in ax.lines if line.get_color() == colour]
+def ratios(ax: Axes, color: str) -> list[float]:
+    """Ratio at both ends of each line of a color."""
+    lines = [line for line in ax.lines if line.get_color() == color]
     ends = [y / x for line in lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True) if x > 0]
     return sorted(set(np.round(ends, 12).tolist()))
 
 
 def points_of(scatter: Any, role: str) -> list[tuple[float, float]]:
-    """Points of a scatter in the colour of a role."""
+    """Points of a scatter in the color of a role."""
     faces = map(to_hex, scatter.get_facecolors())
     points = zip(scatter.get_offsets().tolist(), faces, strict=True)
     return [(x, y) for (x, y), face in points if face == LIGHT.role(role)]
 
 
 def poisoned(records: TokenRecords) -> TokenRecords:
-    """One token that counts without an entropy, one with an infinite log-probability, both of the first completion."""
+    """The first completion has one NaN entropy and one infinite log-probability in the loss."""
     first, *others = records.completions
     places = np.arange(len(first.mask))
     first = replace(
@@ -48,7 +49,7 @@ def poisoned(records: TokenRecords) -> TokenRecords:
 
 
 def without_poison(records: TokenRecords) -> TokenRecords:
-    """The same with the two tokens masked."""
+    """The same records with the two tokens masked."""
     first, *others = records.completions
     mask = first.mask & ~np.isin(np.arange(len(first.mask)), (5, 6))
     return TokenRecords([replace(first, mask=mask), *others], records.settings)
@@ -58,12 +59,11 @@ PLOTS: dict[str, Any] = {
     "entropy_spread": plot_entropy_spread,
     "clip_plane": lambda records: plot_clip_plane(records.settings, records),
     "frequent_tokens": lambda records: plot_frequent_tokens(records, min_count=1),
-    "token_clouds": lambda records: plot_token_clouds(records, min_count=1),
 }
 
 
 def drawn_data(figure: Any) -> list[Any]:
-    """Points, lines, bars, outlines and text of a figure, but for its notes."""
+    """Points, lines, bars, outlines and text of a figure without its notes."""
     data: list[Any] = []
     for ax in figure.axes:
         data += [scatter.get_offsets().tolist() for scatter in ax.collections]
@@ -71,13 +71,13 @@ def drawn_data(figure: Any) -> list[Any]:
         data += [patch.get_path().vertices.tolist() for patch in ax.patches]
         data += [ax.get_title(loc="left"), *(text.get_text() for text in ax.texts)]
         data += [label.get_text() for label in ax.get_yticklabels()]
-    legends = [*figure.legends, *(made for ax in figure.axes if (made := ax.get_legend()))]
-    return data + [text.get_text() for made in legends for text in made.get_texts()]
+    legends = [*figure.legends, *(box for ax in figure.axes if (box := ax.get_legend()))]
+    return data + [text.get_text() for box in legends for text in box.get_texts()]
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_tokens_that_are_not_finite_are_left_out_and_told(plot: str) -> None:
-    """A skipped update that is not finite is recorded; what is finite of it is drawn as if there were no more."""
+def test_non_finite_tokens_are_left_out_and_noted(plot: str) -> None:
+    """A skipped non-finite update is recorded. Its finite tokens are drawn as if the others were masked."""
     records = make_records()
     figure, expected = (PLOTS[plot](some) for some in (poisoned(records), without_poison(records)))
     assert drawn_data(figure) == drawn_data(expected)
@@ -88,7 +88,7 @@ def test_tokens_that_are_not_finite_are_left_out_and_told(plot: str) -> None:
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_records_of_nothing_finite_are_told(plot: str) -> None:
+def test_records_without_a_finite_token_are_noted(plot: str) -> None:
     first = make_records().completions[0]
     records = TokenRecords([replace(first, entropies=np.full(40, np.nan))], SETTINGS)
     figure = PLOTS[plot](records)
@@ -97,16 +97,16 @@ def test_records_of_nothing_finite_are_told(plot: str) -> None:
     if plot == "clip_plane":
         assert ratios(figure.axes[1], LIGHT.reasoning) == [0.5, 1.5]
     elif plot == "entropy_spread":
-        assert [text.get_text() for text in figure.axes[1].texts] == ["no finite token that counts"]
+        assert [text.get_text() for text in figure.axes[1].texts] == ["no finite token in the loss"]
     else:
-        assert figure.notes[-1] == "The records hold no finite token that counts."
+        assert figure.notes[-1] == "The records hold no finite token in the loss."
 
 
 @pytest.mark.parametrize(
     ("settings", "reasoning", "knowledge"),
     [
         (SETTINGS, [0.5, 1.5], [0.8, 1.2]),
-        (SETTINGS | {"epsilon_high": 0.28, "epsilon_reasoning_high": 0.6}, [0.5, 1.6], [0.8, 1.28]),
+        (record_settings(epsilon_high=0.28, epsilon_reasoning_high=0.6), [0.5, 1.6], [0.8, 1.28]),
     ],
 )
 def test_lines_lie_at_the_configured_ratios(
@@ -118,8 +118,8 @@ def test_lines_lie_at_the_configured_ratios(
         assert ratios(ax, LIGHT.reasoning) == reasoning
         assert ratios(ax, LIGHT.knowledge) == knowledge
         assert ratios(ax, LIGHT.muted) == [1.0]
-        assert ax.get_xlabel().startswith("old probability")
-        assert ax.get_ylabel().startswith("new probability")
+        assert ax.get_xlabel().startswith("old token probability")
+        assert ax.get_ylabel().startswith("new token probability")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0] == f"reasoning: ratio {reasoning[0]} to {reasoning[1]}"
     assert labels[-1] == "ratio 1"  # the dotted line
@@ -130,8 +130,8 @@ def test_settings_may_be_a_config(tmp_path: Any) -> None:
     ax = plot_clip_plane(config).axes[0]
     assert ratios(ax, LIGHT.knowledge) == [0.9, 1.3]
     assert ratios(ax, LIGHT.muted) == [1.0, 4.0]
-    with pytest.raises(ValueError, match="settings have no epsilon_reasoning; pass an ArcherGRPOConfig"):
-        plot_clip_plane({"epsilon": 0.2})
+    with pytest.raises(ValueError, match="settings have no 'reasoning'; pass an ArcherGRPOConfig"):
+        plot_clip_plane({"knowledge": SETTINGS["knowledge"]})
 
 
 def test_tokens_lie_at_their_probabilities() -> None:
@@ -158,7 +158,7 @@ def test_tokens_lie_at_their_probabilities() -> None:
 
 
 def test_clipped_tokens_lie_outside_their_range() -> None:
-    """The objective's flags, drawn, agree with the lines."""
+    """The drawn flags of the objective agree with the lines."""
     records = make_records()
     clipped = plot_clip_plane(records.settings, records).axes[1].collections[-1]
     for role, (low, high) in {"reasoning": (0.5, 1.5), "knowledge": (0.8, 1.2)}.items():
@@ -167,29 +167,29 @@ def test_clipped_tokens_lie_outside_their_range() -> None:
 
 
 def test_neither_role_hides_the_other() -> None:
-    """Drawn one after the other, the last would cover the first."""
+    """Drawn one after the other, the second role would cover the first."""
     records = make_records()
     for scatter in plot_clip_plane(records.settings, records).axes[1].collections[-2:]:
         reasoning = [to_hex(face) == LIGHT.reasoning for face in scatter.get_facecolors()]
         changes = sum(before != after for before, after in pairwise(reasoning))
-        assert changes > sum(reasoning) * reasoning.count(False) / len(reasoning)  # half of what chance gives
+        assert changes > sum(reasoning) * reasoning.count(False) / len(reasoning)  # half the changes expected by chance
 
 
-def test_what_is_not_drawn_of_the_tokens_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_that_are_not_drawn_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trl_archer.figures.clip_plane._MOST_TOKENS", 10)
     records = make_records(gate_width=0.4)
     first = records.completions[0]
     rare = replace(first, per_token_logps=np.where(np.arange(40) == 5, -30, first.per_token_logps))
     figure = plot_clip_plane(records.settings, TokenRecords([rare, *records.completions[1:]], records.settings))
     notes = "\n".join(figure.notes)
-    assert "1 of 456 tokens have a probability below 0.001, off the axes" in notes
+    assert "1 of 456 tokens have a probability below 0.001 and are off the axes" in notes
     assert "The gate is graded" in notes
     assert "10 of " in notes
-    moving, stopped = figure.axes[1].collections[-2:]
-    assert [len(points_of(moving, role)) for role in ("reasoning", "knowledge")] == [10, 10]
+    others, stopped = figure.axes[1].collections[-2:]
+    assert [len(points_of(others, role)) for role in ("reasoning", "knowledge")] == [10, 10]
     clipped = sum(int((r.mask & (r.clipped_low | r.clipped_high)).sum()) for r in records.completions)
     assert clipped > 20
-    assert len(stopped.get_offsets()) == clipped  # all of them, whatever the sample of the others
+    assert len(stopped.get_offsets()) == clipped  # all of them; only the others are sampled
     assert f"{clipped} clipped tokens" in [text.get_text() for text in figure.legends[0].get_texts()]
     monkeypatch.setattr("trl_archer.figures.clip_plane._MOST_CLIPPED", 20)
     figure = plot_clip_plane(records.settings, records)
@@ -197,7 +197,7 @@ def test_what_is_not_drawn_of_the_tokens_is_told(monkeypatch: pytest.MonkeyPatch
     assert f"{clipped} clipped tokens, 20 drawn" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_records_of_no_token_draw_the_plane() -> None:
+def test_records_without_tokens_draw_the_plane() -> None:
     figure = plot_clip_plane(SETTINGS, TokenRecords([], SETTINGS))
     assert ratios(figure.axes[1], LIGHT.reasoning) == [0.5, 1.5]
     assert "0 reasoning tokens" in [text.get_text() for text in figure.legends[0].get_texts()]
@@ -209,7 +209,7 @@ def test_spread_equals_a_recomputation() -> None:
     tokens = [r.entropies[r.mask].astype(np.float64) for r in records.completions]
     per_step, per_prompt = 6, 2
     by_step = [np.concatenate(tokens[i : i + per_step]) for i in range(0, 12, per_step)]
-    # records are made by step and row, two rows to a prompt
+    # records are ordered by step and row, with two rows per prompt
     by_prompt = [np.concatenate(tokens[i : i + per_prompt]) for i in range(0, 12, per_prompt)]
     np.testing.assert_allclose(spread.batches, [t.mean() for t in by_step])
     np.testing.assert_allclose(spread.prompts, [t.mean() for t in by_prompt])
@@ -242,20 +242,20 @@ def test_spread_draws_what_it_computes() -> None:
     assert labels[1:] == ["one threshold per response: 21.05% to 21.05%", "nominal, 1 - rho: 20%"]
 
 
-def test_responses_of_dropped_groups_are_left_out_and_told() -> None:
+def test_responses_of_dropped_groups_are_left_out_and_noted() -> None:
     records = make_records()
     dropped = replace(records.completions[0], mask=np.zeros(40, dtype=bool))
     records = TokenRecords([dropped, *records.completions[1:]], records.settings)
     figure = plot_entropy_spread(records)
-    assert figure.notes == ["1 of 12 completions have no token that counts and are left out"]
+    assert figure.notes == ["1 of 12 completions have no token in the loss and are left out"]
     assert len(figure.axes[0].collections[2].get_offsets()) == 11
     empty = plot_entropy_spread(TokenRecords([dropped], records.settings))
-    assert [text.get_text() for text in empty.axes[0].texts] == ["no token that counts"]
+    assert [text.get_text() for text in empty.axes[0].texts] == ["no token in the loss"]
     with pytest.raises(ValueError, match="have no entropy_quantile"):
         plot_entropy_spread(TokenRecords(records.completions, {}))
 
 
-def test_token_shares_count_what_counts() -> None:
+def test_token_shares_equal_a_recomputation() -> None:
     records = make_records()
     pairs = [(int(i), w) for r in records.completions for i, w in zip(r.token_ids[r.mask], r.gate[r.mask], strict=True)]
     shares = token_shares(records)
@@ -265,20 +265,18 @@ def test_token_shares_count_what_counts() -> None:
         assert share.text == WORDS[share.token_id]
         assert share.occurrences == len(gates)
         assert share.reasoning_share == pytest.approx(sum(gates) / len(gates))
-        entropies = [r.entropies[r.mask & (r.token_ids == share.token_id)] for r in records.completions]
-        assert share.mean_entropy == pytest.approx(np.concatenate(entropies).mean(dtype=np.float64))
 
 
 def test_ranks() -> None:
     table = [(0, 50, 0.9), (1, 200, 0.9), (2, 10, 1.0), (3, 100, 0.6), (4, 500, 0.0), (5, 600, 0.0), (6, 60, 0.1)]
-    shares = [TokenShare(token, str(token), count, share, 0.0) for token, count, share in table]
+    shares = [TokenShare(token, str(token), count, share) for token, count, share in table]
     reasoning, knowledge = ranked_tokens(shares, top=3, min_count=50)
     assert [share.token_id for share in reasoning] == [1, 0, 3]  # 2 is too rare; equal shares by count
     assert [share.token_id for share in knowledge] == [5, 4, 6]
     assert [share.token_id for share in ranked_tokens(shares, top=1, min_count=1)[0]] == [2]
 
 
-def test_bars_stand_in_rank_order() -> None:
+def test_bars_are_in_rank_order() -> None:
     records = make_records()
     figure = plot_frequent_tokens(records, top=3, min_count=1)
     reasoning, knowledge = ranked_tokens(token_shares(records), 3, 1)
@@ -288,14 +286,14 @@ def test_bars_stand_in_rank_order() -> None:
         assert values == sorted(values, reverse=True)
         assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first rank is on top
         assert {to_hex(bar.get_facecolor()) for bar in ax.patches} == {LIGHT.role(role)}
-        assert ax.get_xlabel() == f"share of its occurrences that are {role}"
+        assert ax.get_xlabel() == f"share of occurrences that are {role}"
     counts = [text.get_text() for text in figure.axes[0].texts]
     assert counts == [str(token.occurrences) for token in reasoning]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [visible(t.text, set(range(0x3000))) for t in reasoning]
 
 
-def test_tokens_that_cannot_be_seen_are_made_visible() -> None:
+def test_invisible_tokens_are_made_visible() -> None:
     glyphs = {ord(c) for c in "abc$ é"}
     cases = {" a": "␣a", "\n\n": "↵↵", "\t": "⇥", "": "(empty)", "\x00": "\\x00", "中": "\\u4e2d", "$a$": "$a$"}
     for text, shown in cases.items():
@@ -304,7 +302,7 @@ def test_tokens_that_cannot_be_seen_are_made_visible() -> None:
     assert visible("a" * 50, glyphs) == "a" * 19 + "…"
 
 
-def test_tokens_that_look_alike_bear_their_ids() -> None:
+def test_tokens_that_look_the_same_have_their_ids() -> None:
     records = make_records()
     alike = [replace(c, tokens=["x" if t in ("7", "<eos>") else t for t in c.tokens]) for c in records.completions]
     figure = plot_frequent_tokens(TokenRecords(alike, records.settings), min_count=1)
@@ -313,12 +311,12 @@ def test_tokens_that_look_alike_bear_their_ids() -> None:
     assert "x" not in labels
 
 
-def test_rare_tokens_are_left_out_and_told() -> None:
+def test_rare_tokens_are_left_out_and_noted() -> None:
     figure = plot_frequent_tokens(make_records(), min_count=1000)
     assert figure.notes[1] == "8 of 8 distinct tokens occur fewer than 1000 times and are left out"
     for ax in figure.axes:
-        assert [text.get_text() for text in ax.texts] == ["no token of 1000 occurrences or more"]
-    assert plot_frequent_tokens(TokenRecords([], SETTINGS)).notes == ["The records hold no token that counts."]
+        assert [text.get_text() for text in ax.texts] == ["no token with 1000 or more occurrences"]
+    assert plot_frequent_tokens(TokenRecords([], SETTINGS)).notes == ["The records hold no token in the loss."]
 
 
 def test_bad_arguments_of_frequent_tokens() -> None:

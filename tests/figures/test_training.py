@@ -1,4 +1,4 @@
-"""Lines hold the logged values; gaps, seeds and missing metrics are shown for what they are."""
+"""Lines show the logged values; gaps, seeds and missing metrics are visible or noted."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +42,7 @@ def make_run(
     metrics: Mapping[str, Sequence[float]] | None = None,
     **options: Any,
 ) -> RunLog:
-    """A run that logged everything at every step, unless told otherwise; each metric has values of its own."""
+    """A run that by default logged everything at every step, with different values for each metric."""
     if metrics is None:
         metrics = {m: [0.01 * (i + 1) * step for step in steps] for i, m in enumerate(dict.fromkeys(METRICS))}
     return RunLog(
@@ -86,7 +86,7 @@ def test_constraints_are_what_was_logged() -> None:
         for line, role in zip(lines, ("reasoning", "knowledge") if "{}" in name else ("",), strict=True):
             assert line.get_ydata().tolist() == run.metrics[name.format(role)].tolist()
             assert line.get_color() == (THEMES["light"].role(role) if role else THEMES["light"].ink)
-            assert line.get_marker() == ("s" if role == "knowledge" else "None")  # in print without colours
+            assert line.get_marker() == ("s" if role == "knowledge" else "None")  # for print without color
     assert axes["Reasoning tokens"].lines[0].get_ydata() == [0.25, 0.25]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["reasoning tokens", "knowledge tokens", "nominal, 1 - rho: 25%"]
@@ -94,7 +94,7 @@ def test_constraints_are_what_was_logged() -> None:
     assert axes["KL from the reference"].get_yscale() == "log"
 
 
-def test_shares_are_labelled_in_percent() -> None:
+def test_shares_are_labeled_in_percent() -> None:
     figure = plot_training_dynamics(make_run(metrics={"completions/repetition": [0.0, 0.1, 0.2, 0.3, 0.4]}))
     figure.draw_without_rendering()
     labels = [tick.get_text() for tick in panels(figure)["Repetition"].get_yticklabels()]
@@ -124,26 +124,26 @@ def test_default_smoothing_follows_the_length_of_the_run() -> None:
     assert len(panels(plot_training_dynamics(make_run()))["Reward"].lines) == 1
     figure = plot_training_dynamics(make_run(steps=range(0, 201)))
     assert len(panels(figure)["Reward"].lines) == 2
-    assert figure.notes == ["Lines: Gaussian mean, sigma 4 steps; pale: raw values."]
+    assert figure.notes == ["Lines: Gaussian mean, sigma 4 steps. Pale: raw values."]
 
 
-def test_gaps_stay_open_and_are_told() -> None:
+def test_gaps_stay_open_and_are_noted() -> None:
     run = make_run(metrics={"reward": [1.0, NAN, float("inf"), 4.0, 5.0]}, broken={"reward": 1})
     figure = plot_training_dynamics(run, smoothing=0)
     (line,) = panels(figure)["Reward"].lines
     np.testing.assert_array_equal(line.get_ydata(), [1.0, NAN, NAN, 4.0, 5.0])
-    assert "archer: values that are not finite, gaps in the lines: 1 in reward" in figure.notes
+    assert "archer: non-finite values, shown as gaps: 1 in reward" in figure.notes
 
 
 def test_gaps_of_a_run_are_one_note() -> None:
-    """A note for each metric would push those of the other runs off the figure."""
+    """One note per metric would crowd out the notes of other runs."""
     metrics = {"reward": [1.0, 2.0, NAN, 4.0, 5.0], "entropy": [NAN] * 5}
     figure = plot_training_dynamics(make_run(metrics=metrics, broken={"reward": 1, "entropy": 5}), smoothing=0)
-    (note,) = (note for note in figure.notes if "not finite" in note)
-    assert note.endswith("gaps in the lines: 1 in reward, 5 in entropy")
+    (note,) = (note for note in figure.notes if "non-finite" in note)
+    assert note.endswith("shown as gaps: 1 in reward, 5 in entropy")
     (missing,) = (note for note in figure.notes if note.startswith("archer: no "))
     assert "entropy/reasoning" in missing
-    assert " entropy," not in missing  # that was logged
+    assert " entropy," not in missing  # it was logged
     assert texts(panels(figure)["Entropy, all tokens"]) == ["no finite value"]
     assert texts(panels(figure)["Entropy, reasoning"]) == ["not logged"]
 
@@ -163,7 +163,7 @@ def test_a_value_between_gaps_is_a_dot() -> None:
     assert line.get_markevery() == [0, 2, 4]
 
 
-def test_steps_of_other_metrics_are_no_gap() -> None:
+def test_steps_of_other_metrics_are_not_gaps() -> None:
     logged = {"reward": np.array([True, False, True, False, True])}
     run = make_run(metrics={"reward": [1.0, NAN, 3.0, NAN, 5.0]}, logged=logged)
     (line,) = panels(plot_training_dynamics(run, smoothing=0))["Reward"].lines
@@ -171,7 +171,7 @@ def test_steps_of_other_metrics_are_no_gap() -> None:
     assert line.get_ydata().tolist() == [1.0, 3.0, 5.0]
 
 
-def test_missing_metrics_are_told() -> None:
+def test_missing_metrics_are_noted() -> None:
     run = make_run("grpo", metrics={"reward": [1.0] * 5, "entropy": [1.0] * 5, "completions/mean_length": [9.0] * 5})
     figure = plot_training_dynamics(run)
     missing = ["completions/repetition", "entropy/reasoning", "entropy/knowledge"]
@@ -181,7 +181,7 @@ def test_missing_metrics_are_told() -> None:
     assert plot_constraints(run).notes == ["grpo: no metric of this figure"]
 
 
-def test_an_empty_run_is_told() -> None:
+def test_an_empty_run_is_noted() -> None:
     run = make_run("new", steps=[], metrics={}, notes=("new: no metrics in trainer_state.json yet",))
     figure = plot_training_dynamics([run, make_run()], smoothing=0)
     assert figure.notes == ["new: no metrics in trainer_state.json yet"]
@@ -189,7 +189,7 @@ def test_an_empty_run_is_told() -> None:
     assert texts(panels(plot_training_dynamics(run))["Reward"]) == ["not logged"]
 
 
-def test_runs_have_their_colours_and_names() -> None:
+def test_runs_have_their_colors_and_names() -> None:
     runs = [make_run("archer"), make_run("_base $"), make_run("grpo", steps=[1, 2, 3])]
     figure = plot_training_dynamics(runs, smoothing=0, theme="dark")
     for ax in figure.axes:
@@ -199,7 +199,7 @@ def test_runs_have_their_colours_and_names() -> None:
     assert plot_training_dynamics(runs[0]).legends == []
 
 
-def test_legends_leave_the_panels_their_room() -> None:
+def test_legends_do_not_shrink_the_panels() -> None:
     heights = []
     for count in (2, 16):
         figure = plot_training_dynamics([make_run(f"run {i} of a rather long name") for i in range(count)], smoothing=0)
@@ -210,14 +210,14 @@ def test_legends_leave_the_panels_their_room() -> None:
     assert heights[1] == pytest.approx(heights[0], rel=0.05)
 
 
-def test_constraints_tell_runs_by_line_style() -> None:
+def test_constraints_show_runs_by_line_style() -> None:
     figure = plot_constraints([make_run("a"), make_run("b")], smoothing=0)
     lines = panels(figure)["KL from the reference"].lines
     assert [line.get_color() for line in lines] == [THEMES["light"].role(r) for r in ("reasoning", "knowledge")] * 2
     assert len({str(line.get_linestyle()) for line in lines}) == 2
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["reasoning tokens", "knowledge tokens", "a", "b"]
-    with pytest.raises(ValueError, match="up to 4 runs apart, got 5"):
+    with pytest.raises(ValueError, match="up to 4 runs, got 5"):
         plot_constraints([make_run(str(index)) for index in range(5)])
 
 
@@ -231,10 +231,10 @@ def test_seeds_are_mean_and_range() -> None:
     vertices = band.get_paths()[0].vertices
     for step in STEPS:
         assert set(vertices[vertices[:, 0] == step, 1]) == {1.0 * step, 6.0 * step}
-    assert "archer: mean of 3 seeds, band from lowest to highest" in figure.notes
+    assert "archer: mean of 3 seeds, band from minimum to maximum" in figure.notes
 
 
-def test_the_mean_of_seeds_spans_what_they_share() -> None:
+def test_the_mean_of_seeds_covers_their_common_steps() -> None:
     long = make_run(steps=[0, 2, 4, 6, 8], metrics={"reward": [0.0, 2.0, 4.0, 6.0, 8.0]})
     short = make_run(steps=[1, 3, 5], metrics={"reward": [3.0, 5.0, 7.0]})
     figure = plot_training_dynamics([long, short], smoothing=0)
@@ -242,31 +242,31 @@ def test_the_mean_of_seeds_spans_what_they_share() -> None:
     assert mean.get_xdata().tolist() == [1, 2, 3, 4, 5]
     assert mean.get_ydata().tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
     (note,) = (note for note in figure.notes if "seeds" in note)
-    assert note.endswith("they end at steps 5, 8, the mean with the first")
+    assert note.endswith("they end at steps 5, 8, the mean at the first")
 
 
-def test_a_gap_of_one_seed_is_one_of_the_mean() -> None:
+def test_a_gap_in_one_seed_is_a_gap_in_the_mean() -> None:
     steps = np.array([1, 2, 3])
     grid, table = mean_and_range([(steps, np.array([1.0, NAN, 3.0])), (steps, np.array([1.0, 2.0, 5.0]))])
     assert grid.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(table, [[1.0, NAN, 4.0], [1.0, NAN, 3.0], [1.0, NAN, 5.0]])
 
 
-def test_seeds_without_a_metric_are_told() -> None:
+def test_seeds_without_a_metric_are_noted() -> None:
     seeds = [make_run(metrics={"reward": [1.0] * 5}), make_run(metrics={"entropy": [2.0] * 5})]
     figure = plot_training_dynamics(seeds, smoothing=0)
     assert "archer: of 2 seeds, reward in 1, entropy in 1" in figure.notes
     assert panels(figure)["Reward"].lines[-1].get_ydata().tolist() == [1.0] * 5
 
 
-def test_kl_of_nothing_is_off_the_axis_and_told() -> None:
+def test_zero_kl_is_off_the_axis_and_noted() -> None:
     run = make_run(metrics={"kl/reasoning": [0.0, 0.1, 0.2, 0.3, 0.4], "kl/knowledge": [0.0, 0.01, 0.02, 0.03, 0.04]})
-    assert "KL: 2 of 10 values are 0 or below, off the logarithmic axis" in plot_constraints(run).notes
+    assert "KL: 2 of 10 values are 0 or below and off the logarithmic axis" in plot_constraints(run).notes
     all_zero = make_run(metrics={"kl/reasoning": [0.0] * 5, "kl/knowledge": [0.0] * 5})
     assert panels(plot_constraints(all_zero))["KL from the reference"].get_yscale() == "linear"
 
 
-def test_panels_of_roles_bear_their_colours() -> None:
+def test_panels_of_roles_have_their_colors() -> None:
     axes = panels(plot_training_dynamics(make_run(), theme="dark"))
     for role in ("reasoning", "knowledge"):
         title = axes[f"Entropy, {role}"]._left_title  # type: ignore[attr-defined]

@@ -290,7 +290,7 @@ def test_vllm_gets_the_trained_adapter_and_not_its_start(model_path: str, start_
     generation.accelerator, generation.mode, generation.enable_sleep_mode = trainer.accelerator, "colocate", False
     generation.llm = MagicMock()
     trainer.use_vllm = True  # as a trainer with an engine has it
-    adapters.prepare_adapter(trainer, {})
+    adapters.sync_without_drift(generation)
     generation.sync_weights()
     load_weights = generation.llm.llm_engine.model_executor.driver_worker.model_runner.model.load_weights
     sent = dict(call.args[0][0] for call in load_weights.call_args_list)

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from itertools import count as counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from trl_archer import ArcherGRPOConfig, CollapseAlarm
-from trl_archer.grpo import updates, vllm_retries
+from trl_archer.grpo import DurableGRPOConfig, updates, vllm_retries
 from trl_archer.grpo.updates import poison_if_not_finite
 from trl_archer.grpo.vllm_retries import ServerWatch, generate_with_retries
 
@@ -71,7 +71,7 @@ def test_bad_update_is_skipped_and_counted(
     for step in range(2, 6):
         unchanged = all(torch.equal(by_step[step][name], x) for name, x in by_step[step - 1].items())
         assert unchanged == (step in (2, 4)), step
-    counts = [entry["archer/skipped_updates"] for entry in trainer.state.log_history if "loss" in entry]
+    counts = [entry["skipped_updates"] for entry in trainer.state.log_history if "loss" in entry]
     assert counts == [0, 1, 1, 2, 2]
     assert all(x.isfinite().all() for x in by_step[5].values())
     moments = trainer.optimizer.state[next(trainer.model.parameters())]
@@ -115,45 +115,46 @@ def test_count_travels_with_the_checkpoint(model_path: str, tmp_path: Path) -> N
     trainer.train()
     resumed, _ = trainer_with_bad_steps(model_path, tmp_path, {4}, "loss")
     resumed.train(resume_from_checkpoint=True)
-    counts = [entry["archer/skipped_updates"] for entry in resumed.state.log_history if "loss" in entry]
+    counts = [entry["skipped_updates"] for entry in resumed.state.log_history if "loss" in entry]
     assert counts == [0, 1, 1, 2, 2]
 
 
 def test_overflow_of_the_loss_scale_does_not_count(model_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
     trainer.accelerator.scaler = SimpleNamespace(get_scale=lambda: 1024.0)
-    updates.guard_update(trainer, trainer.model, torch.tensor(torch.inf))
-    assert trainer._skipped_updates == 0
+    trainer._get_grad_norm(trainer.model, torch.tensor(torch.inf))
+    assert trainer._update_guard.skipped == 0
     trainer.accelerator.scaler = SimpleNamespace(get_scale=lambda: 1.0)
-    updates.guard_update(trainer, trainer.model, torch.tensor(torch.inf))
-    assert trainer._skipped_updates == 1
+    trainer._get_grad_norm(trainer.model, torch.tensor(torch.inf))
+    assert trainer._update_guard.skipped == 1
 
 
 @pytest.mark.parametrize(
     ("skipped", "norm", "count"), [(True, 3.0, 1), (True, None, 1), (False, math.nan, None), (False, 3.0, 0)]
 )
-def test_deepspeed_is_asked(skipped: bool, norm: float | None, count: int | None) -> None:
-    """It updates before its norm is known: an update that it did not skip cannot be undone."""
-    PartialState()  # accelerate's logger asks for it
+def test_deepspeed_is_asked(tmp_path: Path, skipped: bool, norm: float | None, count: int | None) -> None:
+    """It updates before its norm is known, so an update that it did not skip cannot be undone."""
+    PartialState()  # accelerate's logger needs it
     accelerator = SimpleNamespace(optimizer_step_was_skipped=skipped, process_index=0)
-    trainer = SimpleNamespace(
-        is_deepspeed_enabled=True,
-        accelerator=accelerator,
-        deepspeed=SimpleNamespace(optimizer=SimpleNamespace(loss_scale=1)),
-        args=SimpleNamespace(max_skipped_updates=5),
-        state=SimpleNamespace(global_step=6),
-        _skipped_updates=0,
-        _skipped_in_a_row=0,
-        _metrics={"train": {}},
-    )
+    engine = SimpleNamespace(optimizer=SimpleNamespace(loss_scale=1))
+    guard = updates.UpdateGuard(DurableGRPOConfig(str(tmp_path), use_cpu=True, bf16=False))
+    check = partial(guard.check, norm, torch.nn.Linear(1, 1), accelerator, engine, 7, list)
     if count is None:
         with pytest.raises(
             FloatingPointError, match=r"has made an update with gradient norm nan at step 7.*check_grad_overflow"
         ):
-            updates.guard_update(trainer, torch.nn.Linear(1, 1), norm)
+            check()
     else:
-        updates.guard_update(trainer, torch.nn.Linear(1, 1), norm)  # that of the last update made, if there was one
-        assert trainer._metrics["train"]["archer/skipped_updates"] == [count]
+        check()
+        assert guard.skipped == count
+
+
+def test_every_loss_is_guarded(model_path: str, tmp_path: Path) -> None:
+    """Whatever computes it, such as the `compute_loss` of a subclass."""
+    trainer = make_trainer(model_path, tmp_path)
+    x = torch.tensor(2.0, requires_grad=True)
+    trainer.accelerator.backward(3 * x + torch.inf)
+    assert x.grad.isnan()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_finite_loss_is_left_alone() -> None:
     [("max_skipped_updates", 0), ("max_failed_saves", 0), ("max_generation_retries", -1), ("max_failed_saves", 1.5)],
 )
 def test_limits_are_checked(tmp_path: Path, name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"{name}={value} is not a whole number from \d up"):
+    with pytest.raises(ValueError, match=rf"{name}={value} is not an integer of \d or more"):
         ArcherGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **{name: value})
 
 
@@ -252,7 +253,7 @@ def test_bad_numbers_on_one_rank_skip_the_update_on_both(ranks: Any, backend: st
     first, second = (rank[f"bad {what}"] for rank in ranks(backend))
     for report in (first, second):
         assert (report["num_processes"], report["type"]) == (2, BACKENDS[backend].distributed_type)
-        assert [logs["archer/skipped_updates"] for logs in report["logs"]] == [0, 1, 1, 1]
+        assert [logs["skipped_updates"] for logs in report["logs"]] == [0, 1, 1, 1]
         assert [math.isfinite(logs["grad_norm"]) for logs in report["logs"]] == [True, False, True, True]
         assert report["unchanged"] == [2]
         assert report["is_finite"]
@@ -318,7 +319,7 @@ class Client:
         self.failures = failures
         self.error: Exception = ConnectionError("reset by peer")
         self.failing_syncs = 0
-        self.synchronised: list[str] = []
+        self.synchronized: list[str] = []
         self.communicators = 1
 
     def generate(self, prompts: list) -> dict[str, list]:
@@ -332,7 +333,7 @@ class Client:
             self.failing_syncs -= 1
             next(named_params)
             raise Exception("Request failed: 500, EngineDeadError")
-        self.synchronised = [name for name, _ in named_params]
+        self.synchronized = [name for name, _ in named_params]
 
     def reset_prefix_cache(self) -> None:
         pass
@@ -358,56 +359,51 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-def generating_trainer(model_path: str, tmp_path: Path, client: Client, retries: int = 3) -> tuple[Any, Any]:
-    trainer = make_trainer(model_path, tmp_path, max_generation_retries=retries)
-    trainer.vllm_generation = SimpleNamespace(vllm_client=client)
-    trainer._server = ServerWatch(trainer)
-    trainer._last_loaded_step = 0
-    synchronised: list[int] = []
+def generation_on(client: Client, retries: int = 3) -> tuple[Any, list[int]]:
+    """A generation as TRL's, which sends the weights when it has to, and the times it did."""
+    PartialState()  # accelerate's logger and broadcasts need it
+    watch, is_stale, sent = ServerWatch(client, torch.device("cpu")), [False], []
 
     def generate() -> tuple[list, list]:
-        if trainer._last_loaded_step != 0:
-            synchronised.append(trainer._last_loaded_step)
-            trainer._last_loaded_step = 0
+        if is_stale[0]:
+            sent.append(1)
+            is_stale[0] = False
         output = client.generate(["a", "b"])
         return output["completion_ids"], output["logprobs"]
 
-    return (lambda: generate_with_retries(trainer, generate)), synchronised
+    def send_weights_again() -> None:
+        is_stale[0] = True
+
+    return (lambda: generate_with_retries(watch, generate, send_weights_again, retries)), sent
 
 
-def test_cut_off_generation_is_repeated(
-    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
-) -> None:
+def test_cut_off_generation_is_repeated(server: ServerStub, waits: list[float]) -> None:
     """The server is the same one, so it still has the weights."""
     client = Client(server.url, failures=2)
-    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    generate, sent = generation_on(client)
     assert generate()[0] == [[1, 2], [1, 2]]
     assert waits == [10, 20]
-    assert synchronised == []
+    assert sent == []
     assert client.communicators == 1
 
 
 @pytest.mark.parametrize("instance", ["second", None])
-def test_restarted_server_is_sent_the_weights(
-    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float], instance: str | None
-) -> None:
+def test_restarted_server_is_sent_the_weights(server: ServerStub, waits: list[float], instance: str | None) -> None:
     """Also one that does not tell who it is and has failed."""
     if instance is None:
         server.info["instance_id"] = None
     client = Client(server.url, failures=1)
-    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    generate, sent = generation_on(client)
     server.info["instance_id"] = instance
     assert generate()[0] == [[1, 2], [1, 2]]
     assert client.communicators == 2
-    assert synchronised == [-1]
+    assert sent == [1]
     assert generate()[0] == [[1, 2], [1, 2]]
     assert client.communicators == 2
-    assert synchronised == [-1]
+    assert sent == [1]
 
 
-def test_server_that_was_restarted_behind_the_clients_retry(
-    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
-) -> None:
+def test_server_that_was_restarted_behind_the_clients_retry(server: ServerStub, waits: list[float]) -> None:
     """What it generated comes from the weights on its disk, and is not used."""
     client = Client(server.url)
     answer = client.generate
@@ -419,61 +415,54 @@ def test_server_that_was_restarted_behind_the_clients_retry(
         return {"completion_ids": [[9]] * len(prompts), "logprobs": [[[0.0]]] * len(prompts)}
 
     client.generate = generate_and_restart  # type: ignore[method-assign]
-    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    generate, sent = generation_on(client)
     assert generate()[0] == [[1, 2], [1, 2]]
-    assert synchronised == [-1]
+    assert sent == [1]
     assert waits == [10]
 
 
-def test_server_that_stays_away(model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]) -> None:
+def test_server_that_stays_away(server: ServerStub, waits: list[float]) -> None:
     client = Client(server.url)
-    generate, _ = generating_trainer(model_path, tmp_path, client)
+    generate, _ = generation_on(client)
     server.close()
     with pytest.raises(ConnectionError, match=r"in 4 attempts \(max_generation_retries=3\): URLError.*resume"):
         generate()
     assert waits == [10, 20, 40]
 
 
-def test_server_that_comes_back(
-    model_path: str, tmp_path: Path, server: ServerStub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_that_comes_back(server: ServerStub, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(server.url)
-    generate, synchronised = generating_trainer(model_path, tmp_path, client)
+    generate, sent = generation_on(client)
     server.close()
     new = ServerStub()
     new.info["instance_id"] = "second"
     monkeypatch.setattr(vllm_retries.time, "sleep", lambda seconds: setattr(client, "base_url", new.url))
     assert generate()[0] == [[1, 2], [1, 2]]
-    assert synchronised == [-1]
+    assert sent == [1]
     new.close()
 
 
-def test_server_that_always_cuts_off(model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]) -> None:
-    generate, _ = generating_trainer(model_path, tmp_path, Client(server.url, failures=9), retries=1)
-    with pytest.raises(ConnectionError, match=r"in 2 attempts .*: cut off, ConnectionError: reset by peer"):
+def test_server_that_always_cuts_off(server: ServerStub, waits: list[float]) -> None:
+    generate, _ = generation_on(Client(server.url, failures=9), retries=1)
+    with pytest.raises(ConnectionError, match=r"in 2 attempts .*: interrupted, ConnectionError: reset by peer"):
         generate()
     assert waits == [10]
 
 
-def test_rank_without_prompts(model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]) -> None:
+def test_rank_without_prompts(server: ServerStub, waits: list[float]) -> None:
     """No completions are no failure: in a loop over tools some ranks have nothing to generate."""
-    trainer = make_trainer(model_path, tmp_path)
-    trainer.vllm_generation = SimpleNamespace(vllm_client=Client(server.url))
-    trainer._server = ServerWatch(trainer)
-    assert generate_with_retries(trainer, lambda: ([], [])) == ([], [])
+    PartialState()
+    watch = ServerWatch(Client(server.url), torch.device("cpu"))
+    assert generate_with_retries(watch, lambda: ([], []), lambda: None, 3) == ([], [])
     assert waits == []
 
 
-def test_server_that_fails_while_it_is_sent_the_weights(
-    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
-) -> None:
+def test_server_that_fails_while_it_is_sent_the_weights(server: ServerStub, waits: list[float]) -> None:
     """All weights are gathered, as other ranks take part; what has a part of them generates nothing, and gets all."""
     client = Client(server.url)
     client.failing_syncs = 2
-    trainer = make_trainer(model_path, tmp_path)
-    trainer.vllm_generation = SimpleNamespace(vllm_client=client)
-    trainer._server = ServerWatch(trainer)
-    trainer._last_loaded_step = -1
+    PartialState()
+    watch, is_stale = ServerWatch(client, torch.device("cpu")), [True]
     gathered: list[str] = []
 
     def named_params() -> Iterator[tuple[str, None]]:
@@ -482,49 +471,45 @@ def test_server_that_fails_while_it_is_sent_the_weights(
             yield name, None
 
     def generate() -> tuple[list, list]:
-        if trainer._last_loaded_step != 0:
+        if is_stale[0]:
             client.update_named_params([], named_params())
             client.reset_prefix_cache()
-            trainer._last_loaded_step = 0
+            is_stale[0] = False
         output = client.generate(["a"])
         return output["completion_ids"], output["logprobs"]
 
-    assert generate_with_retries(trainer, generate)[0] == [[1, 2]]
+    assert generate_with_retries(watch, generate, lambda: is_stale.__setitem__(0, True), 3)[0] == [[1, 2]]
     assert gathered == ["a", "b", "c"] * 3
-    assert client.synchronised == ["a", "b", "c"]
+    assert client.synchronized == ["a", "b", "c"]
     assert client.communicators == 3
     assert waits == [10, 20]
 
 
-def test_overloaded_server_is_asked_again(
-    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float]
-) -> None:
+def test_overloaded_server_is_asked_again(server: ServerStub, waits: list[float]) -> None:
     client = Client(server.url, failures=1)
     client.error = Exception("Request failed: 504, gateway timeout")
-    generate, _ = generating_trainer(model_path, tmp_path, client)
+    generate, _ = generation_on(client)
     assert generate()[0] == [[1, 2], [1, 2]]
     assert waits == [10]
 
 
 @pytest.mark.parametrize("error", [Exception("Request failed: 400, too many tokens"), TypeError("no such argument")])
-def test_refusals_are_not_repeated(
-    model_path: str, tmp_path: Path, server: ServerStub, waits: list[float], error: Exception
-) -> None:
+def test_refusals_are_not_repeated(server: ServerStub, waits: list[float], error: Exception) -> None:
     """They end training, on all ranks: each learns of the failure before it raises."""
     client = Client(server.url, failures=1)
     client.error = error
-    generate, _ = generating_trainer(model_path, tmp_path, client)
+    generate, _ = generation_on(client)
     with pytest.raises(RuntimeError, match=f"gave no completions: {type(error).__name__}: {error}") as raised:
         generate()
     assert raised.value.__cause__ is error
     assert waits == []
 
 
-def test_calls_that_are_not_watched_raise(model_path: str, tmp_path: Path, server: ServerStub) -> None:
+def test_calls_that_are_not_watched_raise(server: ServerStub) -> None:
     """As those of a `rollout_func` of one's own."""
     client = Client(server.url, failures=1)
     client.failing_syncs = 1
-    generating_trainer(model_path, tmp_path, client)
+    generation_on(client)
     with pytest.raises(ConnectionError, match="reset by peer"):
         client.generate(["a"])
     with pytest.raises(Exception, match="EngineDeadError"):

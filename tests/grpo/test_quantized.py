@@ -76,8 +76,8 @@ def test_three_steps(path: str, tmp_path: Path, compute: torch.dtype) -> None:
     rollout = rollout_of(trainer)
     reference = logps_of(trainer, load(path, compute), rollout)
     assert torch.equal(rollout["ref_per_token_logps"], reference)
-    unquantised = AutoModelForCausalLM.from_pretrained(path, dtype=compute)
-    for other in (unquantised, trainer.model):
+    unquantized = AutoModelForCausalLM.from_pretrained(path, dtype=compute)
+    for other in (unquantized, trainer.model):
         assert (logps_of(trainer, other, rollout) - reference).abs().max() > 0.05
     for name, weight in four_bit_weights(trainer.model).items():
         assert torch.equal(weight, weights[name]), name
@@ -165,14 +165,14 @@ def test_rounding_of_the_quantisation_is_not_taken_for_absolute_positions(
     assert trainer._padding_is_checked
 
 
-def test_quantised_model_without_adapter_is_refused(path: str, tmp_path: Path) -> None:
+def test_quantized_model_without_adapter_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="attach trainable adapters"):
         make_trainer(path, tmp_path, model=path, trainer_kwargs={"quantization_config": four_bits()})
 
 
-def test_quantised_model_with_vllm_is_refused(path: str, tmp_path: Path) -> None:
+def test_quantized_model_with_vllm_is_refused(path: str, tmp_path: Path) -> None:
     args = ArcherGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, use_vllm=True)
-    message = r"use_vllm=True with a quantised model: .* Set use_vllm=False, or train the adapter on the model in bf"
+    message = r"use_vllm=True with a quantized model: .* Set use_vllm=False, or train the adapter on the model in bf"
     for model, config in ((path, four_bits()), (load(path), None)):
         with pytest.raises(ValueError, match=message):
             preflight.check_adapter(model, args, config)
@@ -212,7 +212,7 @@ def test_run_by_flags(path: str, tmp_path: Path, no_launcher: None) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--load_in_4bit", "load_in_4bit=True without use_peft: quantised weights cannot be trained. Set use_peft"),
+        ("--load_in_4bit", "load_in_4bit=True without use_peft: quantized weights cannot be trained. Set use_peft"),
         ("--load_in_8bit", "load_in_8bit=True without use_peft"),
         ("--load_in_4bit --use_peft --use_vllm", "load_in_4bit=True with use_vllm=True: vLLM cannot be sent"),
         ("--load_in_4bit --use_peft", "bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`"),

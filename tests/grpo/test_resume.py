@@ -90,10 +90,10 @@ def test_killed_while_saving(model_path: str, tmp_path: Path, caplog: pytest.Log
 
     trainer = make_trainer(model_path, output)
     with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.checkpoints"):
-        assert find_checkpoint(trainer, True) == str(run_dir / "checkpoint-4")
+        assert find_checkpoint(True, trainer.args) == run_dir / "checkpoint-4"
     (said,) = (record.getMessage() for record in caplog.records if record.name == "trl_archer.grpo.checkpoints")
     assert f"resumes from {run_dir}/checkpoint-4" in said
-    assert f"checkpoint-5 is not complete ({reason})" in said
+    assert f"checkpoint-5 is incomplete ({reason})" in said
     with pytest.raises(ValueError, match=rf"checkpoint-5' is not a complete checkpoint: {reason}"):
         trainer.train(resume_from_checkpoint=str(run_dir / "checkpoint-5"))
 
@@ -126,7 +126,7 @@ def test_complete_checkpoint(checkpoint: Path) -> None:
     files = json.loads((checkpoint / MANIFEST).read_text())["files"]
     on_disk = {path.name for path in checkpoint.iterdir()}
     assert set(files) == on_disk - {MANIFEST, "trainer_state.json"}
-    assert {"model.safetensors", "optimizer.pt", "archer_state.pth", "rng_state.pth", "scheduler.pt"} <= set(files)
+    assert {"model.safetensors", "optimizer.pt", "durable_state.pth", "rng_state.pth", "scheduler.pt"} <= set(files)
 
 
 def damaged(checkpoint: Path, folder: Path, name: str, keep: float) -> Path:
@@ -137,7 +137,7 @@ def damaged(checkpoint: Path, folder: Path, name: str, keep: float) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "config.json", "archer_state.pth"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "config.json", "durable_state.pth"])
 def test_cut_off_file(checkpoint: Path, tmp_path: Path, name: str) -> None:
     size = (checkpoint / name).stat().st_size
     folder = damaged(checkpoint, tmp_path / "c", name, 0.5)
@@ -148,7 +148,7 @@ def test_cut_off_file(checkpoint: Path, tmp_path: Path, name: str) -> None:
 
 def test_cut_off_state(checkpoint: Path, tmp_path: Path) -> None:
     folder = damaged(checkpoint, tmp_path / "c", "trainer_state.json", 0.9)
-    assert why_incomplete(folder) == "trainer_state.json is cut off"
+    assert why_incomplete(folder) == "trainer_state.json is truncated"
     assert why_incomplete(tmp_path / "nowhere") == "it is not a folder"
 
 
@@ -164,8 +164,8 @@ def test_manifest_that_cannot_be_read(
     assert why_incomplete(folder) == "manifest.json cannot be read"
     trainer = make_trainer(model_path, tmp_path)
     with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.checkpoints"):
-        assert find_checkpoint(trainer, True) == str(tmp_path / "out" / "checkpoint-2")
-    assert f"{folder} is not complete (manifest.json cannot be read)" in caplog.text
+        assert find_checkpoint(True, trainer.args) == tmp_path / "out" / "checkpoint-2"
+    assert f"{folder} is incomplete (manifest.json cannot be read)" in caplog.text
     with pytest.raises(ValueError, match=r"checkpoint-4 is not a complete checkpoint: manifest.json cannot be read"):
         check_model(folder, trainer.model)
 
@@ -176,15 +176,15 @@ def test_without_a_manifest(model_path: str, checkpoint: Path, tmp_path: Path) -
     shutil.copytree(checkpoint, folder)
     (folder / MANIFEST).unlink()
     assert why_incomplete(folder) is None
-    assert find_checkpoint(make_trainer(model_path, tmp_path), str(folder)) == str(folder)
+    assert find_checkpoint(str(folder), make_trainer(model_path, tmp_path).args) == folder
     for name in ("model.safetensors", "optimizer.pt", "rng_state.pth"):
         cut = damaged(folder, tmp_path / name, name, 0.5)
-        assert why_incomplete(cut) == f"{name} is cut off"
+        assert why_incomplete(cut) == f"{name} is truncated"
     (folder / MARKER).touch()
-    assert why_incomplete(folder) == "saving stopped before all processes had written their files"
+    assert why_incomplete(folder) == "it was not fully written by all processes"
     (folder / MARKER).unlink()
     (folder / "model.safetensors").unlink()
-    assert why_incomplete(folder) == "it holds no weights"
+    assert why_incomplete(folder) == "it has no weights"
 
 
 def test_checkpoint_of_trl_is_resumed_with_a_warning(
@@ -192,13 +192,13 @@ def test_checkpoint_of_trl_is_resumed_with_a_warning(
 ) -> None:
     folder = tmp_path / "checkpoint-2"
     shutil.copytree(checkpoint, folder)
-    for name in (MANIFEST, "archer_state.pth"):
+    for name in (MANIFEST, "durable_state.pth"):
         (folder / name).unlink()
     trainer = make_trainer(model_path, tmp_path, num_iterations=3, max_steps=4)
     with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.progress"):
         trainer.train(resume_from_checkpoint=str(folder))
     assert trainer.state.global_step == trainer._step == 4
-    (said,) = (r.getMessage() for r in caplog.records if "has no archer_state.pth: completions" in r.getMessage())
+    (said,) = (r.getMessage() for r in caplog.records if "has no durable_state.pth: completions" in r.getMessage())
     assert "no optimizer" not in said
 
 
@@ -208,19 +208,17 @@ def test_checkpoint_without_an_optimizer_is_resumed_with_a_warning(
     make_trainer(model_path, tmp_path, max_steps=1, save_steps=1, save_only_model=True).train()
     with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.progress"):
         make_trainer(model_path, tmp_path, max_steps=2).train(resume_from_checkpoint=True)
-    assert any(
-        "It has no optimizer either: its moments and the schedule start" in r.getMessage() for r in caplog.records
-    )
+    assert any("It has no optimizer either: moments and schedule start over" in r.getMessage() for r in caplog.records)
 
 
-def test_changed_batches_are_sampled_anew(
+def test_changed_batches_are_sampled_again(
     model_path: str, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = make_trainer(model_path, tmp_path, num_iterations=2, max_steps=4)
     with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.progress"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
     (said,) = (record.getMessage() for record in caplog.records if "Batches" in record.getMessage())
-    assert f"since {checkpoint} (num_iterations from 3 to 2): completions are sampled anew." in said
+    assert f"since {checkpoint} (num_iterations from 3 to 2): completions are sampled again." in said
     assert trainer.state.global_step == 4
 
 
@@ -244,23 +242,23 @@ def test_word_for_the_last_checkpoint(
     """As `--resume_from_checkpoint true` arrives, unless a folder has that name."""
     monkeypatch.chdir(tmp_path)
     trainer = make_trainer(model_path, tmp_path)
-    with pytest.raises(ValueError, match=r"no complete checkpoint in output_dir='.*' \(there is none\)"):
-        find_checkpoint(trainer, word)
+    with pytest.raises(ValueError, match=r"output_dir='.*' has no complete checkpoint .* \(there is none\)"):
+        find_checkpoint(word, trainer.args)
     shutil.copytree(checkpoint, tmp_path / "out" / "checkpoint-2")
-    assert find_checkpoint(trainer, word) == str(tmp_path / "out" / "checkpoint-2")
-    assert find_checkpoint(trainer, "False") is None
-    with pytest.raises(ValueError, match=r"'newest' is not a complete .*: it is not .* --resume_from_checkpoint true"):
-        find_checkpoint(trainer, "newest")
+    assert find_checkpoint(word, trainer.args) == tmp_path / "out" / "checkpoint-2"
+    assert find_checkpoint("False", trainer.args) is None
+    with pytest.raises(ValueError, match=r"'newest' is not a complete .*: it is not a folder.* --resume"):
+        find_checkpoint("newest", trainer.args)
     shutil.copytree(checkpoint, tmp_path / word)
-    assert find_checkpoint(trainer, word) == word
+    assert find_checkpoint(word, trainer.args) == Path(word)
 
 
 def test_no_complete_checkpoint(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
-    with pytest.raises(ValueError, match=r"no complete checkpoint in output_dir='.*' \(there is none\)"):
+    with pytest.raises(ValueError, match=r"output_dir='.*' has no complete checkpoint .* \(there is none\)"):
         trainer.train(resume_from_checkpoint=True)
     damaged(checkpoint, tmp_path / "out" / "checkpoint-2", "model.safetensors", 0.5)
-    with pytest.raises(ValueError, match=r"checkpoint-2: model.safetensors has .* bytes\)\. Start without"):
+    with pytest.raises(ValueError, match=r"checkpoint-2: model.safetensors has .* bytes\)\. Pass the path of one"):
         trainer.train(resume_from_checkpoint=True)
 
 
@@ -314,7 +312,7 @@ def launched(checkpoint: Path, tmp_path: Path, launch: dict[str, Any]) -> Path:
 
 def test_trainer_refuses_the_checkpoint_of_another_backend(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
-    assert launch_of(trainer) == {"backend": "no sharding", "processes": 1}
+    assert launch_of(trainer.accelerator) == {"backend": "no sharding", "processes": 1}
     with pytest.raises(ValueError, match="ZeRO-2 on 2 processes, and this run has no sharding on 1"):
         trainer.train(resume_from_checkpoint=str(launched(checkpoint, tmp_path, ZERO_2)))
 
@@ -379,16 +377,18 @@ def test_full_disk(
     roomy = weights_after(model_path, tmp_path / "roomy", max_steps=3, save_strategy="no")
     trainer = make_trainer(model_path, small_disk, num_iterations=2, learning_rate=1e-2, max_steps=3, save_steps=1)
     if not known_size:
-        monkeypatch.setattr(type(trainer), "_checkpoint_bytes", property(lambda _: 0, lambda *_: None), raising=False)
+        monkeypatch.setattr(
+            saving.CheckpointSaver, "_previous_bytes", property(lambda _: 0, lambda *_: None), raising=False
+        )
     with (
         caplog.at_level(logging.ERROR, logger="trl_archer.grpo.saving"),
-        pytest.raises(CheckpointError, match=r"checkpoint-3 could not be written: .* No later save will come"),
+        pytest.raises(CheckpointError, match=r"checkpoint-3 could not be written: .* No later save is due"),
     ):
         trainer.train()
     (said,) = (record.getMessage() for record in caplog.records if record.name == "trl_archer.grpo.saving")
     assert f"{small_disk}/out/checkpoint-2 could not be written" in said
     assert "bytes are free there" in said
-    assert "saves again at the next save" in said
+    assert "tries again at the next save" in said
     assert {path.name for path in (small_disk / "out").glob("checkpoint-*")} == {"checkpoint-1"}
     assert why_incomplete(small_disk / "out" / "checkpoint-1") is None
     assert trainer.state.global_step == 3
@@ -408,8 +408,8 @@ def test_space_freed_in_time(model_path: str, tmp_path: Path, small_disk: Path) 
     trainer._save_checkpoint = free_space_before_the_third
     trainer.train()
     assert {path.name for path in (small_disk / "out").glob("checkpoint-*")} == {"checkpoint-4"}
-    assert trainer._failed_saves == 0
-    assert find_checkpoint(trainer, True) == str(small_disk / "out" / "checkpoint-4")
+    assert trainer._saver._failed_in_a_row == 0
+    assert find_checkpoint(True, trainer.args) == small_disk / "out" / "checkpoint-4"
 
 
 def test_full_disk_where_the_ranks_cannot_agree(
@@ -425,10 +425,10 @@ def test_full_disk_where_the_ranks_cannot_agree(
         save(output_dir)
 
     monkeypatch.setattr(trainer, "_save_optimizer_and_scheduler", fail_in_the_second)
-    monkeypatch.setattr(saving, "_others_are_busy", lambda *_: True)
+    monkeypatch.setattr(saving.CheckpointSaver, "_others_are_busy", lambda *_: True)
     with pytest.raises(CheckpointError, match=r"checkpoint-2 could not be written: OSError.* resume from the last one"):
         trainer.train()
-    assert find_checkpoint(trainer, True) == str(tmp_path / "out" / "checkpoint-1")
+    assert find_checkpoint(True, trainer.args) == tmp_path / "out" / "checkpoint-1"
 
 
 def test_size_of_the_checkpoint_resumed_from_is_known(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ def test_size_of_the_checkpoint_resumed_from_is_known(model_path: str, checkpoin
     trainer = make_trainer(model_path, tmp_path, num_iterations=3, max_steps=3, save_strategy="no")
     trainer.train(resume_from_checkpoint=str(checkpoint))
     listed = json.loads((checkpoint / MANIFEST).read_text())["files"]
-    assert trainer._checkpoint_bytes == checkpoint_bytes(checkpoint) == sum(listed.values()) > 10_000
+    assert trainer._saver._previous_bytes == checkpoint_bytes(checkpoint) == sum(listed.values()) > 10_000
     assert checkpoint_bytes(None) == checkpoint_bytes(tmp_path) == 0
 
 
@@ -458,6 +458,6 @@ def test_errors_that_are_not_of_writing_are_not_swallowed(
     def broken(*args: Any) -> None:
         raise RuntimeError("CUDA error")
 
-    monkeypatch.setattr("trl_archer.trainer.save_progress", broken)
+    monkeypatch.setattr("trl_archer.grpo.trainer.save_progress", broken)
     with pytest.raises(RuntimeError, match="CUDA error"):
         make_trainer(model_path, tmp_path, max_steps=4, save_steps=1).train()

@@ -74,13 +74,13 @@ def test_unreachable_server(server: ServerStub) -> None:
     server.close()
     message = refusal(fields(server))
     assert message.startswith(
-        f"No vLLM server answers at {server.url} (vllm_server_host='127.0.0.1', vllm_server_port={server.port}): "
+        f"No vLLM server responded at {server.url} (vllm_server_host='127.0.0.1', vllm_server_port={server.port}) "
+        "within 0 s (vllm_server_timeout): "
     )
     assert "Connection refused" in message
-    assert "It was waited for 0 seconds (vllm_server_timeout)" in message
     assert f"VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --port {server.port} --weight-transfer-config" in message
     by_url = refusal(fields(server, vllm_server_base_url=server.url))
-    assert f"{server.url} (vllm_server_base_url='{server.url}'): " in by_url
+    assert f"{server.url} (vllm_server_base_url='{server.url}') within" in by_url
 
 
 def test_server_that_is_still_starting(
@@ -109,12 +109,12 @@ def test_waiting_ends_whatever_is_answered(server: ServerStub, monkeypatch: pyte
     clock = iter(range(0, 1000, 30))
     monkeypatch.setattr(vllm_server.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(vllm_server.time, "sleep", lambda seconds: None)
-    assert "Not Found. It was waited for 100 seconds" in refusal(fields(server, vllm_server_timeout=100.0))
+    assert "within 100 s (vllm_server_timeout): Not Found." in refusal(fields(server, vllm_server_timeout=100.0))
     assert server.requests == ["/health"] * 4
 
 
 def test_what_answers_speaks_another_protocol() -> None:
-    """As a server of SSH does, or one that is cut off."""
+    """As a server of SSH does, or one that is truncated."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -126,7 +126,7 @@ def test_what_answers_speaks_another_protocol() -> None:
         threading.Thread(target=answer, daemon=True).start()
         port = listener.getsockname()[1]
         values = {"vllm_server_base_url": f"http://127.0.0.1:{port}", "vllm_server_timeout": 0.0}
-        with pytest.raises(ConnectionError, match=rf"No vLLM server answers at .*{port}.*: SSH-2.0-OpenSSH_9.2"):
+        with pytest.raises(ConnectionError, match=rf"No vLLM server responded at .*{port}.*: SSH-2.0-OpenSSH_9.2"):
             check_server(values, "MODEL")
 
 
@@ -135,7 +135,7 @@ def test_answer_that_is_cut_off(server: ServerStub, monkeypatch: pytest.MonkeyPa
         raise IncompleteRead(b"{", 100)
 
     monkeypatch.setattr(vllm_server.json, "load", cut_off)
-    with pytest.raises(ConnectionError, match=r"/version answers with IncompleteRead"):
+    with pytest.raises(ConnectionError, match=r"/version responds with IncompleteRead"):
         check_server(fields(server), "MODEL")
 
 
@@ -143,14 +143,14 @@ def test_several_processes_behind_one_address(server: ServerStub) -> None:
     numbers = count()
     server.answers[INFO] = (200, lambda: {"vllm_config": {**server.info, "instance_id": str(next(numbers) % 2)}})
     message = refusal(fields(server))
-    assert f"Several processes answer at {server.url} (vllm_server_host" in message
+    assert f"Several processes respond at {server.url} (vllm_server_host" in message
     assert "`--api-server-count 1`" in message
 
 
 @pytest.mark.parametrize("port", [0, -1, 80000])
 def test_no_port(port: int) -> None:
     values = {"vllm_server_base_url": None, "vllm_server_host": "node7", "vllm_server_port": port}
-    with pytest.raises(ValueError, match=rf"vllm_server_port={port} is no port, which are the numbers from 1 to 65535"):
+    with pytest.raises(ValueError, match=rf"vllm_server_port={port} is not a valid port \(1-65535\)"):
         server_url(values)
 
 
@@ -162,7 +162,7 @@ def test_no_port(port: int) -> None:
     ],
 )
 def test_no_address(url: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"vllm_server_base_url={url!r} is no address of a server. Write")):
+    with pytest.raises(ValueError, match=re.escape(f"vllm_server_base_url={url!r} is not a server address. Write")):
         server_url({"vllm_server_base_url": url})
 
 
@@ -171,7 +171,7 @@ def test_no_address(url: str) -> None:
     [
         ("0.30.2", "runs vLLM 0.30.2, but vLLM 0.31.1+cu130 is installed here"),
         ("1.31.0", "runs vLLM 1.31.0, but"),
-        (None, "is no server of vLLM: it does not tell its /version. Start it with `VLLM_SERVER_DEV_MODE=1 vllm serve"),
+        (None, "is not a vLLM server: it has no /version endpoint. Start it with `VLLM_SERVER_DEV_MODE=1 vllm serve"),
     ],
 )
 def test_other_version(server: ServerStub, version: str | None, message: str) -> None:
@@ -181,20 +181,20 @@ def test_other_version(server: ServerStub, version: str | None, message: str) ->
 
 
 @pytest.mark.parametrize("body", ["<html>", [], "3", {}])
-def test_no_server_of_vllm(server: ServerStub, body: Any) -> None:
+def test_not_a_vllm_server(server: ServerStub, body: Any) -> None:
     server.answers["/version"] = (200, body)
-    assert f"What answers at {server.url} (" in refusal(fields(server))
+    assert "is not a vLLM server: it has no /version" in refusal(fields(server))
 
 
 def test_failing_server(server: ServerStub) -> None:
     server.answers[INFO] = (500, "")
-    assert refusal(fields(server)) == f"{server.url}{INFO} answers with HTTP Error 500: Internal Server Error."
+    assert refusal(fields(server)) == f"{server.url}{INFO} responds with HTTP Error 500: Internal Server Error."
 
 
 def test_server_that_takes_no_weights(server: ServerStub) -> None:
     server.info["weight_transfer_config"] = None
     message = refusal(fields(server))
-    assert "has weight_transfer_config=None, so that TRL cannot send it weights" in message
+    assert "has weight_transfer_config=None, so TRL cannot send it weights" in message
     assert """--weight-transfer-config '{"backend": "nccl"}'""" in message
     server.info["weight_transfer_config"] = {"backend": "ipc"}
     assert "weight_transfer_config={'backend': 'ipc'}" in refusal(fields(server))
@@ -265,7 +265,7 @@ def test_command_refuses_before_it_reads_data(
     server.close()
     assert main((flags + address).split()) == 2
     err = capsys.readouterr().err
-    assert f"trl-archer train: error: No vLLM server answers at {server.url} (vllm_server_host='127.0.0.1'" in err
+    assert f"trl-archer train: error: No vLLM server responded at {server.url} (vllm_server_host='127.0.0.1'" in err
     assert "Traceback" not in err
     assert main((flags + " --vllm_mode server --vllm_server_base_url localhost:8000").split()) == 2
-    assert "vllm_server_base_url='localhost:8000' is no address of a server" in capsys.readouterr().err
+    assert "vllm_server_base_url='localhost:8000' is not a server address" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback, set_seed
 
-import trl_archer.trainer
+import trl_archer.grpo.trainer
 from tests.helpers.backends import BACKENDS, local_share, without_gpu
 from tests.helpers.tiny import TOKENIZER, make_trainer
 from trl_archer.grpo.checkpoints import why_incomplete
@@ -174,24 +174,24 @@ def terminated(model_path: str, output: Path, options: Options) -> dict[str, Any
 
 def full_disk(model_path: str, output: Path, failing: int, options: Options) -> dict[str, Any]:
     """The disk is full for one rank, once."""
-    rank, save, failed = PartialState().process_index, trl_archer.trainer.save_progress, []
+    rank, save, failed = PartialState().process_index, trl_archer.grpo.trainer.save_progress, []
 
-    def save_progress(trainer: Any, folder: Any) -> None:
-        if trainer.state.global_step == 1 and rank == failing:
+    def save_progress(state: Any, folder: Any, args: Any) -> None:
+        if Path(folder).name == "checkpoint-1" and rank == failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(trainer, folder)
+        save(state, folder, args)
 
     class Note(TrainerCallback):
         def on_save(self, *args: Any, **kwargs: Any) -> None:
-            failed.append(trainer._failed_saves)
+            failed.append(trainer._saver._failed_in_a_row)
 
-    trl_archer.trainer.save_progress = save_progress
+    trl_archer.grpo.trainer.save_progress = save_progress
     trainer = make_trainer(
         model_path, output, num_iterations=2, max_steps=2, save_steps=1, trainer_kwargs={"callbacks": [Note()]},
         **options,
     )  # fmt: skip
     trainer.train()
-    trl_archer.trainer.save_progress = save
+    trl_archer.grpo.trainer.save_progress = save
     PartialState().wait_for_everyone()
     folders = sorted((output / "out").glob("checkpoint-*"))
     return {

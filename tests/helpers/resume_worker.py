@@ -13,8 +13,9 @@ import torch
 from peft import LoraConfig
 from transformers import TrainerCallback
 
-import trl_archer.trainer
+import trl_archer.grpo.trainer
 from trl_archer.grpo.progress import PROGRESS
+from trl_archer.grpo.saving import CheckpointSaver
 
 from .tiny import make_trainer
 
@@ -45,23 +46,26 @@ class KillAfter(TrainerCallback):
 
 def kill_while_saving(step: int, before: str) -> None:
     """SIGKILL in the checkpoint of a step: after half of the file `progress`, or before `manifest` or `state`."""
-    save_progress, write_manifest = trl_archer.trainer.save_progress, trl_archer.trainer.write_manifest
+    save_progress, write_manifest = trl_archer.grpo.trainer.save_progress, CheckpointSaver.write_manifest
 
-    def progress(trainer: Any, folder: Any) -> None:
-        save_progress(trainer, folder)
-        if trainer.state.global_step == step and before == "progress":
+    def progress(state: Any, folder: Any, args: Any) -> None:
+        save_progress(state, folder, args)
+        if is_due(folder) and before == "progress":
             path = next(Path(folder).glob(f"{PROGRESS}*"))
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             die()
 
-    def manifest(trainer: Any, folder: Any) -> None:
-        if trainer.state.global_step == step and before == "manifest":
+    def manifest(saver: CheckpointSaver, folder: Any) -> None:
+        if is_due(folder) and before == "manifest":
             die()
-        write_manifest(trainer, folder)
-        if trainer.state.global_step == step and before == "state":
+        write_manifest(saver, folder)
+        if is_due(folder) and before == "state":
             die()
 
-    trl_archer.trainer.save_progress, trl_archer.trainer.write_manifest = progress, manifest
+    def is_due(folder: Any) -> bool:
+        return Path(folder).name == f"checkpoint-{step}"
+
+    trl_archer.grpo.trainer.save_progress, CheckpointSaver.write_manifest = progress, manifest
 
 
 def train(

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trl_archer.objective import archer_token_loss, entropy_threshold, reasoning_gate
+from trl_archer.objective import entropy_threshold, reasoning_gate
 
 from ..helpers import oracle
+from ..helpers.settings import token_loss
 from ..helpers.tolerances import BY_DTYPE, FLOAT64
 
 DTYPES = [torch.float32, torch.float64]
@@ -234,7 +235,7 @@ def test_no_gradient_through_the_gate(width: float) -> None:
     assert not entropy_threshold(entropies, mask, 0.8).requires_grad
 
     logps = torch.zeros(2, 12, dtype=torch.float64, requires_grad=True)
-    out = archer_token_loss(
+    out = token_loss(
         logps,
         torch.zeros(2, 12),
         torch.ones(2),

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trl_archer.objective import ArcherTokenLoss, archer_token_loss, clipped_surrogate, interpolate, k3_kl
+from trl_archer.objective import ArcherTokenLoss, clipped_surrogate, interpolate, k3_kl
 
 from ..helpers import oracle
+from ..helpers.settings import token_loss
 from ..helpers.tolerances import BY_DTYPE, FINITE_DIFFERENCE, FINITE_DIFFERENCE_STEP, FLOAT32, FLOAT64, K3_FLOOR
 
 DTYPES = [torch.float32, torch.float64]
@@ -64,14 +65,14 @@ def random_inputs(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Te
 
 
 def compute(inputs: dict[str, Any], **overrides: Any) -> ArcherTokenLoss:
-    return archer_token_loss(**(inputs | overrides))
+    return token_loss(**(inputs | overrides))
 
 
 def loss_and_gradient(inputs: dict[str, Any], **overrides: Any) -> tuple[ArcherTokenLoss, Tensor]:
     """All outputs, and the gradient of the summed loss with respect to the policy's log-probabilities."""
     arguments = inputs | overrides
     logps = arguments["per_token_logps"].detach().clone().requires_grad_()
-    out = archer_token_loss(**(arguments | {"per_token_logps": logps}))
+    out = token_loss(**(arguments | {"per_token_logps": logps}))
     (gradient,) = torch.autograd.grad(out.loss.sum(), logps)
     return out, gradient
 

@@ -9,75 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from trl_archer.objective import archer_token_loss
 from trl_archer.records.parquet import (
     SCHEMA,
     CompletionRecord,
-    TokenRecords,
     read_token_records,
     step_path,
     write_token_records,
 )
 
-SETTINGS: dict[str, Any] = {
-    "entropy_quantile": 0.8,
-    "gate_width": 0.0,
-    "epsilon": 0.2,
-    "epsilon_high": None,
-    "epsilon_reasoning": 0.5,
-    "epsilon_reasoning_high": None,
-    "beta": 0.001,
-    "beta_reasoning": 0.0,
-    "delta": None,
-}
-WORDS = [" so", "\n", "wait", "$x$", "=", "中", "7", "<eos>"]
-
-
-def make_completions(step: int, rows: int = 6, length: int = 40, **settings: Any) -> list[CompletionRecord]:
-    """Completions with random log-probabilities and what the objective makes of them; prompts have two each."""
-    generator = torch.Generator().manual_seed(step)
-
-    def random(scale: float, offset: float) -> torch.Tensor:
-        return scale * torch.rand(rows, length, generator=generator) + offset
-
-    ids = torch.randint(len(WORDS), (rows, length), generator=generator)
-    # Entropies rise with the row, so that one threshold for all rows fits none, and with the token id
-    entropies = random(1.0, 0.0) * (1 + torch.arange(rows)).unsqueeze(1) * (0.1 + ids)
-    old = -random(4.0, 0.01)
-    logps, ref = old + random(1.2, -0.6), old + random(0.4, -0.2)
-    advantages = torch.linspace(-1.5, 1.5, rows)
-    mask = torch.ones(rows, length, dtype=torch.bool)
-    mask[:, :2] = False
-    pieces = archer_token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref, **settings)
-    return [
-        CompletionRecord(
-            step=step,
-            rank=row % 2,
-            row=row,
-            prompt=f"prompt {row // 2}",
-            completion="".join(WORDS[i] for i in ids[row].tolist()),
-            token_ids=ids[row].int().numpy(),
-            tokens=[WORDS[i] for i in ids[row].tolist()],
-            reward=None if row == 0 else float(row),
-            advantage=advantages[row].item(),
-            entropy_threshold=pieces.entropy_threshold[row].item(),
-            entropies=entropies[row].numpy(),
-            per_token_logps=logps[row].numpy(),
-            old_per_token_logps=old[row].numpy(),
-            ref_per_token_logps=None if row == 1 else ref[row].numpy(),
-            gate=pieces.gate[row].numpy(),
-            mask=mask[row].numpy(),
-            clipped_low=pieces.clipped_low[row].numpy(),
-            clipped_high=pieces.clipped_high[row].numpy(),
-        )
-        for row in range(rows)
-    ]
-
-
-def make_records(steps: tuple[int, ...] = (10, 20), **settings: Any) -> TokenRecords:
-    return TokenRecords([c for step in steps for c in make_completions(step, **settings)], SETTINGS | settings)
+from ..helpers.records import SETTINGS, make_completions
+from ..helpers.settings import record_settings
 
 
 def assert_equal(left: CompletionRecord, right: CompletionRecord) -> None:
@@ -115,7 +57,7 @@ def test_file_has_the_documented_columns(tmp_path: Path) -> None:
         **dict.fromkeys(("ref_per_token_logps", "gate"), "list<item: float>"),
         **dict.fromkeys(("mask", "clipped_low", "clipped_high"), "list<item: bool>"),
     }
-    assert json.loads(schema.metadata[b"trl_archer"]) == {"schema_version": 1, "settings": SETTINGS}
+    assert json.loads(schema.metadata[b"trl_archer"]) == {"schema_version": 2, "settings": SETTINGS}
 
 
 def test_a_folder_is_read_whole_or_by_step(tmp_path: Path) -> None:
@@ -170,9 +112,9 @@ def test_completions_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     short = replace(first, gate=first.gate[:-1])
     with pytest.raises(ValueError, match="rank 0, row 0 has 40 token_ids but 39 gate; give one entry per token"):
         write_token_records(tmp_path, [short], SETTINGS)
-    with pytest.raises(ValueError, match=r"of steps \[1, 2\]; write one file each"):
+    with pytest.raises(ValueError, match=r"steps \[1, 2\]. Write one file per step"):
         write_token_records(tmp_path, [first, replace(first, step=2)], SETTINGS)
-    with pytest.raises(ValueError, match=r"of steps \[\]"):
+    with pytest.raises(ValueError, match=r"got steps \[\]"):
         write_token_records(tmp_path, [], SETTINGS)
     assert not any(tmp_path.iterdir())
 
@@ -205,7 +147,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     path = write_token_records(path, make_completions(1), SETTINGS)
     with pytest.raises(ValueError, match="Its metadata has no key `trl_archer`"):
         read_token_records(rewritten(path, metadata={}))
-    with pytest.raises(ValueError, match="metadata under `trl_archer` that are not JSON"):
+    with pytest.raises(ValueError, match="metadata under `trl_archer` that is not JSON"):
         read_token_records(rewritten(path, metadata={b"trl_archer": b"{"}))
 
 
@@ -239,11 +181,23 @@ def test_files_that_cannot_be_read_are_collected(tmp_path: Path) -> None:
         read_token_records(tmp_path, 1, [])
 
 
-def test_other_versions_are_refused(tmp_path: Path) -> None:
+def test_unknown_versions_are_refused(tmp_path: Path) -> None:
     path = write_token_records(tmp_path / "a.parquet", make_completions(1), SETTINGS)
-    newer = {b"trl_archer": json.dumps({"schema_version": 2, "settings": {}}).encode()}
-    with pytest.raises(ValueError, match=r"schema version 2, this trl-archer reads 1\. It lacks the columns mask"):
+    newer = {b"trl_archer": json.dumps({"schema_version": 3, "settings": {}}).encode()}
+    with pytest.raises(ValueError, match=r"schema version 3; this version reads 1 to 2\. It lacks the columns mask"):
         read_token_records(rewritten(path, metadata=newer, drop=("mask",)))
+
+
+def test_version_1_is_read(tmp_path: Path) -> None:
+    """It had the flat fields of the configuration, in which `None` means the low side."""
+    flat = {"entropy_quantile": 0.7, "gate_width": 0.1, "epsilon": 0.2, "epsilon_high": 0.3, "beta": 0.01}
+    flat |= {"epsilon_reasoning": 0.4, "epsilon_reasoning_high": None, "beta_reasoning": 0.0, "delta": 3.0}
+    path = write_token_records(tmp_path / "a.parquet", make_completions(1), SETTINGS)
+    old = {b"trl_archer": json.dumps({"schema_version": 1, "settings": {**flat, "temperature": 1.0}}).encode()}
+    settings = read_token_records(rewritten(path, metadata=old)).settings
+    expected = record_settings(**flat)
+    assert settings == {name: expected[name] for name in expected if name in settings}
+    assert settings["reasoning"] == {"epsilon_low": 0.4, "epsilon_high": 0.4, "beta": 0.0}
 
 
 def test_other_types_are_refused(tmp_path: Path) -> None:
@@ -252,13 +206,13 @@ def test_other_types_are_refused(tmp_path: Path) -> None:
     index = table.column_names.index("gate")
     table = table.set_column(index, "gate", pa.array(["high"] * len(table)))
     pq.write_table(table, path)
-    with pytest.raises(ValueError, match=r"a\.parquet has columns of other types"):
+    with pytest.raises(ValueError, match=r"a\.parquet has columns with other types"):
         read_token_records(path)
 
 
 def test_files_of_different_settings_are_not_mixed(tmp_path: Path) -> None:
     write_token_records(tmp_path, make_completions(1), SETTINGS)
-    write_token_records(tmp_path, make_completions(2), SETTINGS | {"epsilon": 0.1})
-    with pytest.raises(ValueError, match="were recorded with different epsilon; read one step at a time"):
+    write_token_records(tmp_path, make_completions(2), SETTINGS | {"gate_width": 0.1})
+    with pytest.raises(ValueError, match="were recorded with different gate_width; read one step at a time"):
         read_token_records(tmp_path)
-    assert read_token_records(tmp_path, step=2).settings["epsilon"] == 0.1
+    assert read_token_records(tmp_path, step=2).settings["gate_width"] == 0.1

@@ -77,7 +77,7 @@ def test_records_are_what_the_update_saw(model_path: str, tmp_path: Path):
     logs = {entry["step"]: entry for entry in trainer.state.log_history if "loss" in entry}
     for step in (2, 4):
         records = read_token_records(folder, step)
-        assert records.settings["epsilon_reasoning"] == 0.3
+        assert records.settings["reasoning"] == {"epsilon_low": 0.3, "epsilon_high": 0.3, "beta": 0.0}
         rows = records.completions
         mask = np.concatenate([row.mask for row in rows])
         gate = np.concatenate([row.gate for row in rows])[mask]

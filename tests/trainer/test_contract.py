@@ -12,7 +12,8 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, options
-from trl_archer.trainer import IMAGE_INPUTS
+from trl_archer.grpo import DurableGRPOConfig, DurableGRPOTrainer
+from trl_archer.grpo.trainer import IMAGE_INPUTS
 
 from ..helpers.tiny import make_inputs, make_trainer
 
@@ -46,9 +47,9 @@ VLLM_SOURCES = {
 NOT_EVERYWHERE = frozenset({"activation_checkpointing", "activation_checkpointing_kwargs"})
 
 TABLES = {
-    "HONOURED_BY_LOSS": set(options.HONOURED_BY_LOSS),
-    "HONOURED_BY_TRL": set(options.HONOURED_BY_TRL),
-    "HONOURED_BY_TRAINER": set(options.HONOURED_BY_TRAINER),
+    "HONORED_BY_LOSS": set(options.HONORED_BY_LOSS),
+    "HONORED_BY_TRL": set(options.HONORED_BY_TRL),
+    "HONORED_BY_TRAINER": set(options.HONORED_BY_TRAINER),
     "REJECTED": set(options.REJECTED),
     "IRRELEVANT": set(options.IRRELEVANT),
 }
@@ -66,9 +67,14 @@ def test_source_of_trls_side_of_vllm_is_the_one_we_read(owner: type, method: str
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == VLLM_SOURCES[owner, method]
 
 
-def test_constructor_takes_what_trl_takes() -> None:
-    ours, theirs = (list(inspect.signature(cls.__init__).parameters) for cls in (ArcherGRPOTrainer, GRPOTrainer))
-    assert ours == theirs
+def test_constructors_take_what_trl_takes() -> None:
+    """The first arguments by position, all others by keyword."""
+    theirs = list(inspect.signature(GRPOTrainer.__init__).parameters)
+    for cls in (DurableGRPOTrainer, ArcherGRPOTrainer):
+        ours = inspect.signature(cls.__init__).parameters
+        by_position = [name for name, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        assert by_position == theirs[: len(by_position)]
+        assert any(p.kind is p.VAR_KEYWORD for p in ours.values())
 
 
 def test_log_prob_helper(model_path: str, tmp_path: Path) -> None:
@@ -97,7 +103,7 @@ def test_keys_of_a_rollout(model_path: str, tmp_path: Path) -> None:
     assert torch.equal(rollout["num_sequences_in_batch"], torch.tensor(8.0))
 
 
-def test_every_inherited_field_stands_in_exactly_one_table() -> None:
+def test_every_inherited_field_is_in_exactly_one_table() -> None:
     inherited = {field.name for field in dataclasses.fields(GRPOConfig)}
     listed = [name for table in TABLES.values() for name in table]
     assert sorted(listed) == sorted(set(listed)), "listed twice"
@@ -105,17 +111,29 @@ def test_every_inherited_field_stands_in_exactly_one_table() -> None:
     assert set(listed) - inherited <= NOT_EVERYWHERE, "no longer a field of GRPOConfig"
 
 
-def test_our_fields_are_documented_and_have_a_help_text() -> None:
-    ours = {field.name: field for field in dataclasses.fields(ArcherGRPOConfig)}
-    inherited = {field.name: field for field in dataclasses.fields(GRPOConfig)}
+@pytest.mark.parametrize(
+    ("config", "base", "fields"),
+    [
+        (
+            ArcherGRPOConfig,
+            DurableGRPOConfig,
+            "entropy_quantile gate_width epsilon_reasoning epsilon_reasoning_high beta beta_reasoning "
+            "use_bias_correction_kl mask_zero_std_groups token_records_steps",
+        ),
+        (
+            DurableGRPOConfig,
+            GRPOConfig,
+            "remove_padding max_skipped_updates max_failed_saves max_generation_retries",
+        ),
+    ],
+)
+def test_our_fields_are_documented_and_have_a_help_text(config: type, base: type, fields: str) -> None:
+    ours = {field.name: field for field in dataclasses.fields(config)}
+    inherited = {field.name: field for field in dataclasses.fields(base)}
     changed = {
         name for name, field in ours.items() if name not in inherited or field.default != inherited[name].default
     }
-    assert changed == {
-        *("entropy_quantile", "gate_width", "epsilon_reasoning", "epsilon_reasoning_high", "beta", "beta_reasoning"),
-        *("use_bias_correction_kl", "mask_zero_std_groups", "remove_padding", "token_records_steps"),
-        *("max_skipped_updates", "max_failed_saves", "max_generation_retries"),
-    }
+    assert changed == set(fields.split())
     for name in changed:
         assert ours[name].metadata["help"]
-        assert f"{name} (`" in (ArcherGRPOConfig.__doc__ or "")
+        assert f"{name} (`" in (config.__doc__ or "")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from trl_archer.evaluation.repetition import repeated_ngram_share
-from trl_archer.metrics import summarise, token_statistics
-from trl_archer.objective import archer_token_loss
+from trl_archer.metrics import summarize, token_statistics
 
 from ..helpers import oracle
+from ..helpers.settings import token_loss
 from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, rows_of
 from ..helpers.tolerances import FLOAT32
 
@@ -136,17 +136,17 @@ def random_statistics(seed: int, rows: int) -> tuple[Any, ...]:
 
 def statistics_of(rows: slice, batch: tuple[Any, ...]) -> torch.Tensor:
     logps, old, advantages, entropies, mask, ref = (x[rows] for x in batch)
-    pieces = archer_token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref, gate_width=0.4)
+    pieces = token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref, gate_width=0.4)
     return token_statistics(pieces, entropies, mask)
 
 
 def test_ranks_and_micro_batches_add_up() -> None:
     """Two ranks with unequal shares, one of them without any token, give what one process gives."""
     batch = random_statistics(0, 9)
-    whole = summarise([statistics_of(slice(0, 9), batch)], with_kl=True, with_aux_loss=False)
+    whole = summarize([statistics_of(slice(0, 9), batch)], with_kl=True, with_aux_loss=False)
     ranks = torch.cat([statistics_of(slice(0, 1), batch), statistics_of(slice(1, 6), batch)])
     later = statistics_of(slice(6, 9), batch)
-    split = summarise([ranks, later], with_kl=True, with_aux_loss=False)
+    split = summarize([ranks, later], with_kl=True, with_aux_loss=False)
     assert whole.keys() == split.keys()
     for name, value in whole.items():
         torch.testing.assert_close(split[name], value, **FLOAT32)
@@ -155,8 +155,8 @@ def test_ranks_and_micro_batches_add_up() -> None:
 def test_nothing_to_average_is_nan_not_zero() -> None:
     mask = torch.zeros(2, 3)
     blank = torch.zeros(2, 3)
-    pieces = archer_token_loss(blank, blank, torch.ones(2), blank, mask, ref_per_token_logps=blank)
-    metrics = summarise([token_statistics(pieces, blank, mask)], with_kl=True, with_aux_loss=True)
+    pieces = token_loss(blank, blank, torch.ones(2), blank, mask, ref_per_token_logps=blank)
+    metrics = summarize([token_statistics(pieces, blank, mask)], with_kl=True, with_aux_loss=True)
     assert metrics.pop("aux_loss") == 0
     assert all(value != value for value in metrics.values())
 

@@ -25,14 +25,14 @@ LORA = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM
 
 def test_dataset_without_prompts_is_refused(model_path: str, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"question": PROMPTS, "answer": PROMPTS})
-    message = "train_dataset has no column 'prompt', which the trainer needs, only 'question', 'answer'"
+    message = "train_dataset has no column 'prompt', which the trainer needs. Its columns: 'question', 'answer'"
     with pytest.raises(ValueError, match=message):
         make_trainer(model_path, tmp_path, dataset=rows)
 
 
 def test_streams_and_dictionaries_of_data_are_checked() -> None:
     stream = IterableDataset.from_generator(lambda: iter([{"question": "2 + 2"}]))
-    message = "train_dataset has no column 'prompt', which the trainer needs, only 'question'"
+    message = "train_dataset has no column 'prompt', which the trainer needs. Its columns: 'question'"
     with pytest.raises(ValueError, match=message):
         preflight.check_dataset("train_dataset", stream)
     good = Dataset.from_dict({"prompt": PROMPTS})
@@ -48,7 +48,7 @@ def test_column_that_a_reward_needs_is_missed_before_a_rollout(model_path: str, 
         return [weight * (c == s) for c, s in zip(completions, solution, strict=True)]
 
     rows = Dataset.from_dict({"prompt": PROMPTS, "answer": PROMPTS})
-    message = r"train_dataset has no column 'solution', which the reward 'exact' needs, only 'prompt', 'answer'"
+    message = r"train_dataset has no column 'solution', which the reward 'exact' needs\. Its columns: 'prompt', 'a"
     for rewards in (exact, [length_reward, exact]):
         with pytest.raises(ValueError, match=message):
             make_trainer(model_path, tmp_path, reward_funcs=rewards, dataset=rows)
@@ -74,7 +74,7 @@ def test_data_that_would_train_nothing_are_refused(model_path: str, tmp_path: Pa
 
 
 def test_plain_grpo_config_is_refused(model_path: str, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="args is a GRPOConfig; ArcherGRPOTrainer needs an ArcherGRPOConfig"):
+    with pytest.raises(TypeError, match="args is of type GRPOConfig; ArcherGRPOTrainer needs ArcherGRPOConfig"):
         make_trainer(model_path, tmp_path, config_class=GRPOConfig)
 
 
@@ -126,7 +126,7 @@ def test_one_warning_when_no_clip_range_can_act(
 def test_default_arguments(model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     on_cpu = partial(ArcherGRPOConfig, use_cpu=True, bf16=False, report_to=[])
-    monkeypatch.setattr("trl_archer.trainer.ArcherGRPOConfig", on_cpu)
+    monkeypatch.setattr(ArcherGRPOTrainer, "config_class", on_cpu)
     trainer = ArcherGRPOTrainer(
         model_path, length_reward, train_dataset=Dataset.from_dict({"prompt": PROMPTS}), processing_class=TOKENIZER
     )

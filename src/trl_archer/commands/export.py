@@ -1,4 +1,4 @@
-"""From an adapter to a model of its own, which transformers and vLLM load without PEFT."""
+"""Merges an adapter into its base model: transformers and vLLM load the result without PEFT."""
 
 import json
 import shutil
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter_config.json"
 
-# Largest difference of log-probabilities, in nats, that merging in float32 can make by rounding
+# Upper bound on the rounding error of log-probabilities, in nats, from merging in float32
 _ROUNDING = 1e-2
 
 
 def find_adapter(run: str | Path, checkpoint: int | None = None) -> Path:
     """
-    The folder of a run that holds its adapter.
+    Finds the folder with the adapter of a run.
 
     Args:
-        run (`str` or `Path`): Folder of a run, of one of its checkpoints, or of an adapter from elsewhere.
-        checkpoint (`int`, *optional*): Step of the checkpoint to take. `None`: what the run saved at its end.
+        run (`str` or `Path`): Folder of a run, of one of its checkpoints, or of another adapter.
+        checkpoint (`int`, *optional*): Step of the checkpoint. `None` is the adapter saved at the end of the run.
 
     Returns:
         `Path`: Folder with a complete adapter.
 
     Raises:
-        ValueError: If there is none, or if the checkpoint is not complete.
+        ValueError: If there is no adapter, or if it is not complete.
     """
     run = Path(run)
     if not run.is_dir():
-        raise ValueError(f"There is no folder {str(run)!r} (seen from {Path.cwd()}).")
+        raise ValueError(f"There is no folder {str(run)!r} (relative to {Path.cwd()}).")
     steps = [step for step, path in list_checkpoints(run).items() if (path / ADAPTER).is_file()]
-    seen = f"It has adapters of the steps {', '.join(map(str, sorted(steps)))}." if steps else "It has no checkpoint."
+    seen = f"It has adapters at steps {', '.join(map(str, sorted(steps)))}." if steps else "It has no checkpoint."
     folder = run if checkpoint is None else run / f"checkpoint-{checkpoint}"
     if not folder.is_dir():
-        raise ValueError(f"{str(run)!r} has no checkpoint of step {checkpoint}. {seen}")
+        raise ValueError(f"{str(run)!r} has no checkpoint at step {checkpoint}. {seen}")
     if not (folder / ADAPTER).is_file():
         if (folder / "config.json").is_file():
             raise ValueError(
-                f"{str(folder)!r} holds a full model, in which there is nothing to merge: load it as it is."
+                f"{str(folder)!r} contains a full model, not an adapter. There is nothing to merge; load it directly."
             )
-        hint = f"{seen} Name one with --checkpoint." if steps else "Name the output_dir of a run with use_peft."
-        raise ValueError(f"{str(folder)!r} holds no adapter ({ADAPTER} is missing). {hint}")
+        hint = f"{seen} Choose one with --checkpoint." if steps else "Pass the output_dir of a run with use_peft."
+        raise ValueError(f"{str(folder)!r} contains no adapter ({ADAPTER} is missing). {hint}")
     reason = why_incomplete(folder) if folder.name.startswith("checkpoint-") else _without_weights(folder)
     if reason is not None:
         raise ValueError(f"The adapter in {str(folder)!r} is not complete: {reason}.")
@@ -59,7 +59,7 @@ def _without_weights(folder: Path) -> str | None:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return f"{paths[0].name} is missing"
-    return None if is_readable(path) else f"{path.name} is cut off"
+    return None if is_readable(path) else f"{path.name} is truncated"
 
 
 def export(
@@ -74,38 +74,38 @@ def export(
     """
     Merges an adapter into its base model and saves the result, with tokenizer and generation configuration.
 
-    The sum is made in float32 on the CPU, compared with base and adapter side by side, and rounded once to `dtype`. The
-    base model is the one that was published, also for an adapter trained on quantised weights: the result then lacks
-    the rounding errors that the trained policy had in it, and is not exactly that policy.
+    Merging happens in float32 on the CPU. The result is compared with the unmerged model, then rounded once to `dtype`.
+    The base model is the published one, even if the adapter was trained on quantized weights. The result then lacks
+    the quantization errors of the trained policy and is not exactly that policy.
 
     Args:
         run (`str` or `Path`):
-            Folder of a run, of one of its checkpoints, or of an adapter from elsewhere.
+            Folder of a run, of one of its checkpoints, or of another adapter.
         output (`str` or `Path`):
-            Folder to write, which must not exist.
+            Folder to write. It must not exist.
         checkpoint (`int`, *optional*):
-            Step of the checkpoint to take. `None`: what the run saved at its end.
+            Step of the checkpoint. `None` is the adapter saved at the end of the run.
         base (`str`, *optional*):
-            Base model, if it is no longer where the adapter says.
+            Base model. `None` is the one named by the adapter.
         revision (`str`, *optional*):
-            Revision of the base model. `None`: that of the run.
+            Revision of the base model. `None` is the revision of the run.
         dtype (`str`, *optional*):
-            `"bfloat16"`, `"float16"` or `"float32"`. `None`: that in which the base model was published.
+            `"bfloat16"`, `"float16"` or `"float32"`. `None` is the dtype of the published base model.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether the base model may bring code of its own.
+            Whether the base model may run its own code.
 
     Returns:
-        `dict[str, Any]`: `adapter`, `base`, `dtype`, `difference` (largest difference of log-probabilities before
-        rounding, in nats) and `quantized` (whether the adapter was trained on quantised weights).
+        `dict[str, Any]`: `adapter`, `base`, `dtype`, `difference` (largest difference in log-probability before
+        rounding, in nats) and `quantized` (whether the adapter was trained on quantized weights).
 
     Raises:
-        ValueError: If adapter, base model or output cannot be used; the message names it and the way out.
+        ValueError: If adapter, base model or output cannot be used; the message names it and the fix.
     """
     import torch
 
     folder, output = find_adapter(run, checkpoint), Path(output)
     if output.exists():
-        raise ValueError(f"The output {str(output)!r} exists. Choose another, or remove it.")
+        raise ValueError(f"The output {str(output)!r} exists. Choose another folder or remove it.")
     trained_on = _record(folder)
     base = base or json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"]
     revision = revision or trained_on.get("model_revision")
@@ -121,8 +121,8 @@ def export(
     difference = (_logps(merged, ids) - before).abs().max().item()
     if not difference <= _ROUNDING:
         raise ValueError(
-            f"Merging changes log-probabilities by up to {difference:.3g} nats, more than rounding. Serve the adapter "
-            f"in {str(folder)!r} as it is, with PEFT or with vLLM's --enable-lora."
+            f"Merging changes log-probabilities by up to {difference:.3g} nats, more than rounding can explain. Serve "
+            f"the unmerged adapter in {str(folder)!r} with PEFT or vLLM's --enable-lora."
         )
     _round(merged, getattr(torch, dtype))
     _write(output, merged, tokenizer)
@@ -137,7 +137,7 @@ def export(
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What `trl-archer train` noted about the model, if the adapter is of such a run."""
+    """The model settings recorded by `trl-archer train`, if it trained the adapter."""
     for parent in (folder, folder.parent):
         if (parent / RECORD).is_file():
             return json.loads((parent / RECORD).read_text())["model"]
@@ -145,7 +145,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path, base: str, revision: str | None, trust_remote_code: bool) -> "tuple[PeftModel, str]":
-    """The adapter on its base model, both in float32, and the dtype that the base model was published in."""
+    """The adapter on its base model, both in float32, and the dtype of the published base model."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
@@ -156,18 +156,18 @@ def _load(folder: Path, base: str, revision: str | None, trust_remote_code: bool
     try:
         config = AutoConfig.from_pretrained(base, **options)
         if getattr(config, "quantization_config", None) is not None:
-            raise ValueError("it is stored quantised, and merging would round the adapter away")
+            raise ValueError("its weights are quantized, and merging would round the adapter away")
         model = create_model_from_path(base, dtype=torch.float32, device_map="cpu", **options)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"The base model {base!r} of {str(folder)!r} cannot be used: {error}. Name it with --base, as a model on "
-            "the Hub or a folder."
+            f"The base model {base!r} of {str(folder)!r} cannot be used: {error}. Pass a folder or a model on the "
+            "Hub with --base."
         ) from None
     stored = config.get_text_config().dtype or torch.float32
     try:
         model = PeftModel.from_pretrained(model, folder)
         saved, loaded = load_peft_weights(folder, device="cpu"), get_peft_model_state_dict(model)
-        for name in saved.keys() ^ loaded.keys():  # PEFT drops what finds no place, and makes up what is missing
+        for name in saved.keys() ^ loaded.keys():  # PEFT drops unexpected weights and initializes missing ones
             raise ValueError(f"{name} is only in the {'adapter' if name in saved else 'model'}")
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The adapter in {str(folder)!r} does not fit the base model {base!r}: {error}") from None
@@ -190,7 +190,7 @@ def _logps(model: Any, ids: "Tensor") -> "Tensor":
 
 
 def _round(model: Any, dtype: Any) -> None:
-    """To the dtype, all but what the architecture keeps in float32."""
+    """Casts the model to the dtype, except what the architecture keeps in float32."""
     kept = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_floating_point() and not any(part in name for part in kept):
@@ -199,7 +199,7 @@ def _round(model: Any, dtype: Any) -> None:
 
 
 def _write(output: Path, model: Any, tokenizer: Any) -> None:
-    """All of it or nothing."""
+    """Writes the complete folder or nothing."""
     partial = output.with_name(f"{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

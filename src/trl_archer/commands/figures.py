@@ -8,30 +8,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-_STEP_HELP = "the only optimizer step to read; all that were recorded if left out"
-_RECORDS_HELP = "output folder of a run with token_records_steps set, its token_records folder, or one file of that"
+_STEP_HELP = "optimizer step to read; None reads all recorded steps"
+_RECORDS_HELP = "output folder of a run with token_records_steps set, its token_records folder, or one file in it"
 
 
 def add_figures(commands: Any) -> None:
     """Adds the command to the parsers of `trl-archer`."""
     figures = commands.add_parser(
         "figures",
-        help="draw what a run did: its dynamics, its constraints, its tokens",
-        description="Draws figures of runs, of recorded tokens and of evaluations, as PNG and vector graphics. The "
-        "exit status is 1 if something could not be read or drawn and was left out, 2 if all of it.",
+        help="draw training dynamics, constraints, tokens and accuracy",
+        description="Draws figures of runs, recorded tokens and evaluations as PNG and vector graphics. Exits with 1 "
+        "if some of it could not be read or drawn, with 2 if nothing could.",
     )
     kinds = figures.add_subparsers(required=True, metavar="kind")
 
-    runs = _add(kinds, "runs", "training dynamics and constraints of runs, overlaid", _draw_runs)
+    runs = _add(kinds, "runs", "training dynamics and constraints of one or more runs", _draw_runs)
     runs.add_argument(
         "runs",
         nargs="+",
         metavar="[NAME=]PATH[,PATH...]",
-        help="logs of a run: an output or checkpoint folder, trainer_state.json, TensorBoard events, PROJECT.db/RUN of "
-        "trackio, or a CSV or JSON export; several paths are seeds of one run",
+        help="log of a run: an output or checkpoint folder, trainer_state.json, CSV table or TensorBoard event file; "
+        "several paths are seeds of one run",
     )
-    runs.add_argument("--smoothing", type=float, help="standard deviation of the smoothing in steps; 0 for none")
-    runs.add_argument("--entropy-quantile", type=float, help="draw the nominal share of reasoning tokens for this rho")
+    runs.add_argument(
+        "--smoothing",
+        type=float,
+        help="standard deviation of the smoothing in steps; 0 for none, None for 1/50 of the longest run",
+    )
+    runs.add_argument("--entropy-quantile", type=float, help="rho, to draw the nominal share of reasoning tokens")
     _add_drawing(runs)
 
     records = _add(
@@ -39,23 +43,22 @@ def add_figures(commands: Any) -> None:
     )
     records.add_argument("records", help=_RECORDS_HELP)
     records.add_argument("--step", type=int, help=_STEP_HELP)
-    records.add_argument("--top", type=int, default=20, help="frequent tokens of each role")
-    records.add_argument("--min-count", type=int, default=100, help="fewest occurrences of a frequent token")
-    records.add_argument("--clouds", action="store_true", help="also draw clouds of the tokens by their mean entropy")
+    records.add_argument("--top", type=int, default=20, help="number of frequent tokens of each role")
+    records.add_argument("--min-count", type=int, default=100, help="minimum number of occurrences of a frequent token")
     _add_drawing(records)
 
-    tokens = _add(kinds, "tokens", "one HTML file that shows every recorded token", _write_tokens)
+    tokens = _add(kinds, "tokens", "the recorded tokens as one HTML file", _write_tokens)
     tokens.add_argument("records", help=_RECORDS_HELP)
     tokens.add_argument("--step", type=int, help=_STEP_HELP)
     tokens.add_argument("--title", default="Token view", help="heading of the page")
-    tokens.add_argument("--output", type=Path, default=Path("tokens.html"), help="the file")
+    tokens.add_argument("--output", type=Path, default=Path("tokens.html"), help="the HTML file")
 
     accuracy = _add(kinds, "accuracy", "pass@k and avg@K of evaluations", _draw_accuracy)
     accuracy.add_argument(
         "results",
         nargs="+",
         metavar="NAME=PATH",
-        help='JSON file {"correct": [right samples by problem], "samples": K}',
+        help='JSON file {"correct": [correct samples by problem], "samples": K}',
     )
     _add_drawing(accuracy)
 
@@ -64,11 +67,11 @@ def _add(kinds: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         name, help=text, description=f"Draws {text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.set_defaults(run=partial(_tell_errors, run))
+    parser.set_defaults(run=partial(_report_errors, run))
     return parser
 
 
-def _tell_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _report_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
         return run(args)
     except (ImportError, OSError, ValueError) as error:
@@ -77,9 +80,9 @@ def _tell_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namesp
 
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder of the figures")
-    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="for print or a dark notebook")
-    parser.add_argument("--vector", choices=("svg", "pdf"), default="svg", help="kind of the vector graphics")
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for the figures")
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="color theme")
+    parser.add_argument("--vector", choices=("svg", "pdf"), default="svg", help="format of the vector graphics")
 
 
 def _draw_runs(args: argparse.Namespace) -> int:
@@ -97,20 +100,20 @@ def _draw_runs(args: argparse.Namespace) -> int:
 
 
 def _draw_records(args: argparse.Namespace) -> int:
-    from ..figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, plot_token_clouds
+    from ..figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
     from ..records.parquet import read_token_records
 
     unreadable: list[str] = []
     records = read_token_records(args.records, args.step, unreadable)
-    frequent = {"min_count": args.min_count, "theme": args.theme}
-    plots = {
-        "entropy_spread": partial(plot_entropy_spread, records, theme=args.theme),
-        "clip_plane": partial(plot_clip_plane, records.settings, records, theme=args.theme),
-        "frequent_tokens": partial(plot_frequent_tokens, records, top=args.top, **frequent),
-    }
-    if args.clouds:
-        plots["token_clouds"] = partial(plot_token_clouds, records, **frequent)
-    return _save(args, unreadable, **plots)
+    return _save(
+        args,
+        unreadable,
+        entropy_spread=partial(plot_entropy_spread, records, theme=args.theme),
+        clip_plane=partial(plot_clip_plane, records.settings, records, theme=args.theme),
+        frequent_tokens=partial(
+            plot_frequent_tokens, records, top=args.top, min_count=args.min_count, theme=args.theme
+        ),
+    )
 
 
 def _write_tokens(args: argparse.Namespace) -> int:
@@ -120,7 +123,7 @@ def _write_tokens(args: argparse.Namespace) -> int:
     unreadable: list[str] = []
     records = read_token_records(args.records, args.step, unreadable)
     print(write_token_view(records, args.output, title=args.title))
-    return _tell(unreadable)
+    return _report(unreadable)
 
 
 def _draw_accuracy(args: argparse.Namespace) -> int:
@@ -139,7 +142,7 @@ def _read_results(texts: list[str], unreadable: list[str]) -> dict[str, Any]:
         name, _, path = text.rpartition("=")
         name = name or Path(path).stem
         if name in paths:
-            raise ValueError(f"Two results are called {name!r}; name them apart, as in NAME={path}.")
+            raise ValueError(f"Two results are called {name!r}; rename one, for example NAME={path}.")
         paths[name] = Path(path)
     return dict(read_each(paths, lambda name: _read_result(name, paths[name]), unreadable))
 
@@ -153,36 +156,36 @@ def _read_result(name: str, path: Path) -> Any:
         counts = SampleCounts(result["correct"], result["samples"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is not a result of an evaluation ({type(error).__name__}: {error}); it holds JSON such as "
+            f"{path} is not an evaluation result ({type(error).__name__}: {error}); expected JSON such as "
             '{"correct": [3, 0, 8], "samples": 8}.'
         ) from error
     return check_counts(name, counts)
 
 
 def _save(args: argparse.Namespace, unreadable: list[str], **plots: Callable[[], Any]) -> int:
-    """Draws and writes each figure on its own: what one of them refuses does not keep the others."""
+    """Draws and writes each figure. An error in one figure does not stop the others."""
     from ..figures import save
     from ..figures.style import add_notes, get_theme
 
-    refused = []
+    errors = []
     for name, plot in plots.items():
         try:
             figure = plot()
         except ValueError as error:
-            refused.append(str(error))
+            errors.append(str(error))
             continue
         add_notes(figure, unreadable, get_theme(args.theme))
         for path in save(figure, args.output / name, vector=args.vector):
             print(path)
         for note in figure.notes:
             print(f"  {note}")
-    if len(refused) == len(plots):
-        raise ValueError("\n".join(dict.fromkeys(refused)))
-    return _tell(unreadable + refused)
+    if len(errors) == len(plots):
+        raise ValueError("\n".join(dict.fromkeys(errors)))
+    return _report(unreadable + errors)
 
 
-def _tell(problems: list[str]) -> int:
-    """The exit status after what could be drawn was drawn: scripts notice that it is not all."""
+def _report(problems: list[str]) -> int:
+    """Prints what could not be read or drawn. Returns the exit status, which lets scripts notice it."""
     for problem in dict.fromkeys(problems):
         print(f"trl-archer figures: {problem}", file=sys.stderr)
     return 1 if problems else 0

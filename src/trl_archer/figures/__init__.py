@@ -1,8 +1,8 @@
 """
-Figures of the method and of runs with it; needs matplotlib, `pip install trl-archer[plots]`.
+Figures of training runs, token records and evaluations. Needs matplotlib: `pip install trl-archer[plots]`.
 
-Every `plot_*` function returns a [`~matplotlib.figure.Figure`] that belongs to no window; [`save`] writes it. What
-could not be drawn is told on the figure and in its `notes`.
+Every `plot_*` function returns a [`~matplotlib.figure.Figure`]; [`save`] writes it. The figure and its `notes` list
+what could not be drawn.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from .logs import read_run as read_run
     from .logs import read_runs as read_runs
     from .style import save as save
-    from .token_clouds import plot_token_clouds as plot_token_clouds
     from .token_view import write_token_view as write_token_view
     from .training import plot_constraints as plot_constraints
     from .training import plot_training_dynamics as plot_training_dynamics
 
-# Public name -> module. Loaded on first use: logs are read, and the token view is written, without matplotlib.
+# Public name -> module. Loaded on first use: reading logs and writing the token view need no matplotlib.
 _PUBLIC = {
     "RunLog": ".logs",
     "SampleCounts": ".accuracy",
@@ -33,7 +32,6 @@ _PUBLIC = {
     "plot_constraints": ".training",
     "plot_entropy_spread": ".entropy_spread",
     "plot_frequent_tokens": ".frequent_tokens",
-    "plot_token_clouds": ".token_clouds",
     "plot_training_dynamics": ".training",
     "read_run": ".logs",
     "read_runs": ".logs",
@@ -48,7 +46,6 @@ __all__ = [
     "plot_constraints",
     "plot_entropy_spread",
     "plot_frequent_tokens",
-    "plot_token_clouds",
     "plot_training_dynamics",
     "read_run",
     "read_runs",

@@ -1,4 +1,4 @@
-"""pass@k and avg@K of evaluations, with the uncertainty over problems."""
+"""pass@k and avg@K of evaluations, with confidence intervals over problems."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from ..evaluation.estimators import pass_at_k
-from .style import NotedFigure, add_notes, get_theme, legend_above, new_figure, own_defaults, percent, title
+from .style import NotedFigure, add_notes, get_theme, legend_above, new_figure, own_style, percent, title
 
 _LONGEST = 22  # characters of a line at the axis
 _RESAMPLES = 2000
@@ -22,11 +22,11 @@ Floats = NDArray[np.float64]
 
 class SampleCounts(NamedTuple):
     """
-    Outcome of an evaluation.
+    Result of an evaluation.
 
     Attributes:
-        correct (`Sequence[int]`): Correct samples of each problem.
-        samples (`int`): Samples drawn of each problem.
+        correct (`Sequence[int]`): Number of correct samples for each problem.
+        samples (`int`): Number of samples per problem.
     """
 
     correct: Sequence[int]
@@ -35,17 +35,17 @@ class SampleCounts(NamedTuple):
 
 def pass_curve(counts: SampleCounts) -> tuple[list[int], Floats, Floats]:
     """
-    pass@k at k = 1, 2, 4, ... and at all samples, with a 95 % interval.
+    pass@k at k = 1, 2, 4, ... and at the number of samples, with 95% intervals. pass@1 is avg@K.
 
-    The interval is a percentile bootstrap over problems, 2,000 resamples, always of the same seed: it tells how far
-    another set of such problems could lie, not how far another draw of samples could. pass@1 is avg@K.
+    The intervals are a percentile bootstrap over problems with 2,000 resamples and a fixed seed. They measure the
+    uncertainty over problems, not over samples.
 
     Args:
         counts ([`SampleCounts`]): Correct samples by problem.
 
     Returns:
-        `tuple[list[int], np.ndarray, np.ndarray]`: the ks, pass@k of shape `(len(ks),)`, and lower and upper ends of
-        shape `(2, len(ks))`.
+        `tuple[list[int], np.ndarray, np.ndarray]`: the values of k, pass@k of shape `(len(ks),)`, and lower and upper
+        ends of shape `(2, len(ks))`.
     """
     n = counts.samples
     ks = sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
@@ -56,42 +56,42 @@ def pass_curve(counts: SampleCounts) -> tuple[list[int], Floats, Floats]:
     return ks, table.mean(axis=0), np.percentile(resamples, _INTERVAL, axis=0)
 
 
-@own_defaults()
+@own_style
 def plot_accuracy_curves(
     results: Mapping[str, SampleCounts | tuple[Sequence[int], int]], theme: str = "light"
 ) -> NotedFigure:
     """
-    pass@k over k, and avg@K, of one or more models on the same problems.
+    pass@k over k and avg@K of one or more models on the same problems.
 
-    Bands and bars are 95 % intervals of a bootstrap over problems, see [`pass_curve`].
+    Bands and bars are 95% intervals of a bootstrap over problems, see [`pass_curve`].
 
     Args:
-        results (`Mapping[str, SampleCounts]`): Correct samples by problem and number of samples, by label.
+        results (`Mapping[str, SampleCounts]`): Result of each model, by label.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
-        [`~matplotlib.figure.Figure`]: the figure; its `notes` tell what to mind.
+        [`~matplotlib.figure.Figure`]: the figure; its `notes` explain the intervals.
 
     Raises:
-        ValueError: If there is no result, no problem, a count that is not a whole number in 0..samples, or a problem
-            that could not be scored.
+        ValueError: If there is no result or no problem, a count is not an integer in 0..samples, or a problem could
+            not be scored.
     """
     if not results:
         raise ValueError("results is empty; pass at least one label with its SampleCounts.")
-    colours = get_theme(theme)
+    colors = get_theme(theme)
     checked = {label: check_counts(label, SampleCounts(*counts)) for label, counts in results.items()}
     ticks = [f"{textwrap.fill(label, _LONGEST)}\nK = {counts.samples}" for label, counts in checked.items()]
     lines = sum(tick.count("\n") + 1 for tick in ticks)
-    figure, axes = new_figure(colours, 1, 2, height=max(3.0, 1 + 0.15 * lines), width_ratios=(1.5, 1))
+    figure, axes = new_figure(colors, 1, 2, height=max(3.0, 1 + 0.15 * lines), width_ratios=(1.5, 1))
     curve, means = axes[0]
-    title(curve, "pass@k", colours.ink)
+    title(curve, "pass@k", colors.ink)
     curve.set_xlabel("k, samples per problem")
     curve.set_ylabel("share of problems solved")
-    title(means, "avg@K", colours.ink)
-    means.set_xlabel("share of samples that are right")
+    title(means, "avg@K", colors.ink)
+    means.set_xlabel("share of correct samples")
     handles = []
     for index, counts in enumerate(checked.values()):
-        line = colours.run(index)
+        line = colors.run(index)
         ks, values, (low, high) = pass_curve(counts)
         curve.fill_between(ks, low, high, color=line["color"], alpha=0.15, linewidth=0)
         handles += curve.plot(ks, values, marker="o", markersize=3, linewidth=1.4, **line)
@@ -104,12 +104,12 @@ def plot_accuracy_curves(
             textcoords="offset points",
             ha="center",
             fontsize=7,
-            color=colours.ink,
+            color=colors.ink,
         )
     _scale(curve, means, checked)
     means.set_yticks(range(len(ticks)), ticks, parse_math=False)
-    legend_above(figure, handles, list(checked), colours)
-    add_notes(figure, _notes(checked), colours)
+    legend_above(figure, handles, list(checked), colors)
+    add_notes(figure, _notes(checked), colors)
     return figure
 
 
@@ -121,7 +121,7 @@ def _scale(curve: Axes, means: Axes, results: Mapping[str, SampleCounts]) -> Non
     curve.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:.0f}"))
     percent(curve)
     percent(means, "x")
-    means.margins(x=0.1)  # room for the numbers at the ends
+    means.margins(x=0.1)  # room for the annotations
     means.set_ylim(len(results) - 0.4, -0.6)
     means.grid(False, axis="y")
     means.tick_params(axis="y", length=0)
@@ -132,7 +132,7 @@ def _notes(results: Mapping[str, SampleCounts]) -> list[str]:
     notes = ["Bands and bars: 95% intervals, bootstrap over problems."]
     if len(set(problems.values())) > 1:
         counted = ", ".join(f"{label} {count:,}" for label, count in problems.items())
-        notes.append(f"The results are of different numbers of problems and do not compare: {counted}.")
+        notes.append(f"The results have different numbers of problems and cannot be compared: {counted}.")
     else:
         notes[0] += f" Problems: {next(iter(problems.values())):,}."
     return notes
@@ -140,33 +140,32 @@ def _notes(results: Mapping[str, SampleCounts]) -> list[str]:
 
 def check_counts(label: str, counts: SampleCounts) -> SampleCounts:
     """
-    Counts as whole numbers.
+    Validates counts and converts them to integers.
 
     Args:
         label (`str`): Name of the result.
-        counts ([`SampleCounts`]): Its counts, maybe as an array.
+        counts ([`SampleCounts`]): Its counts; an array is accepted.
 
     Returns:
-        [`SampleCounts`]: the same.
+        [`SampleCounts`]: the counts as integers.
 
     Raises:
-        ValueError: If there is no problem, a count that is not a whole number in 0..samples, or a problem that could
-            not be scored.
+        ValueError: If there is no problem, a count is not an integer in 0..samples, or a problem could not be scored.
     """
     correct = list(counts.correct.tolist() if hasattr(counts.correct, "tolist") else counts.correct)
     if not correct:
         raise ValueError(f"{label!r} has no problems; score at least one.")
     if isinstance(counts.samples, bool) or not isinstance(counts.samples, Integral) or counts.samples < 1:
-        raise ValueError(f"{label!r} has samples={counts.samples!r}; it must be a whole number of at least 1.")
+        raise ValueError(f"{label!r} has samples={counts.samples!r}; it must be an integer of at least 1.")
     for index, count in enumerate(correct):
         if count is None:
             raise ValueError(
-                f"{label!r} has None (not scorable) for problem {index}; drop the problem or score it again, an "
-                "outcome that is not known does not count as 0."
+                f"{label!r} has None (not scorable) for problem {index}; drop the problem or score it again. An "
+                "unknown outcome does not count as 0."
             )
         if isinstance(count, bool) or not isinstance(count, Integral) or not 0 <= count <= counts.samples:
             raise ValueError(
-                f"{label!r} has {count!r} correct samples for problem {index}; it must be a whole number in "
+                f"{label!r} has {count!r} correct samples for problem {index}; it must be an integer in "
                 f"0..{counts.samples}."
             )
     return SampleCounts([int(count) for count in correct], int(counts.samples))

@@ -1,4 +1,4 @@
-"""Tokens whose values are numbers. A skipped update that was not finite is recorded like any other."""
+"""Leaves out tokens with NaN or infinite values: skipped non-finite updates are recorded, too."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,12 +12,12 @@ _VALUES = ("entropies", "per_token_logps", "old_per_token_logps", "gate")
 
 class FiniteTokens(NamedTuple):
     """
-    Records without the tokens that are not finite, and what to say of them.
+    Records without non-finite tokens.
 
     Attributes:
-        records ([`TokenRecords`]): The records; their masks leave out what is not finite.
-        notes (`list[str]`): How many tokens that is, if any.
-        none (`str`): What to call the tokens where there is none.
+        records ([`TokenRecords`]): The records. Their masks exclude non-finite tokens.
+        notes (`list[str]`): A note with the number of excluded tokens, if there are any.
+        none (`str`): Text for a figure without tokens.
     """
 
     records: TokenRecords
@@ -27,15 +27,15 @@ class FiniteTokens(NamedTuple):
 
 def finite_tokens(records: TokenRecords) -> FiniteTokens:
     """
-    Takes the tokens that are NaN or infinite in their entropy, a log-probability or the gate out of the masks.
+    Excludes tokens from the masks if their entropy, a log-probability or the gate is NaN or infinite.
 
-    Thresholds and gates of the other tokens stay what was recorded.
+    The recorded thresholds and gates of the other tokens do not change.
 
     Args:
         records ([`TokenRecords`]): Recorded completions.
 
     Returns:
-        [`FiniteTokens`]: the records that can be drawn.
+        [`FiniteTokens`]: the records to draw.
     """
     completions = []
     for record in records.completions:
@@ -43,6 +43,6 @@ def finite_tokens(records: TokenRecords) -> FiniteTokens:
         completions.append(replace(record, mask=record.mask & finite))
     counted, kept = (sum(int(r.mask.sum()) for r in some) for some in (records.completions, completions))
     if kept == counted:
-        return FiniteTokens(records, [], "no token that counts")
+        return FiniteTokens(records, [], "no token in the loss")
     notes = [f"{counted - kept:,} of {counted:,} tokens are not finite and are left out"]
-    return FiniteTokens(TokenRecords(completions, records.settings), notes, "no finite token that counts")
+    return FiniteTokens(TokenRecords(completions, records.settings), notes, "no finite token in the loss")

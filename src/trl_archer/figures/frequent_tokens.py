@@ -1,4 +1,4 @@
-"""The tokens that are most often reasoning, and most often knowledge."""
+"""The tokens that are most often reasoning and most often knowledge."""
 
 import unicodedata
 from typing import Any, NamedTuple
@@ -10,33 +10,31 @@ from numpy.typing import NDArray
 
 from ..records.parquet import TokenRecords
 from .finite_tokens import finite_tokens
-from .style import NotedFigure, Theme, add_notes, get_theme, new_figure, nothing, own_defaults, percent, title
+from .style import NotedFigure, Theme, add_notes, empty_panel, get_theme, new_figure, own_style, percent, title
 
 _LONGEST = 20  # characters of a label
 
 
 class TokenShare(NamedTuple):
     """
-    One token of the vocabulary in the records.
+    One token of the vocabulary.
 
     Attributes:
         token_id (`int`): Its id.
         text (`str`): Its decoded piece.
-        occurrences (`int`): How often it occurs among the tokens that count.
-        reasoning_share (`float`): Its mean gate; with the paper's step, the share of occurrences that were reasoning.
-        mean_entropy (`float`): Its mean entropy in nats.
+        occurrences (`int`): Number of occurrences in the loss.
+        reasoning_share (`float`): Its mean gate; with a hard split, the share of its occurrences that are reasoning.
     """
 
     token_id: int
     text: str
     occurrences: int
     reasoning_share: float
-    mean_entropy: float
 
 
 def token_shares(records: TokenRecords) -> list[TokenShare]:
     """
-    Counts the tokens of records.
+    Counts the tokens in the loss.
 
     Args:
         records ([`TokenRecords`]): Recorded completions.
@@ -47,34 +45,29 @@ def token_shares(records: TokenRecords) -> list[TokenShare]:
     texts: dict[int, str] = {}
     ids: list[NDArray[Any]] = [np.empty(0, dtype=np.int32)]
     gates: list[NDArray[Any]] = [np.empty(0)]
-    entropies: list[NDArray[Any]] = [np.empty(0)]
     for record in records.completions:
         ids.append(record.token_ids[record.mask])
         gates.append(record.gate[record.mask])
-        entropies.append(record.entropies[record.mask])
         texts.update(zip(record.token_ids.tolist(), record.tokens, strict=True))
     unique, inverse, counts = np.unique(np.concatenate(ids), return_inverse=True, return_counts=True)
-    shares, means = (
-        np.bincount(inverse, weights=np.concatenate(values), minlength=len(unique)) / counts
-        for values in (gates, entropies)
-    )
+    shares = np.bincount(inverse, weights=np.concatenate(gates), minlength=len(unique)) / counts
     return [
-        TokenShare(token, texts[token], count, share, mean)
-        for token, count, share, mean in zip(*(x.tolist() for x in (unique, counts, shares, means)), strict=True)
+        TokenShare(token, texts[token], count, share)
+        for token, count, share in zip(unique.tolist(), counts.tolist(), shares.tolist(), strict=True)
     ]
 
 
 def ranked_tokens(shares: list[TokenShare], top: int, min_count: int) -> tuple[list[TokenShare], list[TokenShare]]:
     """
-    Ranks tokens by how far they lean to each role.
+    Ranks the tokens of each role.
 
-    A token leans to reasoning if its share lies above that of all tokens taken together, to knowledge otherwise, so
-    that no token is in both lists. Equal shares are ranked by count, then by id.
+    A token is listed under reasoning if its share is above the share of all tokens together, else under knowledge.
+    Equal shares are ranked by count, then by id.
 
     Args:
-        shares (`list[TokenShare]`): The tokens, all of them.
-        top (`int`): Longest list.
-        min_count (`int`): Fewest occurrences of a token in a list.
+        shares (`list[TokenShare]`): All tokens.
+        top (`int`): Maximum length of a list.
+        min_count (`int`): Minimum number of occurrences of a token.
 
     Returns:
         `tuple[list[TokenShare], list[TokenShare]]`: reasoning tokens, highest share first, and knowledge tokens,
@@ -90,31 +83,31 @@ def ranked_tokens(shares: list[TokenShare], top: int, min_count: int) -> tuple[l
 
 
 def overall_share(shares: list[TokenShare]) -> float:
-    """Share of reasoning among all occurrences of all tokens; 0 if there are none."""
+    """Share of reasoning among the occurrences of all tokens; 0 if there are none."""
     return sum(token.occurrences * token.reasoning_share for token in shares) / max(
         sum(t.occurrences for t in shares), 1
     )
 
 
-@own_defaults()
+@own_style
 def plot_frequent_tokens(
     records: TokenRecords, top: int = 20, min_count: int = 100, font: str = "DejaVu Sans", theme: str = "light"
 ) -> NotedFigure:
     """
-    Tokens ranked by the share of their occurrences that were reasoning, and that were knowledge.
+    Tokens ranked by the share of their occurrences that are reasoning, and that are knowledge.
 
-    Spaces, line ends and tabs are drawn as symbols, other characters without a glyph in `font` as escapes.
+    Spaces, line breaks and tabs are drawn as symbols. Other characters without a glyph in `font` are escaped.
 
     Args:
-        records ([`TokenRecords`]): Recorded completions, best of many steps.
-        top (`int`, *optional*, defaults to `20`): Tokens of each role.
-        min_count (`int`, *optional*, defaults to `100`): Fewest occurrences of a token, as in the paper.
+        records ([`TokenRecords`]): Recorded completions, preferably from many steps.
+        top (`int`, *optional*, defaults to `20`): Number of tokens of each role.
+        min_count (`int`, *optional*, defaults to `100`): Minimum number of occurrences of a token, as in the paper.
         font (`str`, *optional*, defaults to `"DejaVu Sans"`):
-            Installed font for the tokens, such as `"Noto Sans CJK SC"` for Chinese ones.
+            Installed font for the tokens, for example `"Noto Sans CJK SC"` for Chinese.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
-        [`~matplotlib.figure.Figure`]: the figure; its `notes` tell what is missing.
+        [`~matplotlib.figure.Figure`]: the figure; its `notes` list what is missing.
 
     Raises:
         ValueError: If `top` or `min_count` is below 1 or the font is not installed.
@@ -123,38 +116,36 @@ def plot_frequent_tokens(
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
     finite, left_out, none = finite_tokens(records)
-    colours, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(finite)
+    colors, glyphs, shares = get_theme(theme), font_glyphs(font), token_shares(finite)
     lists = dict(zip(("reasoning", "knowledge"), ranked_tokens(shares, top, min_count), strict=True))
     longest = max(len(tokens) for tokens in lists.values())
-    figure, axes = new_figure(colours, 1, 2, height=1.1 + 0.165 * max(longest, 5))
+    figure, axes = new_figure(colors, 1, 2, height=1.1 + 0.165 * max(longest, 5))
     overall = overall_share(shares)
     for ax, (role, tokens) in zip(axes[0], lists.items(), strict=True):
-        title(ax, f"{role.capitalize()} tokens", colours.role(role))
-        ax.set_xlabel(f"share of its occurrences that are {role}")
+        title(ax, f"{role.capitalize()} tokens", colors.role(role))
+        ax.set_xlabel(f"share of occurrences that are {role}")
         if not tokens:
-            nothing(ax, f"no token of {min_count} occurrences or more", colours)
+            empty_panel(ax, f"no token with {min_count} or more occurrences", colors)
             continue
         values = [t.reasoning_share if role == "reasoning" else 1 - t.reasoning_share for t in tokens]
-        _draw_bars(ax, tokens, values, longest, colours.role(role), colours)
+        _draw_bars(ax, tokens, values, longest, colors.role(role), colors)
         ax.axvline(
-            overall if role == "reasoning" else 1 - overall, color=colours.ink, linewidth=0.9, linestyle=(0, (1, 2))
+            overall if role == "reasoning" else 1 - overall, color=colors.ink, linewidth=0.9, linestyle=(0, (1, 2))
         )
         ax.set_yticks(range(len(tokens)), token_labels(tokens, glyphs), parse_math=False, fontfamily=font)
 
-    notes = [f"Numbers at the bars: occurrences. Dotted: all tokens, {overall:.1%} of which are reasoning."]
+    notes = [f"Numbers at the bars: occurrences. Dotted line: all tokens, {overall:.1%} reasoning."]
     rare = sum(token.occurrences < min_count for token in shares)
     if rare:
         notes.append(f"{rare:,} of {len(shares):,} distinct tokens occur fewer than {min_count} times and are left out")
-    add_notes(figure, left_out + (notes if shares else [f"The records hold {none}."]), colours)
+    add_notes(figure, left_out + (notes if shares else [f"The records hold {none}."]), colors)
     return figure
 
 
-def _draw_bars(
-    ax: Axes, tokens: list[TokenShare], values: list[float], places: int, colour: str, colours: Theme
-) -> None:
-    ax.barh(range(len(tokens)), values, height=0.72, color=colour, alpha=0.85)
+def _draw_bars(ax: Axes, tokens: list[TokenShare], values: list[float], places: int, color: str, colors: Theme) -> None:
+    ax.barh(range(len(tokens)), values, height=0.72, color=color, alpha=0.85)
     for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
-        ax.text(value + 0.01, place, _short(token.occurrences), va="center", fontsize=6, color=colours.muted)
+        ax.text(value + 0.01, place, _short(token.occurrences), va="center", fontsize=6, color=colors.muted)
     ax.set_ylim(places - 0.4, -0.6)
     ax.set_xlim(0, 1.12)
     ax.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -164,7 +155,7 @@ def _draw_bars(
 
 
 def _short(count: int) -> str:
-    """A count in four characters or so."""
+    """A count in about four characters."""
     for size, unit in ((1_000_000, "M"), (10_000, "k")):
         if count >= size:
             return f"{count / (1_000_000 if unit == 'M' else 1000):.3g}{unit}"
@@ -172,15 +163,15 @@ def _short(count: int) -> str:
 
 
 def font_glyphs(font: str) -> set[int]:
-    """Code points that an installed font has."""
+    """Code points in an installed font."""
     try:
         return set(font_manager.get_font(font_manager.findfont(font, fallback_to_default=False)).get_charmap())
     except ValueError as error:
-        raise ValueError(f"font={font!r} is not installed; install it or pass another.") from error
+        raise ValueError(f"font={font!r} is not installed; install it or pass another font.") from error
 
 
 def token_labels(tokens: list[TokenShare], glyphs: set[int]) -> list[str]:
-    """Visible text of each token; where two look alike, with their ids."""
+    """Visible text of each token. Tokens that look the same get their ids."""
     labels = [visible(token.text, glyphs) for token in tokens]
     return [
         label if labels.count(label) == 1 else f"{label} #{token.token_id}"
@@ -190,14 +181,14 @@ def token_labels(tokens: list[TokenShare], glyphs: set[int]) -> list[str]:
 
 def visible(text: str, glyphs: set[int]) -> str:
     """
-    A token with all of its characters visible, cut off where it is long.
+    A token with all characters visible, truncated if it is long.
 
     Args:
         text (`str`): The token.
-        glyphs (`set[int]`): Code points that the font has.
+        glyphs (`set[int]`): Code points in the font.
 
     Returns:
-        `str`: symbols for space, line end and tab, escapes for what else cannot be seen.
+        `str`: the token with symbols for space, line break and tab, and escapes for other invisible characters.
 
     Example:
 

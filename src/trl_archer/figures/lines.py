@@ -1,4 +1,4 @@
-"""Lines of metrics over steps: smoothed, seeds put together, gaps left open."""
+"""Lines of metrics over steps: smoothing, seeds combined, gaps kept open."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +17,10 @@ Floats = NDArray[np.float64]
 
 def group_by_name(runs: RunLog | Sequence[RunLog]) -> dict[str, list[RunLog]]:
     """
-    Seeds of each run, in the order in which the runs came.
+    Groups the seeds of each run, in the order of the runs.
 
     Args:
-        runs ([`RunLog`] or `Sequence[RunLog]`): The runs; those of one name are seeds of one run.
+        runs ([`RunLog`] or `Sequence[RunLog]`): The runs. Runs with the same name are seeds of one run.
 
     Returns:
         `dict[str, list[RunLog]]`: seeds by name.
@@ -30,18 +30,18 @@ def group_by_name(runs: RunLog | Sequence[RunLog]) -> dict[str, list[RunLog]]:
     """
     runs = [runs] if isinstance(runs, RunLog) else list(runs)
     if not runs:
-        raise ValueError("runs is empty; pass at least one RunLog, as `read_run` gives them.")
+        raise ValueError("runs is empty; pass at least one RunLog, see `read_run`.")
     return {run.name: [seed for seed in runs if seed.name == run.name] for run in runs}
 
 
 def smooth(steps: NDArray[np.int64], values: Floats, bandwidth: float) -> Floats:
     """
-    Gaussian-weighted mean over neighbouring steps. Gaps neither count nor are filled.
+    Gaussian-weighted mean over neighboring steps. Gaps have no weight and remain gaps.
 
     Args:
         steps (`np.ndarray` of shape `(N,)`): Steps, ascending.
         values (`np.ndarray` of shape `(N,)`): Values; NaN is a gap.
-        bandwidth (`float`): Standard deviation of the weights in steps; 0 leaves the values as they are.
+        bandwidth (`float`): Standard deviation of the weights in steps; 0 returns the values unchanged.
 
     Returns:
         `np.ndarray` of shape `(N,)`: the smoothed values.
@@ -61,13 +61,13 @@ def smooth(steps: NDArray[np.int64], values: Floats, bandwidth: float) -> Floats
 
 def mean_and_range(curves: Sequence[tuple[NDArray[np.int64], Floats]]) -> tuple[NDArray[np.int64], Floats]:
     """
-    Mean, lowest and highest of several curves, over the steps that all of them span.
+    Mean, minimum and maximum of several curves over their common range of steps.
 
     Args:
-        curves (`Sequence` of `tuple`): Steps and values of each; between its steps a curve is linear, NaN is a gap.
+        curves (`Sequence` of `tuple`): Steps and values of each. A curve is linear between its steps; NaN is a gap.
 
     Returns:
-        `tuple`: steps of shape `(N,)`, and mean, lowest and highest as an array of shape `(3, N)`.
+        `tuple`: steps of shape `(N,)`, and mean, minimum and maximum as an array of shape `(3, N)`.
     """
     finite = [np.isfinite(values) for _, values in curves]
     if not all(mask.any() for mask in finite):
@@ -87,7 +87,7 @@ def _at(grid: NDArray[np.int64], steps: NDArray[np.int64], values: Floats, finit
 
 
 def default_bandwidth(runs: Sequence[RunLog]) -> float:
-    """A fiftieth of the longest run, in steps; 0 where that is less than a step."""
+    """1/50 of the longest run, in steps; 0 if that is less than one step."""
     spans = [int(run.steps[-1] - run.steps[0]) for run in runs if len(run.steps)]
     longest = max(spans, default=0)
     return longest / 50 if longest >= 50 else 0.0
@@ -95,14 +95,14 @@ def default_bandwidth(runs: Sequence[RunLog]) -> float:
 
 def draw(ax: Axes, seeds: Sequence[RunLog], metric: str, bandwidth: float, line: dict[str, Any]) -> bool:
     """
-    Draws one metric of one run: the smoothed line over the raw values; of several seeds the mean over the range.
+    Draws one metric of one run: a smoothed line and the raw values, or mean and range of several seeds.
 
     Args:
-        ax ([`~matplotlib.axes.Axes`]): Where to.
+        ax ([`~matplotlib.axes.Axes`]): Axes to draw on.
         seeds (`Sequence[RunLog]`): Seeds of the run.
         metric (`str`): Name of the metric.
-        bandwidth (`float`): Of the smoothing, in steps; at 0 the line of a single seed is the raw values.
-        line (`dict`): Colour and style of the line, and a marker to put on it here and there.
+        bandwidth (`float`): Bandwidth of the smoothing, in steps; 0 draws the raw values.
+        line (`dict`): Color and style of the line, and the marker for a few of its points.
 
     Returns:
         `bool`: Whether there was a value to draw.
@@ -124,7 +124,7 @@ def draw(ax: Axes, seeds: Sequence[RunLog], metric: str, bandwidth: float, line:
 
 
 def _marker(values: Floats, marker: str | None = None) -> dict[str, Any]:
-    """A dot where a value has no neighbour to draw a line to, and a few of the line's own markers."""
+    """A marker at isolated values, and the line's own marker at a few points."""
     finite = np.isfinite(np.concatenate([[np.nan], values, [np.nan]]))
     places = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
     if marker:
@@ -134,7 +134,7 @@ def _marker(values: Floats, marker: str | None = None) -> dict[str, Any]:
 
 
 def label_steps(ax: Axes, runs: Sequence[RunLog]) -> None:
-    """The axis of optimizer steps, the same for all panels of a figure."""
+    """Sets up the axis of optimizer steps, the same for all panels of a figure."""
     steps = np.concatenate([run.steps for run in runs])
     if len(steps):
         margin = max(0.02 * (steps.max() - steps.min()), 0.5)
@@ -145,21 +145,21 @@ def label_steps(ax: Axes, runs: Sequence[RunLog]) -> None:
 
 def notes_on(groups: dict[str, list[RunLog]], metrics: Sequence[str], bandwidth: float) -> list[str]:
     """
-    What to tell the reader of lines: how they were made, and what could not be drawn.
+    Notes on how the lines were made and on missing values.
 
     Args:
         groups (`dict[str, list[RunLog]]`): Seeds by run.
         metrics (`Sequence[str]`): Metrics of the figure.
-        bandwidth (`float`): Of the smoothing, in steps.
+        bandwidth (`float`): Bandwidth of the smoothing, in steps.
 
     Returns:
-        `list[str]`: Notes.
+        `list[str]`: The notes.
     """
     notes = []
     if bandwidth:
         several = any(len(seeds) > 1 for seeds in groups.values())
         what = "seeds or raw values" if several else "raw values"
-        notes.append(f"Lines: Gaussian mean, sigma {bandwidth:.3g} steps; pale: {what}.")
+        notes.append(f"Lines: Gaussian mean, sigma {bandwidth:.3g} steps. Pale: {what}.")
     for name, seeds in groups.items():
         notes += [note for seed in seeds for note in seed.notes]
         broken = {metric: sum(seed.broken.get(metric, 0) for seed in seeds) for metric in metrics}
@@ -170,7 +170,7 @@ def notes_on(groups: dict[str, list[RunLog]], metrics: Sequence[str], bandwidth:
             notes.append(f"{name}: no {'metric of this figure' if all_missing else ', '.join(missing)}")
         gaps = ", ".join(f"{count} in {metric}" for metric, count in broken.items() if count)
         if gaps:
-            notes.append(f"{name}: values that are not finite, gaps in the lines: {gaps}")
+            notes.append(f"{name}: non-finite values, shown as gaps: {gaps}")
         notes += _notes_on_seeds(name, [seed for seed in seeds if len(seed.steps)], having)
     return notes
 
@@ -179,8 +179,8 @@ def _notes_on_seeds(name: str, seeds: Sequence[RunLog], having: dict[str, int]) 
     if len(seeds) < 2:
         return []
     partly = ", ".join(f"{metric} in {count}" for metric, count in having.items() if 0 < count < len(seeds))
-    note = f"{name}: mean of {len(seeds)} seeds, band from lowest to highest"
+    note = f"{name}: mean of {len(seeds)} seeds, band from minimum to maximum"
     ends = sorted({int(seed.steps[-1]) for seed in seeds})
     if len(ends) > 1:
-        note += f"; they end at steps {', '.join(map(str, ends))}, the mean with the first"
+        note += f"; they end at steps {', '.join(map(str, ends))}, the mean at the first"
     return [note] + ([f"{name}: of {len(seeds)} seeds, {partly}"] if partly else [])

@@ -1,10 +1,12 @@
-"""Metrics of a run, from what trainers and trackers leave behind."""
+"""Metrics of a run, read from the files that a trainer writes or from a CSV table."""
 
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._files import read_each
-from .log_files import EVENTS, RUN_KEYS, ReadRows, checkpoint_step, read_rows
 
-# Step of the optimizer, best first: wandb's `_step` counts calls of `log`, not optimizer steps
+_STATE, _EVENTS = "trainer_state.json", "events.out.tfevents."
+_KINDS = f"a {_STATE}, a checkpoint or output folder, a CSV table or TensorBoard event files"
+# Columns with the optimizer step, best first: `_step` of wandb counts calls of `log`
 _STEP_KEYS = ("train/global_step", "global_step", "step", "Step", "_step")
-_TIMING = "profiling/"
-_GENERIC_STEMS = {"trainer_state", "log_history", "history", "metrics", "export"}
+_RUN_KEYS = ("run_name", "run", "run_id", "Name")
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class RunLog:
     """
-    Metrics of one run. Runs of one `name` are seeds of the same run.
+    Metrics of one run. Runs with the same `name` are seeds of one run.
 
     Attributes:
         name (`str`): Name of the run.
-        steps (`np.ndarray` of shape `(N,)`, int64): Optimizer steps at which anything was logged, ascending.
+        steps (`np.ndarray` of shape `(N,)`, int64): Optimizer steps with at least one logged metric, ascending.
         metrics (`dict[str, np.ndarray]`):
-            Values of shape `(N,)` by metric, without `train/`; evaluation metrics begin with `eval_`. NaN where a
-            metric has no value.
+            Values of shape `(N,)` by metric, without the prefix `train/`. Evaluation metrics start with `eval_`. NaN
+            where a metric has no value.
         logged (`dict[str, np.ndarray]`):
-            Whether the metric was logged at a step, shape `(N,)`: tells a mean over nothing, which is logged without
-            a value, from a step at which only others were logged.
-        broken (`dict[str, int]`): How many values by metric were NaN, infinite or unreadable.
-        notes (`tuple[str, ...]`): What a reader of the figure should know of the file.
-        unreadable (`tuple[str, ...]`): What belongs to the run but could not be read; it is among the notes, too.
+            Whether the metric was logged at a step, shape `(N,)`. It separates a mean over nothing, which is logged
+            without a value, from a step that logged only other metrics.
+        broken (`dict[str, int]`): Number of values by metric that are NaN, infinite or unreadable.
+        notes (`tuple[str, ...]`): What a reader of the figure should know about the files.
+        unreadable (`tuple[str, ...]`): Files of the run that cannot be read. The notes include them.
     """
 
     name: str
@@ -49,10 +53,10 @@ class RunLog:
 
     def series(self, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """
-        Steps at which a metric was logged, and its values; NaN where there is no finite one.
+        Steps at which a metric was logged, and its values; NaN where the value is not finite.
 
         Args:
-            metric (`str`): Name of the metric; one that was never logged has an empty series.
+            metric (`str`): Name of the metric. A metric that was never logged has an empty series.
 
         Returns:
             `tuple`: steps and values of shape `(M,)`.
@@ -66,17 +70,7 @@ class RunLog:
 
 def parse_run(text: str) -> tuple[str | None, list[Path]]:
     """
-    Splits `name=path[,path...]`, a run with the paths of its seeds. The name is optional, and a path that exists is
-    not split.
-
-    Args:
-        text (`str`): The notation.
-
-    Returns:
-        `tuple[str | None, list[Path]]`: name, `None` if there is none, and paths.
-
-    Raises:
-        ValueError: If the name or a path is empty.
+    Splits `name=path[,path...]` into the name, `None` if there is none, and the paths. An existing path is not split.
 
     Example:
 
@@ -101,18 +95,19 @@ def parse_run(text: str) -> tuple[str | None, list[Path]]:
 
 def read_runs(texts: Sequence[str], unreadable: list[str] | None = None) -> list[RunLog]:
     """
-    Reads runs given as `name=path[,path...]`, see [`parse_run`]; a path without a name is named after its folder.
+    Reads runs given as `name=path[,path...]`, see [`parse_run`]. The default name is that of the folder.
 
     Args:
-        texts (`Sequence[str]`): One notation per run.
+        texts (`Sequence[str]`): One text per run.
         unreadable (`list[str]`, *optional*):
-            A list to which is added what could not be read, instead of the error, as long as there is a run that can.
+            Receives a message for each file that cannot be read. Without it, or if no run can be read, that is an
+            error.
 
     Returns:
-        `list[RunLog]`: The runs, seeds of one run under its name.
+        `list[RunLog]`: The runs; seeds of one run have the same name.
 
     Raises:
-        ValueError: If two runs have one name, or a path cannot be read.
+        ValueError: If two runs have the same name, or a path cannot be read.
     """
     seeds: list[tuple[str, Path]] = []
     names = set()
@@ -120,7 +115,7 @@ def read_runs(texts: Sequence[str], unreadable: list[str] | None = None) -> list
         name, paths = parse_run(text)
         name = name or _default_name(paths[0])
         if name in names:
-            raise ValueError(f"Two runs are called {name!r}; name them apart, as in name={text}.")
+            raise ValueError(f"Two runs are called {name!r}; rename one, for example name={text}.")
         names.add(name)
         seeds += [(name, path) for path in paths]
     runs = [run for _, run in read_each(seeds, lambda seed: read_run(seed[1], seed[0]), unreadable)]
@@ -135,32 +130,21 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
 
     Args:
         path (`str` or `Path`):
-            A `trainer_state.json`, a checkpoint folder, an output folder (its state, or that of the newest
-            checkpoint, whichever is further; TensorBoard event files if there is neither), an event file, a project
-            of trackio (`<project>.db`, or `<project>.db/<run>` where it holds several), or an export of wandb or
-            trackio as CSV, JSON or JSON lines.
-        name (`str`, *optional*): Name of the run; that of the folder or file if `None`.
+            An output folder, a checkpoint folder, a `trainer_state.json`, a CSV table with a column of steps, or a
+            TensorBoard event file. An output folder gives its state or that of its newest checkpoint, whichever is
+            further, or its event files if it has neither.
+        name (`str`, *optional*): Name of the run; `None` is the name of the folder or file.
 
     Returns:
         [`RunLog`]: its metrics. Where a step was logged twice, as after a resume, the last value counts.
 
     Raises:
-        ValueError: If there is nothing at the path that can be read; the message names the file and the way out.
-        ImportError: If event files are to be read and tensorboard is not installed.
+        ValueError: If the path cannot be read; the message names the file and the fix.
+        ImportError: If the path holds event files and tensorboard is not installed.
     """
     path = Path(path)
-    return _run_log(name or _default_name(path), read_rows(path))
-
-
-def _default_name(path: Path) -> str:
-    path = path.resolve()
-    if path.is_file():
-        path = path.parent if path.stem in _GENERIC_STEMS or path.name.startswith(EVENTS) else path.with_suffix("")
-    return path.parent.name if checkpoint_step(path) >= 0 else path.name
-
-
-def _run_log(name: str, read: ReadRows) -> RunLog:
-    file, rows = read.file, [row for row in read.rows if not _is_timing(row)]
+    name = name or _default_name(path)
+    file, rows, unreadable = _read_rows(path)
     step_key = next((key for key in _STEP_KEYS if any(key in row for row in rows)), "")
     if rows and not step_key:
         raise ValueError(f"{file} has no column of steps; it needs one of {', '.join(_STEP_KEYS)}.")
@@ -170,20 +154,20 @@ def _run_log(name: str, read: ReadRows) -> RunLog:
     numeric, repeated = set(), set()
     stepless = 0
     for row in rows:
+        cells = {metric: (cell, _number(cell)) for metric, cell in _cells(row)}
         step = _number(row.get(step_key))
         if not math.isfinite(step):
-            stepless += any(math.isfinite(_number(cell)) for _, cell in _cells(row))  # else a table or text
+            stepless += any(math.isfinite(value) for _, value in cells.values())
             continue
-        values = table.setdefault(int(step), {})
-        for metric, cell in _cells(row):
-            value = _number(cell)
+        for metric, (cell, value) in cells.items():
+            values = table.setdefault(int(step), {})
             if math.isfinite(value) and values.get(metric, value) != value:
                 repeated.add(step)
             values[metric] = value
             broken[metric] += cell is not None and not math.isfinite(value)
             if isinstance(cell, int | float) or math.isfinite(value):
                 numeric.add(metric)
-    notes = list(read.unreadable)
+    notes = list(unreadable)
     if not table:
         notes.append(f"{name}: no metrics in {file.name} yet")
     if stepless:
@@ -199,29 +183,114 @@ def _run_log(name: str, read: ReadRows) -> RunLog:
         logged={metric: np.array([metric in table[step] for step in steps]) for metric in names},
         broken={metric: broken[metric] for metric in names if broken[metric]},
         notes=tuple(notes),
-        unreadable=tuple(read.unreadable),
+        unreadable=tuple(unreadable),
     )
 
 
-def _is_timing(row: Mapping[str, Any]) -> bool:
-    """Whether TRL timed a function; it logs that at every call, on a row without the optimizer step of the metrics."""
-    return any(name and name.startswith(_TIMING) for name in row) and not any(
-        math.isfinite(_number(cell)) for _, cell in _cells(row)
-    )
+def _default_name(path: Path) -> str:
+    path = path.resolve()
+    if path.is_file():
+        path = path.parent if path.name == _STATE or path.name.startswith(_EVENTS) else path.with_suffix("")
+    return path.parent.name if _checkpoint_step(path) >= 0 else path.name
+
+
+def _checkpoint_step(folder: Path) -> int:
+    """Step in the name of a checkpoint folder; -1 for any other folder."""
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else -1
 
 
 def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Metrics of a row under the names that the trainer gave them."""
+    """Metrics of a row under the trainer's names. Timings are not metrics: TRL logs them at every call."""
     for name, cell in row.items():
-        if name and name not in _STEP_KEYS and name not in RUN_KEYS and not name.startswith(("_", _TIMING)):
+        if name not in (*_STEP_KEYS, *_RUN_KEYS) and not name.startswith(("_", "profiling/")):
             yield re.sub("^eval/", "eval_", name.removeprefix("train/")), cell
 
 
 def _number(cell: Any) -> float:
     """The number in a cell; NaN if it holds none."""
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
-        return math.nan
     try:
         return float(cell)
-    except ValueError:
+    except (TypeError, ValueError):
         return math.nan
+
+
+def _read_rows(path: Path) -> tuple[Path, Rows, list[str]]:
+    """The file or folder that was read, its rows, and messages about files that cannot be read."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; pass {_KINDS}.")
+    if path.is_dir():
+        return _from_folder(path)
+    if path.name.startswith(_EVENTS):
+        return path, _event_rows([path]), []
+    if path.suffix == ".json":
+        return path, _load_state(path)["log_history"], []
+    if path.suffix == ".csv":
+        return path, _csv_rows(path), []
+    raise ValueError(f"{path} is not a file of metrics; pass {_KINDS}.")
+
+
+def _from_folder(folder: Path) -> tuple[Path, Rows, list[str]]:
+    """An interrupted run has states in its checkpoints only. A resumed one may have an old state beside newer ones."""
+    checkpoints = sorted(folder.glob(f"checkpoint-*/{_STATE}"), key=lambda file: _checkpoint_step(file.parent))
+    states: list[tuple[Path, Any]] = []
+    errors: dict[Path, ValueError] = {}
+    for files in ([folder / _STATE], checkpoints[::-1]):
+        for file in filter(Path.exists, files):
+            try:
+                states.append((file, _load_state(file)))
+                break
+            except ValueError as error:
+                errors[file] = error
+    if states:
+        file, state = max(states, key=lambda pair: pair[1].get("global_step") or 0)
+        return file, state["log_history"], [f"{path} cannot be read, {file} is read instead" for path in errors]
+    if errors:
+        raise next(iter(errors.values()))
+    events = sorted(path for path in folder.rglob(f"{_EVENTS}*") if path.is_file())
+    if not events:
+        raise ValueError(f"{folder} has neither a {_STATE} nor TensorBoard event files; pass {_KINDS}.")
+    return folder, _event_rows(events), []
+
+
+def _load_state(file: Path) -> Any:
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{file} is not JSON: {error}. If it is cut off, pass an older checkpoint.") from error
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        raise ValueError(f"{file} has no log_history; pass the {_STATE} of a Trainer.")
+    return state
+
+
+def _csv_rows(file: Path) -> Rows:
+    import pandas
+
+    try:
+        table = pandas.read_csv(file, dtype=str, index_col=False, na_filter=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{file} is not a CSV table in UTF-8: {error}. Export it again.") from error
+    for column in table.columns.intersection(_RUN_KEYS):
+        runs = sorted(table[column].unique())
+        if len(runs) > 1:
+            raise ValueError(f"{file} holds {len(runs)} runs ({', '.join(runs[:4])}); export each run to its own file.")
+    # An empty cell is a metric that the row did not log
+    return [{name: cell for name, cell in row.items() if cell} for row in table.to_dict("records")]
+
+
+def _event_rows(files: Sequence[Path]) -> Rows:
+    try:
+        accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
+    except ImportError as error:
+        raise ImportError(
+            f"{files[0]} is a TensorBoard event file; `pip install tensorboard` to read it, or pass the run's {_STATE}."
+        ) from error
+    events: list[tuple[float, int, str, float]] = []
+    for file in files:
+        reader = accumulator.EventAccumulator(str(file), size_guidance={accumulator.SCALARS: 0})  # 0: keep all
+        reader.Reload()
+        for tag in reader.Tags()["scalars"]:
+            events += [(event.wall_time, event.step, tag, event.value) for event in reader.Scalars(tag)]
+    events.sort(key=lambda event: event[0])  # what a resumed run wrote comes last
+    return [{"step": step, tag: value} for _, step, tag, value in events]

@@ -1,17 +1,15 @@
-"""What all figures have in common: colours, type sizes, notes, and files that are the same when made again."""
+"""Shared by all figures: colors, type sizes, legends, notes and reproducible files."""
 
-import base64
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,21 +17,27 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-WIDTH = 7.2  # inches, two columns of a paper, so that type is printed at its size
+WIDTH = 7.2  # inches: two columns of a paper, printed without scaling
 _FONT_SIZE = 8.0
 _NOTE_SIZE = 6.5
 _NOTES_SHOWN = 6
 _LONGEST_LABEL = 60  # characters of a line
-NOMINAL: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 2))}  # a value to compare with, dotted
+NOMINAL: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 2))}  # a reference value, dotted
 ROLES = ("reasoning", "knowledge")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
+
+# Decorator: Matplotlib's defaults and ours, whatever the user has set; the user's settings come back afterwards
+own_style = matplotlib.style.context({"font.size": _FONT_SIZE, "pdf.fonttype": 42}, after_reset=True)
 
 
 @dataclass(frozen=True)
 class Theme:
     """
-    Colours of a figure, which stand out from its background. The two roles are told apart with red-green blindness, and
-    so are runs; a panel colours its lines by one or the other.
+    Colors of a figure. A panel colors its lines either by role or by run.
+
+    Computed once for both themes: contrast with the background (WCAG 2) is at least 3.4 for roles and runs and at least
+    5.6 for text. The closest pair of roles or of runs is 50 apart in CIELAB, 39 with protanopia or deuteranopia in the
+    light theme and 31 in the dark one (Machado et al. 2009, severity 1).
     """
 
     background: str
@@ -45,19 +49,19 @@ class Theme:
     runs: tuple[str, ...]
 
     def role(self, role: str) -> str:
-        """Colour of `"reasoning"` or `"knowledge"`."""
+        """Color of `"reasoning"` or `"knowledge"`."""
         return self.reasoning if role == "reasoning" else self.knowledge
 
     def role_line(self, role: str) -> dict[str, Any]:
-        """Line of a role: in its colour and, for print without colours, knowledge with squares on it."""
+        """Line of a role. Knowledge has square markers, for print without color."""
         return {"color": self.role(role)} | ({"marker": "s"} if role == "knowledge" else {})
 
     def run(self, index: int) -> dict[str, Any]:
-        """Line of a run by its place: colours first, then the same colours in other line styles."""
-        colours = len(self.runs)
+        """Line of a run by its index: the colors first, then the same colors with other line styles."""
+        colors = len(self.runs)
         return {
-            "color": self.runs[index % colours],
-            "linestyle": LINE_STYLES[index // colours % len(LINE_STYLES)],
+            "color": self.runs[index % colors],
+            "linestyle": LINE_STYLES[index // colors % len(LINE_STYLES)],
         }
 
 
@@ -83,27 +87,12 @@ THEMES = {
 }
 
 
-@contextmanager
-def own_defaults() -> Iterator[None]:
-    """Matplotlib's defaults instead of what the user has set, which is put back; also a decorator."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"font.size": _FONT_SIZE, "svg.hashsalt": "trl-archer", "pdf.fonttype": 42})
-        yield
-
-
 class NotedFigure(Figure):
-    """A figure that says what it could not draw, and shows itself in a notebook without pyplot."""
+    """A figure with notes about its data. A notebook shows it without pyplot."""
 
     notes: list[str]
-    notes_height = 0.0  # inches
 
-    def _ipython_display_(self) -> None:
-        # IPython asks for this first; all else gives way to its own printer of figures, once pyplot was used
-        shown = {"image/png": base64.b64encode(self._repr_png_()).decode(), "text/plain": repr(self)}
-        import_module("IPython.display").display(shown, raw=True)
-
-    @own_defaults()
+    @own_style
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=130)
@@ -118,7 +107,7 @@ def get_theme(theme: str) -> Theme:
         theme (`str`): `"light"` or `"dark"`.
 
     Returns:
-        [`Theme`]: its colours.
+        [`Theme`]: its colors.
 
     Raises:
         ValueError: If there is no such theme.
@@ -129,106 +118,106 @@ def get_theme(theme: str) -> Theme:
 
 
 def new_figure(
-    colours: Theme, rows: int, columns: int, height: float, compress: bool = False, **subplots: Any
+    colors: Theme, rows: int, columns: int, height: float, compress: bool = False, **subplots: Any
 ) -> tuple[NotedFigure, Any]:
     """
-    An empty figure of a page's width with styled axes.
+    An empty figure as wide as a page, with styled axes.
 
     Args:
-        colours ([`Theme`]): Its colours.
+        colors ([`Theme`]): Its colors.
         rows (`int`): Rows of axes.
         columns (`int`): Columns of axes.
         height (`float`): Height in inches.
-        compress (`bool`, *optional*, defaults to `False`): Whether axes of fixed shape move together.
+        compress (`bool`, *optional*, defaults to `False`): Whether axes of fixed aspect ratio move together.
         subplots: Passed on to [`~matplotlib.figure.Figure.subplots`].
 
     Returns:
         `tuple[NotedFigure, np.ndarray]`: the figure, and its axes as an array of shape `(rows, columns)`.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, wspace=0.05, hspace=0.05, compress=compress)
-    figure = NotedFigure(figsize=(WIDTH, height), layout=layout, facecolor=colours.background)
+    figure = NotedFigure(figsize=(WIDTH, height), layout=layout, facecolor=colors.background)
     figure.notes = []
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     for ax in axes.flat:
-        _style(ax, colours)
+        _style(ax, colors)
     return figure, axes
 
 
-def _style(ax: Axes, colours: Theme) -> None:
-    ax.set_facecolor(colours.background)
+def _style(ax: Axes, colors: Theme) -> None:
+    ax.set_facecolor(colors.background)
     ax.set_axisbelow(True)
-    ax.grid(True, color=colours.grid, linewidth=0.6)
-    ax.tick_params(which="both", color=colours.muted, labelcolor=colours.ink, labelsize=7, width=0.6)
+    ax.grid(True, color=colors.grid, linewidth=0.6)
+    ax.tick_params(which="both", color=colors.muted, labelcolor=colors.ink, labelsize=7, width=0.6)
     ax.tick_params(which="major", length=3)
     ax.tick_params(which="minor", length=1.5)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(colours.muted)
+        spine.set_color(colors.muted)
         spine.set_linewidth(0.7)
     for text in (ax.xaxis.label, ax.yaxis.label):
-        text.set_color(colours.ink)
+        text.set_color(colors.ink)
         text.set_fontsize(_FONT_SIZE - 0.5)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     for text in (ax.xaxis.get_offset_text(), ax.yaxis.get_offset_text()):
-        text.set_color(colours.muted)
+        text.set_color(colors.muted)
         text.set_fontsize(7)
 
 
-def title(ax: Axes, text: str, colour: str) -> None:
-    """Names a panel, on its left."""
-    ax.set_title(text, loc="left", fontsize=_FONT_SIZE + 0.5, fontweight="bold", color=colour, parse_math=False)
+def title(ax: Axes, text: str, color: str) -> None:
+    """Sets the title of a panel, left-aligned."""
+    ax.set_title(text, loc="left", fontsize=_FONT_SIZE + 0.5, fontweight="bold", color=color, parse_math=False)
 
 
 def percent(ax: Axes, axis: str = "y") -> None:
-    """Writes shares as percent on the ticks; the data stay shares."""
+    """Labels the ticks in percent; the data remain fractions."""
     (ax.yaxis if axis == "y" else ax.xaxis).set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
 
 
 def legend(
-    owner: Figure | Axes, handles: Sequence[Artist], labels: Sequence[str], colours: Theme, **where: Any
+    owner: Figure | Axes, handles: Sequence[Artist], labels: Sequence[str], colors: Theme, **where: Any
 ) -> Legend:
-    """A legend without a frame. Labels are shown as they are, a leading underscore or a `$` in them included."""
-    made = owner.legend(handles, [str(index) for index in range(len(labels))], frameon=False, fontsize=7.5, **where)
-    for text, label in zip(made.get_texts(), labels, strict=True):
+    """A legend without a frame. Labels are literal, including a leading underscore and `$`."""
+    box = owner.legend(handles, [str(index) for index in range(len(labels))], frameon=False, fontsize=7.5, **where)
+    for text, label in zip(box.get_texts(), labels, strict=True):
         text.set_text(label)
         text.set_parse_math(False)
-        text.set_color(colours.ink)
-    return made
+        text.set_color(colors.ink)
+    return box
 
 
-def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], colours: Theme) -> None:
-    """A legend above the axes, in as many columns as fit; the figure grows by its further lines."""
+def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], colors: Theme) -> None:
+    """A legend above the axes with as many columns as fit. The figure grows with each additional line."""
     wrapped = [textwrap.fill(label, _LONGEST_LABEL) for label in labels]
     columns = columns_for([line for label in wrapped for line in label.splitlines()])
     columns = min(columns, len(labels))
     rows = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in wrapped)
     figure.set_figheight(figure.get_figheight() + (rows - 1) * 0.16)
-    legend(figure, handles, wrapped, colours, loc="outside upper left", ncols=columns)
+    legend(figure, handles, wrapped, colors, loc="outside upper left", ncols=columns)
 
 
 def columns_for(labels: Sequence[str]) -> int:
-    """How many columns of a legend fit above the axes."""
+    """Number of legend columns that fit above the axes."""
     longest = max(len(label) for label in labels)
     return min(len(labels), max(1, int(WIDTH * 72 / (48 + 4.3 * longest))))
 
 
 def nominal_share(entropy_quantile: float) -> str:
-    """Label of the line at the share of reasoning tokens that an entropy quantile rho stands for."""
+    """Label of the line at the share of reasoning tokens that an entropy quantile rho implies."""
     return f"nominal, 1 - rho: {100 * (1 - entropy_quantile):.4g}%"
 
 
-def nothing(ax: Axes, text: str, colours: Theme) -> None:
-    """Says in the middle of an empty panel why it is empty."""
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=colours.muted, parse_math=False)
+def empty_panel(ax: Axes, reason: str, colors: Theme) -> None:
+    """States in an empty panel why it is empty."""
+    ax.text(0.5, 0.5, reason, transform=ax.transAxes, ha="center", va="center", color=colors.muted, parse_math=False)
     ax.set_xticks([])
     ax.set_yticks([])
 
 
-@own_defaults()
-def add_notes(figure: NotedFigure, notes: Sequence[str], colours: Theme) -> None:
+@own_style
+def add_notes(figure: NotedFigure, notes: Sequence[str], colors: Theme) -> None:
     """
-    Keeps all notes in `figure.notes` and puts the first few below the axes, in small type, on room of their own. More
-    may be added later.
+    Adds notes to `figure.notes` and shows the first few below the axes. The figure grows to hold them. It may be called
+    again.
     """
     figure.notes += [note for note in dict.fromkeys(notes) if note not in figure.notes]
     if not figure.notes:
@@ -238,30 +227,29 @@ def add_notes(figure: NotedFigure, notes: Sequence[str], colours: Theme) -> None
         shown.append(f"and {len(figure.notes) - len(shown)} more, see `notes` of the figure")
     columns = int(WIDTH * 72 / (0.5 * _NOTE_SIZE))
     lines = [line for note in shown for line in textwrap.wrap(note, columns, subsequent_indent="  ")]
-    height = len(lines) * 1.5 * _NOTE_SIZE / 72
-    figure.set_figheight(figure.get_figheight() + height - figure.notes_height)
-    figure.notes_height = height
+    more = len(lines) - len(figure.get_supxlabel().splitlines())
+    figure.set_figheight(figure.get_figheight() + more * 1.5 * _NOTE_SIZE / 72)
     figure.supxlabel(
-        "\n".join(lines), x=0.01, ha="left", fontsize=_NOTE_SIZE, color=colours.muted, linespacing=1.3, parse_math=False
+        "\n".join(lines), x=0.01, ha="left", fontsize=_NOTE_SIZE, color=colors.muted, linespacing=1.3, parse_math=False
     )
 
 
-@own_defaults()
+@own_style
 def save(figure: Figure, path: str | Path, vector: str = "svg", dpi: int = 200) -> tuple[Path, Path]:
     """
-    Writes a figure as PNG and, beside it, as vector graphics. The same figure gives the same bytes every time.
+    Writes a figure as PNG and as vector graphics. The same figure always gives the same bytes.
 
     Args:
         figure ([`~matplotlib.figure.Figure`]): The figure.
-        path (`str` or `Path`): Where to; a suffix of `.png`, `.svg` or `.pdf` is replaced. Folders are made.
-        vector (`str`, *optional*, defaults to `"svg"`): Kind of the vector graphics, `"svg"` or `"pdf"`.
-        dpi (`int`, *optional*, defaults to `200`): Pixels per inch of the PNG, and of scattered points in the other.
+        path (`str` or `Path`): Target; a suffix of `.png`, `.svg` or `.pdf` is replaced. Missing folders are created.
+        vector (`str`, *optional*, defaults to `"svg"`): Format of the vector graphics, `"svg"` or `"pdf"`.
+        dpi (`int`, *optional*, defaults to `200`): Resolution of the PNG and of scattered points in the vector file.
 
     Returns:
         `tuple[Path, Path]`: the PNG and the vector file.
 
     Raises:
-        ValueError: If `vector` is of another kind.
+        ValueError: If `vector` is another format.
     """
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     if vector not in dates:
@@ -271,5 +259,6 @@ def save(figure: Figure, path: str | Path, vector: str = "svg", dpi: int = 200) 
     stem.parent.mkdir(parents=True, exist_ok=True)
     raster, drawing = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", vector))
     figure.savefig(raster, dpi=dpi, metadata={"Software": None})
-    figure.savefig(drawing, dpi=dpi, metadata=dates[vector])
+    with matplotlib.rc_context({"svg.hashsalt": "trl-archer"}):
+        figure.savefig(drawing, dpi=dpi, metadata=dates[vector])
     return raster, drawing

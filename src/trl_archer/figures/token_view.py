@@ -1,9 +1,9 @@
 """
-The token view: recorded completions as one HTML file, every token shaded by its entropy and marked by its role.
+The token view: recorded completions as one HTML file. Each token is shaded by its entropy and marked by its role.
 
-The file holds its code, its style (both from the folder `token_view`) and its data, and loads nothing: a content
-security policy names the one script and the one style sheet by their hashes. All text that comes from a model lies in
-data blocks (JSON or arrays, gzip, base64), which the script turns into text nodes; none of it is ever markup.
+The file contains code and style (both from the folder `token_view`) and data, and loads nothing: a content security
+policy allows one script and one style sheet, by hash. Text from a model is in data blocks (JSON or arrays, gzip,
+base64). The script turns it into text nodes, never into markup.
 """
 
 import base64
@@ -27,16 +27,16 @@ from .._files import whole_file
 if TYPE_CHECKING:
     from ..records.parquet import CompletionRecord, TokenRecords
 
-# In the order in which they build on each other; the page runs them as one module.
+# In order of dependency; the page runs them as one module.
 _SCRIPTS = (
     *("data.js", "text.js", "virtual_rows.js", "layout.js", "scale.js", "pane.js", "card.js"),
     *("search.js", "list.js", "main.js"),
 )
 _PER_TOKEN = ("entropies", "per_token_logps", "old_per_token_logps", "gate", "ref_per_token_logps")
 _FLAGS = ("mask", "clipped_low", "clipped_high")
-_SETTINGS = ("entropy_quantile", "gate_width", "epsilon", "epsilon_reasoning", "beta", "beta_reasoning")
+_SETTINGS = ("knowledge", "reasoning", "entropy_quantile", "gate_width")
 
-RESOLUTION = 1e-6  # of stored values, in nats: float32 log-probabilities are no finer
+RESOLUTION = 1e-6  # of stored values, in nats: float32 log-probabilities are not finer
 _NAN, _MINUS_INFINITY, _INFINITY = -(2**31), -(2**31) + 1, 2**31 - 1
 _PROFILE_BINS = 72
 _PREVIEW = 80  # characters
@@ -44,17 +44,17 @@ _PREVIEW = 80  # characters
 
 def write_token_view(records: "TokenRecords", path: str | Path, title: str = "Token view") -> Path:
     """
-    Writes recorded completions as one self-contained HTML file that any browser of 2023 or later opens, offline.
+    Writes recorded completions as one self-contained HTML file for any browser from 2023 or later, offline.
 
-    The same records give the same bytes. Expect about 15 bytes per token where values differ from token to token.
+    The same records give the same bytes. A file has about 15 bytes per token if values differ from token to token.
 
     Args:
         records ([`TokenRecords`]): The completions and the settings they were trained with.
-        path (`str` or `Path`): The file. It appears whole or not at all; one of that name is replaced.
+        path (`str` or `Path`): The file. It is written atomically and replaces an existing file.
         title (`str`, *optional*, defaults to `"Token view"`): Heading of the page.
 
     Returns:
-        `Path`: The file that was written.
+        `Path`: The file.
 
     Raises:
         ValueError: If a setting is missing, or the arrays of a completion differ in length.
@@ -96,7 +96,7 @@ def _policy(script: str, style: str) -> str:
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
-    # Trusted Types refuse every way to turn a string into markup or code, also to our own script
+    # Trusted Types keep any script, including ours, from turning a string into markup or code
     return (
         f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -114,7 +114,7 @@ def _blocks(records: "TokenRecords") -> Iterator[str]:
         "vocabulary": {"ids": [token for token, _ in vocabulary], "pieces": [piece for _, piece in vocabulary]},
         **_describe(records.completions),
     }
-    # ASCII with escapes, because JSON can then hold the lone surrogates that UTF-8 cannot
+    # Escaped ASCII can hold lone surrogates, UTF-8 cannot
     yield _block("index", json.dumps(index, allow_nan=False).encode("ascii"))
     for number, record in enumerate(records.completions):
         tokens = [vocabulary[key] for key in _keys(record)]
@@ -133,23 +133,18 @@ def _check_lengths(record: "CompletionRecord") -> None:
         if values is not None and len(values) != len(record.token_ids):
             raise ValueError(
                 f"Completion of step {record.step}, rank {record.rank}, row {record.row} has {len(record.token_ids)} "
-                f"token_ids but {len(values)} {name}; give one entry per token, padding left out."
+                f"token_ids but {len(values)} {name}; give one entry per token, without padding."
             )
 
 
-def _settings(settings: Mapping[str, Any]) -> dict[str, float | None]:
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in _SETTINGS if settings.get(name) is None]
     if missing:
         raise ValueError(
-            f"settings lack {', '.join(missing)}, which clip ranges and KL weights are made of; pass the fields of the "
-            "ArcherGRPOConfig that the run was trained with."
+            f"settings lack {', '.join(missing)}, which define clip ranges and KL weights; pass the settings of the "
+            "token records."
         )
-    known: dict[str, float | None] = {name: float(settings[name]) for name in _SETTINGS}
-    known["delta"] = None if settings.get("delta") is None else float(settings["delta"])
-    for name in ("epsilon", "epsilon_reasoning"):
-        high = settings.get(f"{name}_high")
-        known[f"{name}_high"] = known[name] if high is None else float(high)
-    return known
+    return {name: settings[name] for name in _SETTINGS} | {"delta": settings.get("delta")}
 
 
 def _keys(record: "CompletionRecord") -> Iterable[tuple[int, str]]:
@@ -157,7 +152,7 @@ def _keys(record: "CompletionRecord") -> Iterable[tuple[int, str]]:
 
 
 def _vocabulary(completions: Sequence["CompletionRecord"]) -> dict[tuple[int, str], int]:
-    """Number of each token id with its piece, the frequent ones first, which packs well."""
+    """Index of each token id with its piece. Frequent tokens come first, which compresses well."""
     counts = Counter(key for record in completions for key in _keys(record))
     return {key: number for number, (key, _) in enumerate(counts.most_common())}
 
@@ -176,12 +171,12 @@ def _fixed_point(values: ArrayLike) -> NDArray[np.int32]:
 
 
 def _planes(column: NDArray[np.int32]) -> bytes:
-    """All lowest bytes, then all second ones, and so on: gzip packs these better than whole numbers."""
+    """All lowest bytes, then all second bytes and so on, which gzip compresses better than whole integers."""
     return column.astype("<i4").view(np.uint8).reshape(-1, 4).T.tobytes()
 
 
 def _describe(completions: Sequence["CompletionRecord"]) -> dict[str, Any]:
-    """The prompts, and for each completion what the list shows of it."""
+    """The prompts, and the data of each completion in the list."""
     prompts: dict[str, int] = {}
     members: Counter[str] = Counter()
     described: list[dict[str, Any]] = []
@@ -229,7 +224,7 @@ def _counted_entropies(record: "CompletionRecord") -> NDArray[np.float32]:
 
 
 def _profile(record: "CompletionRecord") -> list[float]:
-    """Mean entropy along the completion, in a few bins."""
+    """Mean entropy along the completion, in bins."""
     entropies = np.asarray(record.entropies, np.float32)
     known = np.where(np.asarray(record.mask, bool) & np.isfinite(entropies), entropies, 0.0)
     bins = np.array_split(known, min(_PROFILE_BINS, len(known))) if len(known) else []
@@ -237,7 +232,7 @@ def _profile(record: "CompletionRecord") -> list[float]:
 
 
 def _entropy_scale(completions: Sequence["CompletionRecord"]) -> float:
-    """Upper end of the colour scale in nats: what 1 token in 100 exceeds, rounded up to two digits."""
+    """Upper end of the color scale in nats: the 99th percentile, rounded up to two digits."""
     entropies = [values for record in completions if len(values := _counted_entropies(record))]
     highest = float(np.quantile(np.concatenate(entropies), 0.99)) if entropies else 0.0
     if highest <= RESOLUTION:

@@ -1,4 +1,4 @@
-"""Metrics of training over its steps: the paper's training dynamics, and what the constraints do."""
+"""Metrics over the training steps: the paper's training dynamics, and the effect of the constraints."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ from .style import (
     NotedFigure,
     Theme,
     add_notes,
+    empty_panel,
     get_theme,
     legend_above,
     new_figure,
     nominal_share,
-    nothing,
-    own_defaults,
+    own_style,
     percent,
     title,
 )
@@ -56,43 +56,43 @@ _OVER_ALL = (
 )
 
 
-@own_defaults()
+@own_style
 def plot_training_dynamics(
     runs: RunLog | Sequence[RunLog], smoothing: float | None = None, theme: str = "light"
 ) -> NotedFigure:
     """
-    Reward, response length, repetition and entropy of runs over their steps, the paper's four signs of health.
+    Reward, response length, repetition and entropy of runs over their steps, the paper's training dynamics.
 
     Args:
-        runs ([`RunLog`] or `Sequence[RunLog]`): Runs; those of one name are seeds of one run, drawn as mean and range.
+        runs ([`RunLog`] or `Sequence[RunLog]`): Runs. Seeds of one run have the same name.
         smoothing (`float`, *optional*):
-            Standard deviation, in steps, of the Gaussian that smooths the lines; 0 draws what was logged. A fiftieth
-            of the longest run if `None`.
+            Standard deviation, in steps, of the Gaussian that smooths the lines. 0 draws the logged values, `None` uses
+            1/50 of the longest run.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
-        [`~matplotlib.figure.Figure`]: the figure; its `notes` tell what is missing.
+        [`~matplotlib.figure.Figure`]: the figure; its `notes` list what is missing.
 
     Raises:
         ValueError: If there are no runs, or `smoothing` is negative.
     """
-    colours, groups = get_theme(theme), group_by_name(runs)
+    colors, groups = get_theme(theme), group_by_name(runs)
     bandwidth = _bandwidth(smoothing, groups)
-    figure, axes = new_figure(colours, 2, 3, height=4.0)
+    figure, axes = new_figure(colors, 2, 3, height=4.0)
     for ax, panel in zip(axes.flat, _DYNAMICS, strict=True):
-        lines = [colours.run(index) for index in range(len(groups))]
+        lines = [colors.run(index) for index in range(len(groups))]
         drawn = [
             draw(ax, seeds, panel.metric, bandwidth, line) for seeds, line in zip(groups.values(), lines, strict=True)
         ]
-        _frame(ax, panel, groups, any(drawn), colours)
+        _frame(ax, panel, groups, any(drawn), colors)
     if len(groups) > 1:
         handles = [Line2D([], [], linewidth=1.5, **line) for line in lines]
-        legend_above(figure, handles, list(groups), colours)
-    add_notes(figure, notes_on(groups, [panel.metric for panel in _DYNAMICS], bandwidth), colours)
+        legend_above(figure, handles, list(groups), colors)
+    add_notes(figure, notes_on(groups, [panel.metric for panel in _DYNAMICS], bandwidth), colors)
     return figure
 
 
-@own_defaults()
+@own_style
 def plot_constraints(
     runs: RunLog | Sequence[RunLog],
     entropy_quantile: float | None = None,
@@ -100,44 +100,44 @@ def plot_constraints(
     theme: str = "light",
 ) -> NotedFigure:
     """
-    What the constraints do over the steps: clipped tokens and KL by role, threshold, reasoning share, dropped groups.
+    Clipped tokens and KL by role, entropy threshold, share of reasoning tokens and dropped groups over the steps.
 
-    Roles are told apart by colour and squares on the lines of knowledge, runs by line style.
+    Color and marker show the role, line style the run.
 
     Args:
-        runs ([`RunLog`] or `Sequence[RunLog]`): Up to four runs; those of one name are seeds of one run.
+        runs ([`RunLog`] or `Sequence[RunLog]`): Up to four runs. Seeds of one run have the same name.
         entropy_quantile (`float`, *optional*): The runs' rho, for a line at the nominal reasoning share, 1 - rho.
         smoothing (`float`, *optional*):
-            Standard deviation, in steps, of the Gaussian that smooths the lines; 0 draws what was logged. A fiftieth
-            of the longest run if `None`.
+            Standard deviation, in steps, of the Gaussian that smooths the lines. 0 draws the logged values, `None` uses
+            1/50 of the longest run.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
-        [`~matplotlib.figure.Figure`]: the figure; its `notes` tell what is missing.
+        [`~matplotlib.figure.Figure`]: the figure; its `notes` list what is missing.
 
     Raises:
         ValueError: If there are no runs or more than four, `smoothing` is negative or `entropy_quantile` outside
             (0, 1).
     """
-    colours, groups = get_theme(theme), group_by_name(runs)
+    colors, groups = get_theme(theme), group_by_name(runs)
     bandwidth = _bandwidth(smoothing, groups)
     if len(groups) > len(LINE_STYLES):
-        raise ValueError(f"plot_constraints tells up to {len(LINE_STYLES)} runs apart, got {len(groups)}; pass fewer.")
+        raise ValueError(f"plot_constraints draws up to {len(LINE_STYLES)} runs, got {len(groups)}; pass fewer.")
     if entropy_quantile is not None and not 0 < entropy_quantile < 1:
         raise ValueError(f"entropy_quantile={entropy_quantile} is outside (0, 1); pass the value of the runs.")
-    figure, axes = new_figure(colours, 2, 3, height=4.0)
+    figure, axes = new_figure(colors, 2, 3, height=4.0)
     for ax, panel in zip(axes[0], _BY_ROLE, strict=True):
-        lines = {panel.metric.format(role=role): colours.role_line(role) for role in ROLES}
-        _frame(ax, panel, groups, _draw_runs(ax, groups, lines, bandwidth), colours)
+        lines = {panel.metric.format(role=role): colors.role_line(role) for role in ROLES}
+        _frame(ax, panel, groups, _draw_runs(ax, groups, lines, bandwidth), colors)
     for ax, panel in zip(axes[1], _OVER_ALL, strict=True):
         if panel.metric == "archer/reasoning_fraction" and entropy_quantile is not None:
-            ax.axhline(1 - entropy_quantile, color=colours.muted, **NOMINAL)
-        _frame(ax, panel, groups, _draw_runs(ax, groups, {panel.metric: {"color": colours.ink}}, bandwidth), colours)
+            ax.axhline(1 - entropy_quantile, color=colors.muted, **NOMINAL)
+        _frame(ax, panel, groups, _draw_runs(ax, groups, {panel.metric: {"color": colors.ink}}, bandwidth), colors)
     notes = _scale_kl(axes[0, 2], groups)
-    _legend_of_constraints(figure, list(groups), entropy_quantile, colours)
+    _legend_of_constraints(figure, list(groups), entropy_quantile, colors)
 
     metrics = [p.metric.format(role=role) for p in _BY_ROLE for role in ROLES] + [p.metric for p in _OVER_ALL]
-    add_notes(figure, notes_on(groups, metrics, bandwidth) + notes, colours)
+    add_notes(figure, notes_on(groups, metrics, bandwidth) + notes, colors)
     return figure
 
 
@@ -149,18 +149,18 @@ def _bandwidth(smoothing: float | None, groups: dict[str, list[RunLog]]) -> floa
     return smoothing
 
 
-def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: bool, colours: Theme) -> None:
-    title(ax, panel.title, colours.ink if panel.role is None else colours.role(panel.role))
+def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: bool, colors: Theme) -> None:
+    title(ax, panel.title, colors.ink if panel.role is None else colors.role(panel.role))
     ax.set_ylabel(panel.unit)
     label_steps(ax, [seed for seeds in groups.values() for seed in seeds])
     if not has_lines:
         names = {panel.metric.format(role=role) for role in ROLES}
         logged = any(name in seed.metrics for seeds in groups.values() for seed in seeds for name in names)
-        nothing(ax, "no finite value" if logged else "not logged", colours)
+        empty_panel(ax, "no finite value" if logged else "not logged", colors)
         return
     if panel.kind:
         top = 1.1 * ax.dataLim.ymax or 1
-        ax.set_ylim(-0.03 * top, top)  # a line at 0 stays clear of the axis
+        ax.set_ylim(-0.03 * top, top)  # keeps a line at 0 visible
     if panel.kind == "share":
         percent(ax)
     elif panel.kind == "count":
@@ -168,7 +168,7 @@ def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: 
 
 
 def _draw_runs(ax: Axes, groups: dict[str, list[RunLog]], lines: dict[str, dict[str, Any]], bandwidth: float) -> bool:
-    """Draws metrics in their colours, runs in their line styles; tells whether there was anything to draw."""
+    """Draws each metric in its color and each run in its line style. Returns whether there was a value to draw."""
     drawn = [
         draw(ax, seeds, metric, bandwidth, line | {"linestyle": style})
         for seeds, style in zip(groups.values(), LINE_STYLES, strict=False)
@@ -178,7 +178,7 @@ def _draw_runs(ax: Axes, groups: dict[str, list[RunLog]], lines: dict[str, dict[
 
 
 def _scale_kl(ax: Axes, groups: dict[str, list[RunLog]]) -> list[str]:
-    """KL spans orders of magnitude between the roles; a logarithmic axis has no place for 0, where it starts."""
+    """The roles' KL differ by orders of magnitude, so the axis is logarithmic. It cannot show 0, the first value."""
     values = [seed.series(f"kl/{role}")[1] for seeds in groups.values() for seed in seeds for role in ROLES]
     finite = np.concatenate([v[np.isfinite(v)] for v in values])
     if not (finite > 0).any():
@@ -186,21 +186,21 @@ def _scale_kl(ax: Axes, groups: dict[str, list[RunLog]]) -> list[str]:
     ax.set_yscale("log", nonpositive="mask")
     ax.yaxis.set_minor_locator(NullLocator())
     hidden = int((finite <= 0).sum())
-    return [f"KL: {hidden} of {len(finite)} values are 0 or below, off the logarithmic axis"] if hidden else []
+    return [f"KL: {hidden} of {len(finite)} values are 0 or below and off the logarithmic axis"] if hidden else []
 
 
 def _legend_of_constraints(
-    figure: NotedFigure, names: list[str], entropy_quantile: float | None, colours: Theme
+    figure: NotedFigure, names: list[str], entropy_quantile: float | None, colors: Theme
 ) -> None:
-    handles = [Line2D([], [], linewidth=1.5, markersize=3, **colours.role_line(role)) for role in ROLES]
+    handles = [Line2D([], [], linewidth=1.5, markersize=3, **colors.role_line(role)) for role in ROLES]
     labels = [f"{role} tokens" for role in ROLES]
     if len(names) > 1:
         handles += [
-            Line2D([], [], linewidth=1.5, color=colours.ink, linestyle=style)
+            Line2D([], [], linewidth=1.5, color=colors.ink, linestyle=style)
             for style, _ in zip(LINE_STYLES, names, strict=False)
         ]
         labels += names
     if entropy_quantile is not None:
-        handles.append(Line2D([], [], color=colours.muted, **NOMINAL))
+        handles.append(Line2D([], [], color=colors.muted, **NOMINAL))
         labels.append(nominal_share(entropy_quantile))
-    legend_above(figure, handles, labels, colours)
+    legend_above(figure, handles, labels, colors)

@@ -1,1 +1,26 @@
-"""TRL's GRPO trainer made exact and durable; knows nothing of Archer."""
+"""
+TRL's GRPO, faster and resumable; knows nothing of Archer.
+
+[`DurableGRPOTrainer`] runs TRL's own loss types unchanged and adds padding removal, guards against non-finite updates,
+complete checkpoints, exact resume inside a rollout, preemption and retries of a vLLM server.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .._lazy import load_public
+
+if TYPE_CHECKING:
+    from .config import DurableGRPOConfig as DurableGRPOConfig
+    from .trainer import DurableGRPOTrainer as DurableGRPOTrainer
+
+__all__ = ["DurableGRPOConfig", "DurableGRPOTrainer"]
+
+_PUBLIC = {"DurableGRPOConfig": ".config", "DurableGRPOTrainer": ".trainer"}
+
+
+def __getattr__(name: str) -> Any:
+    return load_public(__name__, _PUBLIC, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
-"""PEFT adapters: what training and vLLM must leave as it is, and what they would otherwise round away.
+"""Keeps PEFT adapters and their base model exact through training, checkpoints and syncs with vLLM.
 
-The reference of an adapter is the same model with the adapter off, or with the adapter as it was at the start. It is
-only a reference for as long as the weights under the adapter do not change, so nothing is left merged into them.
+The reference of an adapter is the same model with the adapter off, or with a copy of the initial adapter. It stays a
+reference only if the base weights never change, so nothing is left merged into them.
 """
 
 from collections.abc import Iterator
@@ -17,43 +17,42 @@ from transformers.utils import is_bitsandbytes_available
 
 def adapter_weights(model: Any) -> dict[str, Tensor]:
     """
-    Trainable weights of an adapter that exists before the trainer does.
+    Trainable weights of an adapter that was made before the trainer.
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): What the trainer was given.
+        model (`str`, `PreTrainedModel` or `PeftModel`): The trainer's `model` argument.
 
     Returns:
-        `dict[str, Tensor]`: The tensors themselves, by name; empty if there is no adapter yet.
+        `dict[str, Tensor]`: The tensors, by name; empty without an adapter.
     """
     if not isinstance(model, PeftModel):
         return {}
     return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def prepare_adapter(trainer: Any, weights: dict[str, Tensor]) -> None:
+def prepare_adapter(model: nn.Module, weights: dict[str, Tensor], is_sharded: bool) -> None:
     """
-    Makes the adapter of a new trainer trainable in small steps, and its base model stay as it is.
+    Lets the adapter of a quantized model train in small steps.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer, as TRL has set it up.
-        weights (`dict[str, Tensor]`): What [`adapter_weights`] returned before.
+        model (`nn.Module`): Model as TRL has set it up.
+        weights (`dict[str, Tensor]`): [`adapter_weights`] before TRL did.
+        is_sharded (`bool`): Whether DeepSpeed or FSDP trains it. Both keep their own float32 copies.
     """
-    if not isinstance(trainer.model, PeftModel):
-        return
-    if is_quantized(trainer.model):
-        if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):  # both keep float32 copies of their own
-            _keep_precision(trainer.model, weights)
-        _keep_weights_unpacked(trainer.model)
-    if trainer.use_vllm:
-        sync_without_drift(trainer.vllm_generation)
+    if isinstance(model, PeftModel) and is_quantized(model):
+        if not is_sharded:
+            _keep_precision(model, weights)
+        _keep_weights_unpacked(model)
 
 
 def load_trained_adapter(model: Any, folder: str) -> None:
     """
-    Loads the trained one of two adapters from a checkpoint: transformers 5.17 loads the frozen copy beside it only.
+    Loads the trained one of two adapters from a checkpoint. transformers loads only the frozen copy beside it.
+
+    Upstream: https://github.com/huggingface/transformers/issues/30478 (open in 5.23).
 
     Args:
-        model (`nn.Module`): Model that the Trainer has loaded the checkpoint into.
+        model (`nn.Module`): Model, after the Trainer has loaded the checkpoint.
         folder (`str`): Checkpoint.
     """
     if isinstance(model, PeftModel) and len(model.peft_config) > 1:
@@ -67,9 +66,9 @@ def is_quantized(model: Any) -> bool:
 
 def _keep_precision(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """
-    Undoes TRL's rounding of the adapter to bfloat16, whose steps are larger than most updates of RL.
+    Undoes TRL's rounding of the adapter to bfloat16, which is coarser than most RL updates.
 
-    Other adapters than those of quantised models are in float32 already, by default of PEFT.
+    PEFT keeps adapters of models that are not quantized in float32. Not reported upstream yet (TRL 1.16).
     """
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -80,7 +79,8 @@ def _keep_weights_unpacked(model: nn.Module) -> None:
     """
     Keeps bitsandbytes from packing 4-bit weights for fast inference on CPUs with AVX-512 BF16.
 
-    It does so in the first pass in evaluation mode, and a packed weight passes no gradient on from then on.
+    It packs them in the first pass in evaluation mode, and a packed weight passes no gradient. Not reported upstream
+    yet; the packing came with https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804 (0.49).
     """
     if is_bitsandbytes_available():
         from bitsandbytes.nn import Linear4bit
@@ -92,14 +92,19 @@ def _keep_weights_unpacked(model: nn.Module) -> None:
 
 def sync_without_drift(generation: Any) -> None:
     """
-    Makes TRL send vLLM the merged weights without merging them into the model.
+    Sends vLLM the merged weights without merging them into the model.
 
-    TRL adds the adapter to the weights and then subtracts it again. In bfloat16 that does not give back the weights it
-    started from; the errors add up from sync to sync, in the reference and under the saved adapter.
+    TRL adds the adapter to the weights and then subtracts it. In bfloat16 that does not restore the original
+    weights, and the errors accumulate over syncs, in the reference and under the saved adapter.
+
+    Upstream: https://github.com/huggingface/trl/issues/6688 (open in 1.16).
 
     Args:
-        generation (`VLLMGeneration`): TRL's engine or client. With FSDP, which shards the weights, it stays as it is.
+        generation (`VLLMGeneration`): TRL's engine or client. Unchanged without an adapter and with FSDP, which shards
+            the weights.
     """
+    if not isinstance(generation.model, PeftModel):
+        return
     wrapped = [module for module in generation.model.modules() if isinstance(module, AuxiliaryTrainingWrapper)]
     if generation._dist.is_fsdp or not all(isinstance(module, ModulesToSaveWrapper) for module in wrapped):
         return
@@ -116,13 +121,13 @@ def sync_without_drift(generation: Any) -> None:
 @torch.no_grad()
 def merged_weights(model: PeftModel) -> Iterator[tuple[str, Tensor]]:
     """
-    Weights of the base model with the active adapter in them, which is as it was whenever one is handed out.
+    Yields the base model's weights with the active adapter merged in, leaving the model unchanged.
 
     Args:
         model (`PeftModel`): Model with a LoRA-like adapter.
 
     Yields:
-        `tuple[str, Tensor]`: Name in the base model and weight. Tied weights come once, under their first name.
+        `tuple[str, Tensor]`: Name in the base model, and weight. Tied weights appear once, under their first name.
     """
     seen: set[int] = set()
     for name, parameter, weight in _walk(model.get_base_model(), ""):
@@ -144,7 +149,7 @@ def _walk(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Parameter, T
 
 
 def _merged(layer: Any, prefix: str) -> list[tuple[str, nn.Parameter, Tensor]]:
-    """Merges one layer, takes the result out, and puts back every bit of what was there."""
+    """Merges one layer, copies the result, and restores every bit of the original."""
     layers = [module for module in layer.modules() if isinstance(module, BaseTunerLayer)]
     parameters = dict(layer.get_base_layer().named_parameters(prefix))
     before = {name: parameter.data.clone() for name, parameter in parameters.items()}

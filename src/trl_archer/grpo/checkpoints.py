@@ -1,7 +1,7 @@
-"""Checkpoints that a killed run resumes from exactly: complete or refused, and of the same model.
+"""Checkpoints that a killed run resumes from exactly: complete ones of the same model; all others are refused.
 
-Order of writing: a marker, the files of all ranks, the manifest with the size of every file, the state of the Trainer.
-A folder counts as complete when the last two are there and every size is as listed.
+Order of writing: a marker, the files of all ranks, the manifest with the size of every file, the Trainer's state. A
+folder is complete when the last two exist and every file has its listed size.
 """
 
 import json
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
+from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 logger = get_logger(__name__)
@@ -23,12 +25,12 @@ MANIFEST = "manifest.json"
 MARKER = "incomplete"
 TRAINER_STATE = "trainer_state.json"
 
-# What `--resume_from_checkpoint` may say instead of a path
-_WORDS = {"true": True, "latest": True, "false": False}
+# Words for `resume_from_checkpoint`, as a command line passes them
+_WORDS: dict[str, str | bool] = {"true": True, "latest": True, "false": False, "auto": "auto"}
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*", "adapter_model*", "global_step*")
 
-# What decides the shapes of a model, by name in its configuration
+# Fields of a model's configuration that decide its shapes
 _ARCHITECTURE = (
     *("model_type", "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "num_experts", "tie_word_embeddings"),
@@ -38,11 +40,11 @@ _ADAPTER = ("peft_type", "r", "target_modules", "modules_to_save")
 
 def why_incomplete(folder: str | Path) -> str | None:
     """
-    Says what a checkpoint lacks.
+    Says what is missing from a checkpoint.
 
     Args:
-        folder (`str` or `Path`): Checkpoint of ours, or of another trainer: without a manifest, its weights have to be
-            there and every tensor file has to be readable to its end.
+        folder (`str` or `Path`): Checkpoint of ours or of another trainer. Without a manifest, it must have weights,
+            and every tensor file must be readable to its end.
 
     Returns:
         `str` or `None`: The reason, `None` for a complete one.
@@ -55,14 +57,14 @@ def why_incomplete(folder: str | Path) -> str | None:
     except FileNotFoundError:
         return f"{TRAINER_STATE}, which is written last, is missing"
     except ValueError:
-        return f"{TRAINER_STATE} is cut off"
+        return f"{TRAINER_STATE} is truncated"
     if (folder / MANIFEST).is_file():
         return _differs_from_manifest(folder)
     if (folder / MARKER).is_file():
-        return "saving stopped before all processes had written their files"
+        return "it was not fully written by all processes"
     if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
-        return "it holds no weights"
-    return next((f"{path.name} is cut off" for path in files_of(folder) if not is_readable(path)), None)
+        return "it has no weights"
+    return next((f"{path.name} is truncated" for path in files_of(folder) if not is_readable(path)), None)
 
 
 def _differs_from_manifest(folder: Path) -> str | None:
@@ -79,7 +81,7 @@ def _differs_from_manifest(folder: Path) -> str | None:
 
 
 def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:
-    """Sizes of files and shapes of parameters by name, `None` where the manifest does not hold both."""
+    """File sizes and parameter shapes by name; `None` if the manifest does not have both."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -90,13 +92,13 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:
 
 def is_readable(path: Path) -> bool:
     """
-    Whether a tensor file can be read to its end; other files always count as readable.
+    Whether a tensor file can be read to its end. Other files always count as readable.
 
     Args:
         path (`Path`): File of a checkpoint.
 
     Returns:
-        `bool`: `False` for a file that is cut off.
+        `bool`: `False` for a truncated file.
     """
     if path.suffix == ".safetensors":
         try:
@@ -104,12 +106,12 @@ def is_readable(path: Path) -> bool:
                 return True
         except SafetensorError:
             return False
-    # torch writes zip archives, whose directory stands at the end
+    # torch writes zip archives, which end with their directory
     return path.suffix not in (".pt", ".pth", ".bin") or zipfile.is_zipfile(path)
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """All files of a checkpoint, those of its subfolders included."""
+    """All files of a checkpoint, including those in subfolders."""
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
@@ -127,68 +129,69 @@ def list_checkpoints(run_dir: Path) -> dict[int, Path]:
     return dict(sorted(((int(step), path) for step, path in found.items() if step.isdecimal()), reverse=True))
 
 
-def find_checkpoint(trainer: Any, resume_from_checkpoint: str | bool | None) -> str | None:
+def find_checkpoint(resume_from_checkpoint: str | Path | bool | None, args: TrainingArguments) -> Path | None:
     """
-    Settles what to resume from, on all ranks alike.
+    Chooses the checkpoint to resume from; every rank makes the same choice. Each checkpoint is validated once.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer about to train.
-        resume_from_checkpoint (`str`, `bool` or `None`): A checkpoint, or `True` for the last complete one in
-            `output_dir`; later ones that are not complete are passed over with a warning. The words `"true"`,
-            `"latest"` and `"false"`, as a command line hands them over, mean the same unless there is such a folder.
+        resume_from_checkpoint (`str`, `Path`, `bool` or `None`):
+            A checkpoint, or `True` for the last complete one in `output_dir`; later incomplete ones are skipped with a
+            warning. The words `"true"`, `"latest"` and `"false"` mean the same unless there is such a folder, and
+            `"auto"` means `True` if there is a checkpoint and `False` otherwise.
+        args (`TrainingArguments`):
+            Configuration, for `output_dir` and the ranks that write checkpoints.
 
     Returns:
-        `str` or `None`: Path of the checkpoint, `None` to start afresh.
+        `Path` or `None`: The checkpoint; `None` for a new run.
 
     Raises:
-        ValueError: If the checkpoint is not complete, belongs to another model, was saved by a backend whose state this
-            one cannot load, or `output_dir` has no complete one.
+        ValueError: If the checkpoint is incomplete, or `output_dir` has no complete one.
     """
-    if isinstance(resume_from_checkpoint, str) and resume_from_checkpoint.lower() in _WORDS:
-        is_folder = any(_on_writing_ranks(trainer, Path(resume_from_checkpoint).is_dir))
-        resume_from_checkpoint = resume_from_checkpoint if is_folder else _WORDS[resume_from_checkpoint.lower()]
-    if resume_from_checkpoint is None or resume_from_checkpoint is False:
+    resume = resume_from_checkpoint
+    if isinstance(resume, str) and resume.lower() in _WORDS and not any(_on_writing_ranks(args, Path(resume).is_dir)):
+        resume = _WORDS[resume.lower()]
+    if resume is None or resume is False:
         return None
-    if resume_from_checkpoint is True:
-        folder = _last_complete(trainer)
-    else:
-        folder = Path(resume_from_checkpoint)
-        reasons = _on_writing_ranks(trainer, lambda: why_incomplete(folder))
-        for reason in filter(None, reasons):
-            raise ValueError(
-                f"resume_from_checkpoint='{folder}' is not a complete checkpoint: {reason}. For the "
-                "last complete one in output_dir, pass resume_from_checkpoint=True, or --resume_from_checkpoint true."
-            )
-    check_model(folder, trainer.accelerator.unwrap_model(trainer.model), trainer._trainable_shapes)
-    check_same_backend(folder, launch_of(trainer))
-    return str(folder)
+    if resume is True or resume == "auto":
+        return _last_complete(args, required=resume is True)
+    folder = Path(resume)
+    reason = next(filter(None, _on_writing_ranks(args, lambda: why_incomplete(folder))), None)
+    if reason is not None:
+        inside = ", ".join(str(path) for path in list_checkpoints(folder).values())
+        raise ValueError(
+            f"resume_from_checkpoint='{folder}' is not a complete checkpoint: {reason}. "
+            + (f"It contains {inside}: choose one of these, or" if inside else "Choose another one, or")
+            + " pass True (--resume) for the last complete one in output_dir."
+        )
+    return folder
 
 
-def _last_complete(trainer: Any) -> Path:
-    run_dir = Path(trainer.args.output_dir)
+def _last_complete(args: TrainingArguments, required: bool) -> Path | None:
+    run_dir = Path(args.output_dir)
     by_node = _on_writing_ranks(
-        trainer, lambda: {s: why_incomplete(path) for s, path in list_checkpoints(run_dir).items()}
+        args, lambda: {step: why_incomplete(path) for step, path in list_checkpoints(run_dir).items()}
     )
-    steps = sorted({step for node in by_node for step in node}, reverse=True)
     reasons: dict[Path, str] = {}
-    for step in steps:
+    for step in sorted({step for node in by_node for step in node}, reverse=True):
         folder = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        reason = next(filter(None, (node.get(step, "a node lacks it") for node in by_node)), None)
+        reason = next(filter(None, (node.get(step, "it is missing on a node") for node in by_node)), None)
         if reason is None:
             for other, why in reasons.items():
-                logger.warning(f"{other} is not complete ({why}); training resumes from {folder} instead.")
+                logger.warning(f"{other} is incomplete ({why}); training resumes from {folder} instead.")
             return folder
         reasons[folder] = reason
-    seen = "; ".join(f"{folder}: {why}" for folder, why in reasons.items()) or "there is none"
+    if not required:
+        return None
+    found = "; ".join(f"{folder}: {why}" for folder, why in reasons.items()) or "there is none"
     raise ValueError(
-        f"resume_from_checkpoint=True: no complete checkpoint in output_dir='{run_dir}' ({seen}). Start without "
-        "resume_from_checkpoint, or pass the path of a checkpoint."
+        f"output_dir='{run_dir}' has no complete checkpoint to resume from ({found}). Pass the path of one, or "
+        "start a new run without resume_from_checkpoint (--resume)."
     )
 
 
-def _on_writing_ranks(trainer: Any, read: Callable[[], Any]) -> list[Any]:
-    """What each rank sees that writes checkpoints: one, or one per node with `save_on_each_node`."""
-    return gather_object([read()] if trainer.args.should_save else [])
+def _on_writing_ranks(args: TrainingArguments, read: Callable[[], Any]) -> list[Any]:
+    """What each rank reads that writes checkpoints: one rank, or one per node with `save_on_each_node`."""
+    return gather_object([read()] if args.should_save else [])
 
 
 def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | None = None) -> None:
@@ -198,11 +201,11 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
     Args:
         folder (`str` or `Path`): Checkpoint.
         model (`PreTrainedModel` or `PeftModel`): Model about to be trained.
-        shapes (`dict[str, list[int]]`, *optional*): Its [`trainable_shapes`], if a wrapper hides them by now.
+        shapes (`dict[str, list[int]]`, *optional*): Its [`trainable_shapes`], for a model that is already wrapped.
 
     Raises:
-        ValueError: If one is an adapter and the other is not, or if configuration or weights differ; the message names
-            the field and both values. If the checkpoint's manifest cannot be read.
+        ValueError: If one is an adapter and the other is not, if configuration or weights differ (the message names
+            the field and both values), or if the manifest cannot be read.
     """
     folder = Path(folder)
     has_adapter = (folder / "adapter_config.json").is_file()
@@ -229,31 +232,32 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
         _compare(folder, "model", saved, shapes, sorted(saved.keys() | shapes.keys()))
 
 
-def launch_of(trainer: Any) -> dict[str, Any]:
+def launch_of(accelerator: Accelerator) -> dict[str, Any]:
     """
     What the files of optimizer and schedule depend on.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
+        accelerator (`Accelerator`): The trainer's.
 
     Returns:
-        `dict[str, Any]`: `backend`, such as `"DeepSpeed ZeRO-2"`, and `processes`, how many there are.
+        `dict[str, Any]`: `backend`, such as `"DeepSpeed ZeRO-2"`, and `processes`, their number.
     """
-    if trainer.is_deepspeed_enabled:
-        backend = f"DeepSpeed ZeRO-{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
+    state = accelerator.state
+    if state.deepspeed_plugin is not None:
+        backend = f"DeepSpeed ZeRO-{state.deepspeed_plugin.zero_stage}"
     else:
-        backend = "FSDP" if trainer.is_fsdp_enabled else "no sharding"
-    return {"backend": backend, "processes": trainer.accelerator.num_processes}
+        backend = "no sharding" if getattr(state, "fsdp_plugin", None) is None else "FSDP"
+    return {"backend": backend, "processes": accelerator.num_processes}
 
 
 def check_same_backend(folder: str | Path, launch: dict[str, Any]) -> None:
     """
-    Checks that optimizer and schedule of a checkpoint can be loaded. FSDP and runs without sharding can do with another
-    number of processes, DeepSpeed cannot.
+    Checks that the optimizer and schedule of a checkpoint can be loaded. DeepSpeed needs the same number of processes;
+    FSDP and runs without sharding do not.
 
     Args:
         folder (`str` or `Path`): Checkpoint. One without a manifest is not checked.
-        launch (`dict[str, Any]`): [`launch_of`] the run that is to resume.
+        launch (`dict[str, Any]`): [`launch_of`] the run to resume.
 
     Raises:
         ValueError: If they cannot be loaded; the message names both launches.
@@ -263,20 +267,20 @@ def check_same_backend(folder: str | Path, launch: dict[str, Any]) -> None:
     if any(before[key] != launch[key] for key in keys):
         then, now = (f"{x['backend']} on {x['processes']} processes" for x in (before, launch))
         raise ValueError(
-            f"{folder} was saved with {then}, and this run has {now}: optimizer and learning rate schedule of the one "
-            "cannot be loaded by the other. Launch it as before, or start a new run from its weights."
+            f"{folder} was saved with {then}, and this run has {now}, which cannot load its optimizer and schedule. "
+            "Launch it as before, or start a new run from its weights."
         )
 
 
 def checkpoint_bytes(folder: str | Path | None) -> int:
     """
-    Size of a checkpoint by its manifest.
+    Size of a checkpoint, from its manifest.
 
     Args:
         folder (`str` or `Path`, *optional*): Checkpoint.
 
     Returns:
-        `int`: Bytes, 0 if it is unknown.
+        `int`: Bytes; 0 if unknown.
     """
     manifest = None if folder is None else _read_manifest(Path(folder))
     return sum(manifest["files"].values()) if manifest else 0
@@ -290,20 +294,20 @@ def _compare(folder: Path, what: str, saved: dict[str, Any], ours: dict[str, Any
         )
         if left != right:
             raise ValueError(
-                f"{folder} is a checkpoint of another {what}: {name} is {left} there and {right} here. Resume with the "
-                f"{what} that it was saved from, or start without resume_from_checkpoint."
+                f"{folder} was saved from another {what}: {name} is {left} there and {right} here. Resume with that "
+                f"{what}, or start without resume_from_checkpoint."
             )
 
 
 def trainable_shapes(model: torch.nn.Module) -> dict[str, list[int]]:
     """
-    Shapes of what training changes.
+    Shapes of the trainable parameters.
 
     Args:
-        model (`nn.Module`): Model before any wrapper, whose names are those of every run.
+        model (`nn.Module`): Model before it is wrapped.
 
     Returns:
-        `dict[str, list[int]]`: Shape by name, the whole one of a parameter that ZeRO-3 has split.
+        `dict[str, list[int]]`: Shape by name; the full shape of a parameter that ZeRO-3 has partitioned.
     """
     parameters = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
     return {name: list(getattr(p, "ds_shape", p.shape)) for name, p in parameters}

@@ -1,8 +1,8 @@
-"""Real tokens only: the update phase computes neither on padding nor on completions that carry no loss.
+"""Removes padding from the update phase.
 
 TRL pads every micro-batch to the longest prompt and completion of the whole generation batch. Here a micro-batch holds
-completions of similar length, trimmed to what is real in it; completions without a token in the loss are left out. None
-of it changes a loss or a gradient, since padding carries neither and the members of each optimizer step stay.
+completions of similar length, trimmed to its own longest; completions without a token in the loss can be left out.
+Neither changes a loss or a gradient: padding has none, and each optimizer step keeps its completions.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Batch = dict[str, Any]
 
 
 def loss_mask(batch: Batch) -> Tensor:
-    """Slots `(B, T)` that hold a token which the policy generated and which counts."""
+    """Slots `(B, T)` that hold a token that the policy generated and that counts."""
     mask = batch["completion_mask"]
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
 
@@ -35,11 +35,11 @@ def _select(batch: Batch, rows: Tensor) -> Batch:
 
 def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
     """
-    Deals the completions of each optimizer step out anew, so that micro-batches hold similar lengths.
+    Regroups the completions of each optimizer step so that micro-batches hold similar lengths.
 
     Args:
         micro_batches (`Sequence` of `dict`): Micro-batches of one generation batch, all of the same shape.
-        per_update (`int`): How many consecutive ones surely belong to one optimizer step.
+        per_update (`int`): Number of consecutive micro-batches that always belong to one optimizer step.
 
     Returns:
         `list[dict]`: As many micro-batches of the same shape, the longest first in each optimizer step, completions
@@ -59,16 +59,16 @@ def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Bat
 
 def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = None) -> Batch:
     """
-    Trims a micro-batch to the completions that count and to the columns that are real in them.
+    Trims a micro-batch to the completions that count and to their real columns.
 
     Args:
         batch (`dict`): Micro-batch, prompts padded on the left and completions on the right.
-        keep_rows (`bool`, *optional*, defaults to `False`): Whether completions without a token in the loss stay.
+        keep_rows (`bool`, *optional*, defaults to `False`): Whether to keep completions without a token in the loss.
         multiple (`int`, *optional*): Widths to round up to, as `pad_to_multiple_of`.
 
     Returns:
-        `dict`: The same losses in less space. Where nothing counts, one row of two tokens stands in, so that every
-        rank still runs its forward and backward pass.
+        `dict`: The same losses in less space. Where nothing counts, one row of two tokens remains, so that every rank
+        still runs its forward and backward pass.
     """
     mask = loss_mask(batch).bool()
     rows = torch.arange(len(mask), device=mask.device) if keep_rows else mask.any(dim=1).nonzero().squeeze(1)
@@ -110,7 +110,7 @@ def score_in_length_order(
         input_ids (`Tensor` of shape `(B, P + T)`): Prompts padded on the left, completions on the right.
         attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
         logits_to_keep (`int`): Completion columns, `T`.
-        batch_size (`int`): Rows in a chunk. The number of chunks depends on it and `B` only: equal on all ranks.
+        batch_size (`int`): Rows in a chunk. Only it and `B` set the number of chunks, which is equal on all ranks.
         multiple (`int`, *optional*): Widths to round up to.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A checkpoint on SIGTERM: of a whole optimizer step, and of the same one on all ranks."""
+"""Saves a checkpoint on SIGTERM, after a whole optimizer step and in the same step on every rank."""
 
 import signal
 from typing import Any
@@ -13,11 +13,12 @@ logger = get_logger(__name__)
 
 class SaveOnSigterm(TrainerCallback):
     """
-    Saves and ends training after the optimizer step in which SIGTERM reaches any of the ranks.
+    Saves and ends training after the optimizer step in which SIGTERM reaches any rank.
 
-    Takes the place of transformers' own callback for `enable_jit_checkpoint`. That one saves before the optimizer's
-    step, when DeepSpeed has made the update already, so that a resumed run would make it twice; and each rank saves
-    when the signal reaches it, which may be in another step than on the others.
+    Replaces transformers' callback for `enable_jit_checkpoint`, which saves before the optimizer's step. DeepSpeed has
+    already made the update then, and a resumed run would make it twice. That callback also saves on each rank when the
+    signal reaches it, which may be in different steps. Not reported upstream yet; the callback came with
+    https://github.com/huggingface/transformers/pull/41723 (5.23 has it unchanged).
     """
 
     def __init__(self) -> None:
@@ -33,11 +34,11 @@ class SaveOnSigterm(TrainerCallback):
         if any(gather_object([self._is_asked])):
             logger.warning(f"SIGTERM: saving checkpoint-{state.global_step}, then training ends.")
             self.has_stopped = control.should_save = control.should_training_stop = True
-            control.should_evaluate = False  # would take of the time that is left
+            control.should_evaluate = False  # would use the remaining time
         return control
 
     def on_train_end(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGTERM, self._handler or signal.SIG_DFL)  # none if it was not set from Python
+        signal.signal(signal.SIGTERM, self._handler or signal.SIG_DFL)  # `None` if it was not set from Python
 
     def _ask(self, signum: int, frame: Any) -> None:
         self._is_asked = True
@@ -45,7 +46,7 @@ class SaveOnSigterm(TrainerCallback):
 
 def save_on_sigterm(trainer: Trainer) -> None:
     """
-    Has a trainer save on SIGTERM, if it is configured so (`enable_jit_checkpoint`).
+    Makes a trainer save on SIGTERM if `enable_jit_checkpoint` is set.
 
     Args:
         trainer (`Trainer`): Trainer, before it trains.

@@ -1,30 +1,80 @@
-"""Checks made before the first GPU minute; each error names what is wrong, its value and the way out."""
+"""Checks made before the first GPU minute; each error names the field, its value and the fix."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 import trl
+from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import pad
+from trl.trainer.utils import get_config_model_id
 
 from .adapters import is_quantized
+from .config import DurableGRPOConfig
+from .reward_checks import needed_columns
+from .updates import check_deepspeed_version
+from .vllm_server import check_generation
 
 
-def refuse_unsloth(trainer_class: type) -> None:
+@dataclass(frozen=True)
+class Preflight:
     """
-    Refuses to run on a `GRPOTrainer` that Unsloth has rewritten: it returns no entropies, which Archer is made of.
+    Result of [`preflight`], so that the trainer does not repeat its checks.
+
+    Attributes:
+        checkpoint (`Path` or `None`): Complete checkpoint to resume from.
+    """
+
+    checkpoint: Path | None = None
+
+
+def preflight(
+    args: DurableGRPOConfig,
+    model: Any,
+    quantization_config: Any = None,
+    checkpoint: Path | None = None,
+) -> Preflight:
+    """
+    Checks what can be checked without data or weights, the cheap things first. Collective over all ranks.
 
     Args:
-        trainer_class (`type`): Class of the trainer about to be built.
+        args ([`DurableGRPOConfig`]): Configuration.
+        model (`str`, `PreTrainedModel` or `PeftModel`): The trainer's `model` argument.
+        quantization_config (`BitsAndBytesConfig`, *optional*): Quantization of a model that is not loaded yet.
+        checkpoint (`Path`, *optional*): Complete checkpoint to resume from, as [`find_checkpoint`] chose it.
+
+    Returns:
+        [`Preflight`]: The `preflight` argument of the trainer.
 
     Raises:
-        RuntimeError: If Unsloth's trainer is among its bases or has taken the place of `trl.GRPOTrainer`.
+        ValueError: If DeepSpeed would not drop non-finite gradients, vLLM or the reference would not get the weights
+            of the adapter, or TRL cannot train with the vLLM server.
+        ConnectionError: If no vLLM server responds.
+        RuntimeError: If Unsloth has replaced TRL's trainer.
+    """
+    refuse_unsloth()
+    check_adapter(model, args, quantization_config)
+    check_deepspeed_version(args)
+    check_generation(args, model if isinstance(model, str) else get_config_model_id(model.config))
+    return Preflight(checkpoint)
+
+
+def refuse_unsloth(trainer_class: type = trl.GRPOTrainer) -> None:
+    """
+    Refuses a `GRPOTrainer` that Unsloth has rewritten. It returns no entropies, which Archer needs.
+
+    Args:
+        trainer_class (`type`): Class of the trainer.
+
+    Raises:
+        RuntimeError: If Unsloth's trainer is among its bases or has replaced `trl.GRPOTrainer`.
     """
     for cls in (*trainer_class.__mro__, trl.GRPOTrainer):
         if "unsloth" in f"{cls.__module__}.{cls.__qualname__}".lower():
@@ -34,18 +84,44 @@ def refuse_unsloth(trainer_class: type) -> None:
             )
 
 
-def check_dataset(name: str, dataset: Any, needed: Mapping[str, str] = MappingProxyType({})) -> None:
+def check_data(train_dataset: Any, eval_dataset: Any, reward_funcs: Iterable[Any], args: DurableGRPOConfig) -> None:
     """
-    Checks that every data set has the columns that are needed, and no row without a prompt. Of a stream with unknown
-    columns the first row is read.
+    Checks that the data has the columns that trainer and rewards need, has all prompts, and fills one rollout.
+
+    Args:
+        train_dataset, eval_dataset (`Dataset`, `IterableDataset`, a dictionary of them or `None`): The data.
+        reward_funcs (`Iterable`): Rewards, whose arguments are columns.
+        args ([`DurableGRPOConfig`]): Configuration.
+
+    Raises:
+        ValueError: If a column or a prompt is missing, or if there are fewer prompts than one rollout takes.
+    """
+    needed = {"prompt": "the trainer", **needed_columns(reward_funcs)}
+    check_dataset("train_dataset", train_dataset, needed)
+    check_dataset("eval_dataset", eval_dataset, needed)
+    prompts = args.generation_batch_size // args.num_generations
+    if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts:  # TRL would train on nothing
+        raise ValueError(
+            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {prompts} "
+            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations}): nothing "
+            "would be trained. Lower generation_batch_size or steps_per_generation, or add prompts."
+        )
+
+
+def check_dataset(
+    name: str, dataset: Any, needed: Mapping[str, str] = MappingProxyType({"prompt": "the trainer"})
+) -> None:
+    """
+    Checks the columns of a data set, and that no row lacks a prompt. Of a stream without column names, the first row
+    is read.
 
     Args:
         name (`str`): Argument that holds the data set, for the message.
         dataset (`Dataset`, `IterableDataset`, a dictionary of them or `None`): The data.
-        needed (`Mapping[str, str]`, *optional*): Columns beside `prompt`, and what needs them.
+        needed (`Mapping[str, str]`, *optional*): Columns, and what needs each.
 
     Raises:
-        ValueError: If there is no such column, or a prompt is missing.
+        ValueError: If a column or a prompt is missing.
     """
     if isinstance(dataset, dict):
         for key, part in dataset.items():
@@ -54,41 +130,40 @@ def check_dataset(name: str, dataset: Any, needed: Mapping[str, str] = MappingPr
     columns = getattr(dataset, "column_names", None)
     if dataset is not None and columns is None:
         columns = next((list(row) for row in dataset), None)
-    for column, user in {"prompt": "the trainer", **needed}.items():
-        if columns is not None and column not in columns:
-            raise ValueError(
-                f"{name} has no column {column!r}, which {user} needs, only {', '.join(map(repr, columns)) or 'none'}. "
-                f"Rename the one that holds it, as in `dataset.rename_column({next(iter(columns), 'question')!r}, "
-                f"{column!r})`."
-            )
+    if columns is not None:
+        check_columns(name, columns, needed, lambda column, first: f"`dataset.rename_column({first!r}, {column!r})`")
     if isinstance(dataset, Dataset):
         batches = dataset.select_columns("prompt").with_format("arrow").iter(10_000)
         missing = sum(batch["prompt"].null_count for batch in batches)
         if missing:
             raise ValueError(
-                f"{name} has {missing} of {len(dataset)} rows without a prompt. Leave them out, as in "
+                f"{name} has {missing} of {len(dataset)} rows without a prompt. Remove them, as in "
                 "`dataset.filter(lambda row: row['prompt'] is not None)`."
             )
 
 
-def check_rollout_fits(train_dataset: Any, args: Any) -> None:
+def check_columns(
+    name: str, columns: Sequence[str], needed: Mapping[str, str], remedy: Callable[[str, str], str]
+) -> None:
     """
-    Checks that the data fills one rollout: TRL leaves out what does not, and would train on nothing.
+    Checks that columns exist.
 
     Args:
-        train_dataset (`Dataset`, `IterableDataset` or `None`): The data; streams are not counted.
-        args ([`ArcherGRPOConfig`]): Configuration.
+        name (`str`): Name of the data set, for the message.
+        columns (`Sequence[str]`): Columns that exist.
+        needed (`Mapping[str, str]`): Columns that are needed, and what needs each.
+        remedy (`Callable`): Returns an example that renames a column, from the missing and an existing name.
 
     Raises:
-        ValueError: If there are fewer prompts than a rollout takes.
+        ValueError: If one is missing.
     """
-    prompts = args.generation_batch_size // args.num_generations
-    if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts:
-        raise ValueError(
-            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {prompts} "
-            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations}): nothing "
-            "would be trained. Lower generation_batch_size or steps_per_generation, or add prompts."
-        )
+    for column, user in needed.items():
+        if column not in columns:
+            raise ValueError(
+                f"{name} has no column {column!r}, which {user} needs. Its columns: "
+                f"{', '.join(map(repr, columns)) or 'none'}. Rename the one that holds it, as in "
+                f"{remedy(column, next(iter(columns), 'question'))}."
+            )
 
 
 def check_trainable(model: nn.Module) -> None:
@@ -109,77 +184,87 @@ def check_trainable(model: nn.Module) -> None:
         )
 
 
-_QUANTIZED_SYNC = (
-    "use_vllm=True with a quantised model: TRL would merge the adapter into the quantised weights, which rounds them "
-    "anew at every sync, and send vLLM the result without its scales. Set use_vllm=False, or train the adapter on the "
-    "model in bfloat16, without load_in_4bit, load_in_8bit and quantization_config."
+QUANTIZED_SYNC = (
+    "use_vllm=True with a quantized model: TRL would merge the adapter into the quantized weights, which rounds them "
+    "at every sync, and send vLLM the result without its scales. Set use_vllm=False, or train the adapter on the model "
+    "in bfloat16, without load_in_4bit, load_in_8bit and quantization_config."
 )
 
 
-def check_adapter(model: Any, args: Any, quantization_config: Any = None) -> None:
+def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any = None) -> None:
     """
-    Checks an adapter that the trainer was given, and that vLLM can be sent its weights, before anything is loaded.
+    Checks, before anything is loaded, the adapter passed to the trainer, and that vLLM can receive its weights.
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): What the trainer was given.
-        args ([`ArcherGRPOConfig`]): The configuration.
-        quantization_config (`BitsAndBytesConfig`, *optional*): How a model that is yet to be loaded is quantised.
+        model (`str`, `PreTrainedModel` or `PeftModel`): The trainer's `model` argument.
+        args ([`DurableGRPOConfig`]): Configuration.
+        quantization_config (`BitsAndBytesConfig`, *optional*): Quantization of a model that is not loaded yet.
 
     Raises:
-        ValueError: If TRL could not copy the adapter for the reference, or if quantised weights would go to vLLM.
+        ValueError: If TRL could not copy the adapter for the reference, or if quantized weights would go to vLLM.
     """
     if args.use_vllm and (is_quantized(model) or (isinstance(model, str) and quantization_config is not None)):
-        raise ValueError(_QUANTIZED_SYNC)
-    if not isinstance(model, PeftModel):
-        return
-    if list(model.peft_config) != ["default"]:
+        raise ValueError(QUANTIZED_SYNC)
+    if isinstance(model, PeftModel) and list(model.peft_config) != ["default"]:
         names = ", ".join(map(repr, model.peft_config))
         raise ValueError(
-            f"The model's adapter is called {names}. TRL takes the one adapter called 'default' for the one to train: "
-            "load it with `PeftModel.from_pretrained(model, path, is_trainable=True)`, without adapter_name."
+            f"The model's adapter is called {names}. TRL trains the adapter called 'default', and it must be the only "
+            "one: load it with `PeftModel.from_pretrained(model, path, is_trainable=True)`, without adapter_name."
         )
 
 
-def check_synced_weights(model: nn.Module, args: Any) -> None:
+def check_synced_weights(model: nn.Module, args: DurableGRPOConfig) -> None:
     """
-    Checks that vLLM can hold what is trained; it ties embeddings and output layer where the configuration says so.
+    Checks that vLLM can hold the trained weights. It ties embeddings and output layer if the model's config does.
 
     Args:
         model (`nn.Module`): Model, adapters included.
-        args ([`ArcherGRPOConfig`]): The configuration.
+        args ([`DurableGRPOConfig`]): Configuration.
 
     Raises:
-        ValueError: If the adapter trains one of the two apart from the other, or the model is quantised.
+        ValueError: If the adapter trains one of the two separately, or the model is quantized.
     """
     if args.use_vllm and is_quantized(model):  # as it was stored
-        raise ValueError(_QUANTIZED_SYNC)
+        raise ValueError(QUANTIZED_SYNC)
     if not (args.use_vllm and isinstance(model, PeftModel) and model.config.get_text_config().tie_word_embeddings):
         return
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     if isinstance(embeddings, BaseTunerLayer) or embeddings.weight is not head.weight:
         raise ValueError(
-            "use_vllm=True: the model ties its embeddings to its output layer, and the adapter trains one apart from "
-            "the other, which vLLM cannot hold; it would sample from other weights than those trained. Leave "
-            "embed_tokens and lm_head out of modules_to_save and target_modules, train both as one with "
+            "use_vllm=True: the model ties its embeddings to its output layer, and the adapter trains only one of "
+            "them, which vLLM cannot hold; it would sample from other weights than the trained ones. Remove "
+            "embed_tokens and lm_head from modules_to_save and target_modules, train both as one with "
             "`LoraConfig(modules_to_save=['embed_tokens'], ensure_weight_tying=True)`, or set use_vllm=False."
         )
 
 
-# Mean difference of log-probabilities, in nats, that rounding alone can make when a sequence is shifted
+# Mean difference of log-probabilities, in nats, that rounding alone causes when a sequence is shifted
 _ROUNDING = 1e-3
-_ROUNDING_OF_HALF_PRECISION = 5e-2  # TF32 has as few digits
+_ROUNDING_OF_HALF_PRECISION = 5e-2  # TF32 is as coarse
 
 
 @torch.no_grad()
-def check_left_padding(trainer: Any, inputs: dict[str, Any], shift: int = 8, longest: int = 64) -> None:
+def check_left_padding(
+    score: Callable[..., tuple[Tensor, Any, Any]],
+    model: nn.Module,
+    inputs: dict[str, Any],
+    args: DurableGRPOConfig,
+    accelerator: Accelerator,
+    shift: int = 8,
+    longest: int = 64,
+) -> None:
     """
-    Checks on one row that padding on the left leaves the model's log-probabilities alone, as relative positions do.
+    Checks on one row that padding on the left does not change the model's log-probabilities, as with relative
+    positions.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer with the model. Every rank runs the same two forward passes.
-        inputs (`dict`): A micro-batch, of which the first row is used.
+        score (`Callable`): TRL's log-prob helper, which trims nothing. Every rank runs the same two forward passes.
+        model (`nn.Module`): Model.
+        inputs (`dict`): A micro-batch; its first row is used.
+        args ([`DurableGRPOConfig`]): Configuration.
+        accelerator (`Accelerator`): The trainer's.
         shift (`int`, *optional*, defaults to `8`): Padding to try, in tokens.
-        longest (`int`, *optional*, defaults to `64`): Tokens of prompt and of completion to use at most.
+        longest (`int`, *optional*, defaults to `64`): Maximum number of tokens of prompt and of completion to use.
 
     Raises:
         ValueError: If they change by more than rounding.
@@ -188,21 +273,20 @@ def check_left_padding(trainer: Any, inputs: dict[str, Any], shift: int = 8, lon
     ids = torch.cat([prompt, inputs["completion_ids"][0, :longest]]).unsqueeze(0)
     mask = torch.ones_like(ids)
     width = ids.size(1) - len(prompt)
-    score = partial(trl.GRPOTrainer._get_per_token_logps_and_entropies, trainer)  # TRL's own, which trims nothing
-    training = trainer.model.training
-    trainer.model.eval()  # no dropout between the two
-    plain, _, _ = score(trainer.model, ids, mask, width)
-    shifted, _, _ = score(trainer.model, pad(ids, (shift, 0)), pad(mask, (shift, 0)), width)
-    trainer.model.train(training)
-    # The largest over the ranks, so that all of them go on or none does
-    difference = trainer.accelerator.gather((plain - shifted).abs().mean()).max().item()
-    # A quantised model multiplies in the dtype of its quantisation, whatever its own
-    coarse = trainer.args.bf16 or trainer.args.fp16 or trainer.args.tf32 or is_quantized(trainer.model)
-    exact = not coarse and trainer.model.dtype in (torch.float32, torch.float64)
+    training = model.training
+    model.eval()  # no dropout between the two
+    plain, _, _ = score(model, ids, mask, width)
+    shifted, _, _ = score(model, pad(ids, (shift, 0)), pad(mask, (shift, 0)), width)
+    model.train(training)
+    # The largest over the ranks, so that all of them continue or none does
+    difference = accelerator.gather((plain - shifted).abs().mean()).max().item()
+    # A quantized model multiplies in the dtype of its quantization, whatever its own
+    coarse = args.bf16 or args.fp16 or args.tf32 or is_quantized(model)
+    exact = not coarse and model.dtype in (torch.float32, torch.float64)
     limit = _ROUNDING if exact else _ROUNDING_OF_HALF_PRECISION
     if not difference <= limit:
         raise ValueError(
             f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
-            f"{difference:.3g} nats on average, more than rounding ({limit} nats): its positions are absolute, or its "
-            "arithmetic is coarse. Set remove_padding=False to train in TRL's layout."
+            f"{difference:.3g} nats on average, more than rounding does ({limit} nats): its positions are absolute, or "
+            "its arithmetic is coarse. Set remove_padding=False to train in TRL's layout."
         )

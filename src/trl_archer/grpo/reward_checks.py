@@ -1,4 +1,4 @@
-"""What is settled about a generation batch before its update phase: sound rewards, and groups without a signal."""
+"""Checks reward functions and what they return; a failure on one rank is raised on every rank."""
 
 import inspect
 import math
@@ -9,23 +9,24 @@ from functools import wraps
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather, gather_object
 from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
 
-# What TRL's trainers hand to every reward, beside the columns of the data
+# Arguments that TRL's trainers pass to every reward, beside the data's columns
 _FROM_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
 
 
 def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
     """
-    Columns that rewards take as arguments without a default.
+    Data columns that rewards take as arguments without a default.
 
     Args:
-        rewards (`Iterable`): Reward functions. Reward models, or the names of some, take none.
+        rewards (`Iterable`): Reward functions. Reward models and their names need no column.
 
     Returns:
-        `dict[str, str]`: Columns, and the reward that needs each.
+        `dict[str, str]`: Each column, and the reward that needs it.
 
     Example:
 
@@ -49,14 +50,14 @@ def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
 
 def checked_reward(reward_func: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Wraps a reward function so that what it returns is checked before it is used.
+    Wraps a reward function so that its result is checked before use.
 
     Args:
         reward_func (`Callable`): Reward function of TRL, synchronous or asynchronous.
 
     Returns:
-        `Callable`: The same function, which raises `ValueError` unless it returns one finite number or `None` (not
-        scorable) per completion. What it raises itself passes through, with a note that names it.
+        `Callable`: The same function. It raises `ValueError` unless it returns one finite number or `None` (not
+        scorable) per completion. Its own exceptions pass through, with a note that names the function.
     """
     name = get_callable_name(reward_func)
 
@@ -97,7 +98,7 @@ def _check_rewards(name: str, rewards: Any, count: int) -> list[float | None]:
     if len(rewards) != count:
         raise ValueError(
             f"The reward function '{name}' returned {len(rewards)} rewards for {count} completions; it must return "
-            "exactly one per completion, None for one that it cannot score."
+            "exactly one per completion, and None for a completion that it cannot score."
         )
     return [_check_reward(name, index, reward) for index, reward in enumerate(rewards)]
 
@@ -119,7 +120,7 @@ def _check_reward(name: str, index: int, reward: Any) -> float | None:
 
 def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewards_per_func: Tensor) -> None:
     """
-    Checks what reward models returned, on all ranks alike; functions are checked by [`checked_reward`].
+    Checks the rewards of reward models on every rank. [`checked_reward`] checks functions.
 
     Args:
         reward_funcs (`Sequence`): Reward functions and models.
@@ -127,50 +128,51 @@ def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewar
         rewards_per_func (`Tensor` of shape `(N, F)`): Gathered rewards.
 
     Raises:
-        ValueError: If a model gave a reward that is not finite.
+        ValueError: If a model returned a non-finite reward.
     """
     for index, (reward_func, name) in enumerate(zip(reward_funcs, names, strict=True)):
         if isinstance(reward_func, nn.Module) and not rewards_per_func[:, index].isfinite().all():
             count = (~rewards_per_func[:, index].isfinite()).sum().item()
             raise ValueError(
-                f"The reward model '{name}' returned {count} of {len(rewards_per_func)} rewards that are not finite. "
-                "Check its weights and precision, and that its tokenizer fits."
+                f"The reward model '{name}' returned {count} of {len(rewards_per_func)} non-finite rewards. "
+                "Check its weights, precision and tokenizer."
             )
 
 
-def raise_on_all_ranks(trainer: Any, calculate: Callable[[], Tensor], rows: int) -> Tensor:
+def raise_on_all_ranks(calculate: Callable[[], Tensor], rows: int, columns: int, accelerator: Accelerator) -> Tensor:
     """
-    Calculates rewards; where that fails on one rank it fails on all of them, instead of leaving the others to wait.
+    Calculates rewards. A failure on one rank is raised on every rank, so that no rank waits for it.
 
-    No collective is added: a rank that failed takes part in the one that gathers rewards, with infinity for its own,
-    which no sound reward is.
+    There is no additional collective: a rank that failed takes part in the one that gathers rewards, with infinity in
+    place of its own, which no valid reward is.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
         calculate (`Callable`): TRL's calculation, which ends by gathering.
         rows (`int`): Completions of this rank.
+        columns (`int`): Number of rewards.
+        accelerator (`Accelerator`): The trainer's.
 
     Returns:
         `Tensor` of shape `(N, F)`: Rewards of all ranks.
 
     Raises:
-        RuntimeError: On all ranks, with rank and traceback of those that failed. In one process the error itself.
+        RuntimeError: On every rank, with rank and traceback of those that failed. In one process, the error itself.
     """
-    if trainer.accelerator.num_processes == 1:
+    if accelerator.num_processes == 1:
         return calculate()
     failure = None
     try:
         rewards = calculate()
     except Exception as error:
         failure = error
-        rewards = gather(torch.full((rows, len(trainer.reward_funcs)), torch.inf, device=trainer.accelerator.device))
+        rewards = gather(torch.full((rows, columns), torch.inf, device=accelerator.device))
     if not rewards.isinf().any():
         return rewards
     text = [] if failure is None else ["".join(traceback.format_exception(failure))]
-    texts = gather_object([f"Rank {trainer.accelerator.process_index}:\n{part}" for part in text])
+    texts = gather_object([f"Rank {accelerator.process_index}:\n{part}" for part in text])
     if texts:
         raise RuntimeError(
-            f"Rewards failed on {len(texts)} of {trainer.accelerator.num_processes} ranks, so training stops on all of "
-            "them.\n" + "\n".join(texts)
+            f"Rewards failed on {len(texts)} of {accelerator.num_processes} ranks, so training stops on every rank.\n"
+            + "\n".join(texts)
         ) from failure
     return rewards

@@ -1,4 +1,4 @@
-"""Writing a checkpoint to its end, or not at all; a full disk costs a checkpoint and not the run."""
+"""Writes a checkpoint completely or not at all; a full disk costs a checkpoint, not the run."""
 
 import errno
 import json
@@ -12,102 +12,152 @@ from typing import Any
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
+from transformers import TrainerControl, TrainerState
 
 from .._files import whole_file
-from .checkpoints import MANIFEST, MARKER, files_of, launch_of, list_checkpoints, why_incomplete
+from .checkpoints import MANIFEST, MARKER, checkpoint_bytes, files_of, list_checkpoints, why_incomplete
+from .config import DurableGRPOConfig
 
 logger = get_logger(__name__)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written; weights, optimizer and rollouts in memory are as before."""
+    """A checkpoint could not be written. Weights, optimizer and rollouts in memory are unchanged."""
 
 
-def save_checkpoint(trainer: Any, folder: Path, write: Callable[[], None]) -> None:
+class CheckpointSaver:
     """
-    Writes a checkpoint, or takes back what was written of it.
-
-    All ranks agree on the outcome. A save that fails leaves the earlier checkpoints and everything in memory alone;
-    training goes on and saves again when the next save is due. It stops after `max_failed_saves` in a row, and when no
-    later save will come. It also stops where a rank fails in the middle of what DeepSpeed or FSDP write together.
+    Writes the checkpoints of a run. All ranks agree on the outcome of each.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
-        folder (`Path`): Checkpoint to write; what it holds is replaced.
-        write (`Callable`): Writes it, as the Trainer does.
-
-    Raises:
-        CheckpointError: If it could not be written, and waiting for the next save is no use.
+        args ([`DurableGRPOConfig`]): Configuration.
+        launch (`dict`): [`launch_of`] the run.
+        shapes (`dict`): [`trainable_shapes`] of the model.
     """
-    best = trainer.state.best_model_checkpoint
-    writing = False
-    try:
-        with failing_together():
-            if trainer.args.should_save:
-                _make_room(trainer, folder)
-        writing = True
-        write()
-        _agree()
-    except Exception as error:
-        if not _is_write_error(error):
-            raise
-        if writing and _others_are_busy(trainer, error):
+
+    def __init__(self, args: DurableGRPOConfig, launch: dict[str, Any], shapes: dict[str, list[int]]):
+        self._args = args
+        self._launch = launch
+        self._shapes = shapes
+        self._failed_in_a_row = 0
+        self._previous_bytes = 0
+
+    def resume(self, checkpoint: Path | None) -> None:
+        """Expects the next checkpoint to be as large as the one that the run resumes from."""
+        self._previous_bytes = checkpoint_bytes(checkpoint)
+
+    def save(self, folder: Path, write: Callable[[], None], state: TrainerState, control: TrainerControl) -> None:
+        """
+        Writes a checkpoint, or removes what was written of it.
+
+        A failed save leaves earlier checkpoints and everything in memory unchanged; training continues and tries again
+        at the next save. Training stops after `max_failed_saves` in a row, when no later save is due, and where a rank
+        fails in the middle of what DeepSpeed or FSDP write together.
+
+        Args:
+            folder (`Path`): Checkpoint to write; replaces an existing one.
+            write (`Callable`): Writes it, as the Trainer does.
+            state (`TrainerState`): State of the Trainer; its best checkpoint is restored after a failed save.
+            control (`TrainerControl`): Whether training is about to stop.
+
+        Raises:
+            CheckpointError: If it could not be written and training cannot continue.
+        """
+        best = state.best_model_checkpoint
+        writing = False
+        try:
+            with failing_together():
+                if self._args.should_save:
+                    self._make_room(folder)
+            writing = True
+            write()
+            _agree()
+        except Exception as error:
+            if not _is_write_error(error):
+                raise
+            if writing and self._others_are_busy(error, bool(state.best_global_step)):
+                raise CheckpointError(
+                    f"{folder} could not be written: {type(error).__name__}: {error}. The other processes wait for "
+                    "this one inside DeepSpeed, FSDP or a collective of the Trainer, so the run ends here. Earlier "
+                    "checkpoints are intact: free space, or lower save_total_limit, and resume from the last one."
+                ) from error
+            state.best_model_checkpoint = best
+            self._failed_in_a_row += 1
+            self._report(folder, _agreed(error), control)
+        else:
+            if self._args.should_save:
+                (folder / MARKER).unlink(missing_ok=True)
+            self._failed_in_a_row = 0
+
+    def write_manifest(self, folder: str | Path) -> None:
+        """
+        Lists the files of a checkpoint, after every rank has written its own. Only ranks that save write it.
+
+        Args:
+            folder (`str` or `Path`): Checkpoint, complete except for the state of the Trainer.
+        """
+        if not self._args.should_save:
+            return
+        folder = Path(folder)
+        files = {str(p.relative_to(folder)): p.stat().st_size for p in files_of(folder) if p.name != MARKER}
+        for name in files:
+            _flush(folder / name)
+        manifest = {"files": files, "parameters": self._shapes, "launch": self._launch}
+        with whole_file(folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=1))
+            _flush(temporary)
+        self._previous_bytes = sum(files.values())
+
+    def _make_room(self, folder: Path) -> None:
+        """Removes what a killed process left, and marks the folder as incomplete until it is complete."""
+        for path in list_checkpoints(folder.parent).values():
+            if (path / MARKER).is_file() and why_incomplete(path):
+                shutil.rmtree(path, ignore_errors=True)
+        # As large as the previous one. On this failure all ranks can still agree, even under DeepSpeed and FSDP
+        needed = self._previous_bytes
+        if folder.parent.is_dir():
+            disk = shutil.disk_usage(folder.parent)
+            if disk.free < needed and disk.total > 0:  # object stores may report 0 for both
+                raise OSError(
+                    errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: the previous checkpoint has {needed:,} bytes"
+                )
+        shutil.rmtree(folder, ignore_errors=True)
+        if not self._args.save_only_model:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MARKER).write_text("This checkpoint is incomplete.\n")
+
+    def _others_are_busy(self, error: Exception, tracks_best: bool) -> bool:
+        """Whether the other ranks wait for this one in collectives of other code, so only ending it ends them."""
+        sharded = self._launch["backend"] != "no sharding"
+        return (sharded or tracks_best) and self._launch["processes"] > 1 and not isinstance(error, CheckpointError)
+
+    def _report(self, folder: Path, failure: str, control: TrainerControl) -> None:
+        disk = shutil.disk_usage(next(parent for parent in folder.absolute().parents if parent.is_dir()))
+        message = (
+            f"{folder} could not be written: {failure}. {disk.free:,} of {disk.total:,} bytes are free there. The "
+            "partial checkpoint was removed; earlier checkpoints, weights, optimizer and rollouts are intact."
+        )
+        if self._args.should_save:
+            shutil.rmtree(folder, ignore_errors=True)
+        allowed, failed = self._args.max_failed_saves, self._failed_in_a_row
+        if control.should_training_stop:
             raise CheckpointError(
-                f"{folder} could not be written: {type(error).__name__}: {error}. The other processes wait for this "
-                "one inside DeepSpeed, FSDP or a collective of the Trainer, so the run ends here. Earlier checkpoints "
-                "are intact: free space, or lower save_total_limit, and resume from the last one."
-            ) from error
-        failure = _agreed(error)
-    else:
-        if trainer.args.should_save:
-            (folder / MARKER).unlink(missing_ok=True)
-        trainer._failed_saves = 0
-        return
-    trainer.state.best_model_checkpoint = best
-    trainer._failed_saves += 1
-    _report(trainer, folder, failure)
-
-
-def _make_room(trainer: Any, folder: Path) -> None:
-    """Removes what a killed process left, and marks the folder as not complete until it is."""
-    for path in list_checkpoints(folder.parent).values():
-        if (path / MARKER).is_file() and why_incomplete(path):
-            shutil.rmtree(path, ignore_errors=True)
-    # As large as the previous one. All ranks can still agree on this failure, also under DeepSpeed and FSDP
-    needed = trainer._checkpoint_bytes
-    if folder.parent.is_dir():
-        disk = shutil.disk_usage(folder.parent)
-        if disk.free < needed and disk.total > 0:  # object stores may know neither
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: the previous checkpoint has {needed:,} bytes")
-    shutil.rmtree(folder, ignore_errors=True)
-    if not trainer.args.save_only_model:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).write_text("This checkpoint was not written to its end.\n")
-
-
-def write_manifest(trainer: Any, folder: str | Path) -> None:
-    """
-    Lists the files of a checkpoint, once every rank has written its own.
-
-    Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer. Of the ranks that call it, those that write checkpoints write it.
-        folder (`str` or `Path`): Checkpoint, complete but for the state of the Trainer.
-    """
-    if not trainer.args.should_save:
-        return
-    folder = Path(folder)
-    files = {str(p.relative_to(folder)): p.stat().st_size for p in files_of(folder) if p.name != MARKER}
-    for name in files:
-        _flush(folder / name)
-    manifest = {"files": files, "parameters": trainer._trainable_shapes, "launch": launch_of(trainer)}
-    with whole_file(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1))
-        _flush(temporary)
-    trainer._checkpoint_bytes = sum(files.values())
+                f"{message} No later save is due: free space, then call `trainer.save_model()`, or pass it a folder on "
+                "another disk."
+            )
+        if failed >= allowed:
+            raise CheckpointError(
+                f"{message} Training stops after {failed} failed saves in a row (max_failed_saves={allowed}). Free "
+                "space, or lower save_total_limit, and resume from the last checkpoint."
+            )
+        logger.error(
+            f"{message} Training continues and tries again at the next save; it stops after {allowed} failed saves in "
+            f"a row (max_failed_saves), this is number {failed}. Free space, or lower save_total_limit."
+        )
 
 
 def _flush(path: Path) -> None:
-    """To the disk, so that no crash of the machine leaves a manifest of files that were never stored."""
+    """Flushes a file to disk, so that no crash leaves a manifest of files that were never stored."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -118,12 +168,12 @@ def _flush(path: Path) -> None:
 @contextmanager
 def failing_together() -> Iterator[None]:
     """
-    Waits for all ranks, and makes a write that fails on one of them fail on all.
+    Waits for all ranks, and makes a write that fails on one rank fail on all.
 
-    Every rank has to come here, with no collective of other code under way.
+    Every rank must enter, with no collective of other code in progress.
 
     Raises:
-        CheckpointError: On all ranks, with the failures of each.
+        CheckpointError: On every rank, with the failures of all.
     """
     failure = None
     try:
@@ -136,20 +186,14 @@ def failing_together() -> Iterator[None]:
 
 
 def _agree(failure: str | None = None) -> None:
-    """Waits for all ranks, and raises on all of them if one failed."""
+    """Waits for all ranks, and raises on every rank if one failed."""
     failures = list(filter(None, gather_object([failure])))
     if failures:
         raise CheckpointError("; ".join(failures))
 
 
-def _others_are_busy(trainer: Any, error: Exception) -> bool:
-    """Whether the other ranks wait for this one in collectives of other code, so that only its end can end them."""
-    in_collectives = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or bool(trainer.state.best_global_step)
-    return in_collectives and trainer.accelerator.num_processes > 1 and not isinstance(error, CheckpointError)
-
-
 def _agreed(error: Exception) -> str:
-    """The failure that all ranks know of; an error of this rank alone is told to the others, which wait for it."""
+    """The failure that all ranks know. The others wait for one that only this rank knows."""
     if not isinstance(error, CheckpointError):
         try:
             _agree(f"{type(error).__name__}: {error}")
@@ -162,28 +206,3 @@ def _is_write_error(error: Exception) -> bool:
     # torch's writer has no exception of its own
     from_torch = isinstance(error, RuntimeError) and any(x in str(error) for x in ("inline_container", "PytorchStream"))
     return isinstance(error, OSError | SafetensorError | CheckpointError) or from_torch
-
-
-def _report(trainer: Any, folder: Path, failure: str) -> None:
-    disk = shutil.disk_usage(next(parent for parent in folder.absolute().parents if parent.is_dir()))
-    message = (
-        f"{folder} could not be written: {failure}. {disk.free:,} of {disk.total:,} bytes are free there. What "
-        "had been written of it was removed; earlier checkpoints, weights, optimizer and rollouts are intact."
-    )
-    if trainer.args.should_save:
-        shutil.rmtree(folder, ignore_errors=True)
-    allowed = trainer.args.max_failed_saves
-    if trainer.control.should_training_stop:
-        raise CheckpointError(
-            f"{message} No later save will come: free space, then call `trainer.save_model()`, or pass it a folder on "
-            "another disk."
-        )
-    if trainer._failed_saves >= allowed:
-        raise CheckpointError(
-            f"{message} Training stops after {trainer._failed_saves} failed saves in a row "
-            f"(max_failed_saves={allowed}). Free space, or lower save_total_limit, and resume from the last checkpoint."
-        )
-    logger.error(
-        f"{message} Training goes on and saves again at the next save; it stops at {allowed} failed saves in a row "
-        f"(max_failed_saves), this is number {trainer._failed_saves}. Free space, or lower save_total_limit."
-    )

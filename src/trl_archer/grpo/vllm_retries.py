@@ -1,43 +1,53 @@
-"""Generation on a vLLM server that may go away at any moment, and come back without the policy."""
+"""Generation on a vLLM server that may go down at any time, and come back without the policy."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
+import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
+from trl.generation.vllm_client import VLLMClient
 
 from .vllm_server import server_info
 
 logger = get_logger(__name__)
 
-_NO_INSTANCE = "none"  # is known to have all of the weights
+_NO_INSTANCE = "none"  # no server is known to have all of the weights
+
+
+class Status(NamedTuple):
+    """State of a server. `problem` is `None` if it is up; a restarted server needs the weights again."""
+
+    problem: str | None = None
+    is_restarted: bool = False
 
 
 class ServerWatch:
     """
-    The main process's view of a vLLM server: whether it answers, and whether it is still the one that has our weights.
+    The main process's view of a vLLM server: whether it responds, and whether it still has the policy's weights.
 
-    While `watching`, calls of the client that fail do not raise, on this rank alone: weights that other ranks help to
-    gather are gathered to the end, and no completions are returned, which TRL broadcasts as any others. So no rank
-    waits for ever.
+    Inside [`ServerWatch.guarded`], failing calls of the client do not raise on this rank only. Weights that other ranks
+    help to gather are gathered to the end, and a failed generation returns no completions, which TRL broadcasts as
+    usual. So no rank waits forever.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer with `vllm_mode="server"`.
+        client (`VLLMClient`): TRL's client; its methods are wrapped.
+        device (`torch.device`): Device of the communicator.
     """
 
     _NOTHING: dict[str, list] = {"prompt_ids": [], "completion_ids": [], "logprobs": [], "logprob_token_ids": []}
 
-    def __init__(self, trainer: Any):
-        self.client = trainer.vllm_generation.vllm_client
-        self.device = trainer.accelerator.device
-        self.watching = False
+    def __init__(self, client: VLLMClient, device: torch.device):
+        self.client = client
+        self.device = device
         self.error: Exception | None = None  # of the last call
         self.instance = self._instance_id()
-        generate, update, reset = self.client.generate, self.client.update_named_params, self.client.reset_prefix_cache
+        self._is_guarded = False
+        generate, update, reset = client.generate, client.update_named_params, client.reset_prefix_cache
 
         def send_weights(metadata: list, named_params: Iterator) -> None:
             self.error = None
@@ -54,7 +64,7 @@ class ServerWatch:
                 self.instance = _NO_INSTANCE
 
         def generate_or_nothing(*args: Any, **kwargs: Any) -> dict[str, Any]:
-            if self.watching and self.instance == _NO_INSTANCE:
+            if self._is_guarded and self.instance == _NO_INSTANCE:
                 return self._NOTHING
             self.error = None
             output = self._attempt(lambda: generate(*args, **kwargs))
@@ -62,45 +72,45 @@ class ServerWatch:
                 self._attempt(self._check_instance)
             return output if self.error is None else self._NOTHING
 
-        self.client.update_named_params = send_weights
-        self.client.reset_prefix_cache = reset_cache
-        self.client.generate = generate_or_nothing
+        client.update_named_params = send_weights
+        client.reset_prefix_cache = reset_cache
+        client.generate = generate_or_nothing
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Watches the client's calls for as long as the context lasts."""
-        self.watching, self.error = True, None
+    def guarded(self) -> Iterator[None]:
+        """Records errors of the client's calls instead of raising them."""
+        self._is_guarded, self.error = True, None
         try:
             yield
         finally:
-            self.watching = False
+            self._is_guarded = False
 
-    def look(self) -> str:
-        """Returns `"up"`, `"restarted"` for a server that needs the weights anew, or what is wrong."""
+    def probe(self) -> Status:
+        """Asks the server for its state, and connects to one that was restarted."""
         try:
             urlopen(f"{self.client.base_url}/health", timeout=10).close()
             instance = self._instance_id()
-            # A server that does not tell its id may have been another since it last failed
+            # A server without an id may have been restarted since it last failed
             if instance == self.instance and (instance is not None or self.error is None):
-                return "up"
+                return Status()
             self.client.close_communicator()
             self.client.init_communicator(device=self.device)
             self.instance, self.error = instance, None
-            return "restarted"
+            return Status(is_restarted=True)
         except Exception as error:
             self.error = error
-            return _describe(error)
+            return Status(problem=_describe(error))
 
-    def verdict(self) -> tuple[str | None, bool]:
-        """What went wrong since the last look, if anything, and whether another attempt may go better."""
+    def last_failure(self) -> tuple[str | None, bool]:
+        """The error of the guarded calls, if any, and whether a retry may succeed."""
         if self.error is None:
             return None, True
-        # For any other status than 200 the client raises an `Exception`
-        of_server = str(self.error).startswith("Request failed: 5")
-        return _describe(self.error), of_server or isinstance(self.error, OSError | HTTPException)
+        # For any status other than 200 the client raises an `Exception`
+        is_server_error = str(self.error).startswith("Request failed: 5")
+        return _describe(self.error), is_server_error or isinstance(self.error, OSError | HTTPException)
 
     def _attempt(self, call: Callable[[], Any]) -> Any:
-        if not self.watching:
+        if not self._is_guarded:
             return call()
         try:
             return call()
@@ -109,10 +119,9 @@ class ServerWatch:
             return None
 
     def _check_instance(self) -> None:
-        # The client repeats a request that was cut off, which a server that was started again would answer from the
-        # weights on its disk
+        # The client repeats an interrupted request, which a restarted server answers with the weights from its disk
         if self._instance_id() != self.instance:
-            raise ConnectionError("it was started again meanwhile")
+            raise ConnectionError("it was restarted meanwhile")
 
     def _instance_id(self) -> str | None:
         return (server_info(self.client.base_url) or {}).get("instance_id")
@@ -122,47 +131,53 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def generate_with_retries(trainer: Any, generate: Callable[[], tuple[list, Any]]) -> tuple[list, Any]:
+def generate_with_retries(
+    watch: ServerWatch | None,
+    generate: Callable[[], tuple[list, Any]],
+    send_weights_again: Callable[[], None],
+    max_retries: int,
+) -> tuple[list, Any]:
     """
-    Generates on a vLLM server that may go away and come back, on all ranks together.
+    Generates on a vLLM server that may go down and come back, on all ranks together.
 
-    A server that was restarted has lost the policy: it is sent the weights again, by all ranks, before it generates.
+    A restarted server has lost the policy, so all ranks send it the weights before it generates.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer.
-        generate (`Callable`): TRL's generation, which sends the weights if `_last_loaded_step` is not the current step.
+        watch ([`ServerWatch`] or `None`): The server; `None` on all ranks but the main process.
+        generate (`Callable`): TRL's generation.
+        send_weights_again (`Callable`): Makes the next generation send the weights first.
+        max_retries (`int`): Retries after the first attempt.
 
     Returns:
-        `tuple`: What it returned.
+        `tuple`: The result of `generate`.
 
     Raises:
-        ConnectionError: On all ranks, if the server does not answer after `max_generation_retries`.
-        RuntimeError: On all ranks, if it refuses what it is asked, which another attempt would not change.
+        ConnectionError: On every rank, if the server does not respond after `max_retries`.
+        RuntimeError: On every rank, if it refuses the request, which a retry would not change.
     """
-    retries = trainer.args.max_generation_retries
-    watch: ServerWatch | None = trainer._server if trainer.accelerator.is_main_process else None
-    for attempt in range(retries + 1):
-        (state,) = broadcast_object_list([watch.look() if watch else None])
-        if state == "restarted":
-            logger.warning("The vLLM server is a new one; it is sent the weights.")
-            trainer._last_loaded_step = -1
-        if state in ("up", "restarted"):
-            with watch.watch() if watch else nullcontext():
+    for attempt in range(max_retries + 1):
+        (status,) = broadcast_object_list([watch.probe() if watch else None])
+        problem = status.problem
+        if status.is_restarted:
+            logger.warning("The vLLM server was restarted; sending it the weights.")
+            send_weights_again()
+        if problem is None:
+            with watch.guarded() if watch else nullcontext():
                 output = generate()
-            # Not by the completions, of which a rank may have none to make
-            failure, may_pass = broadcast_object_list([*watch.verdict()] if watch else [None, None])
+            # The completions cannot tell: a rank may have none to make
+            failure, may_pass = broadcast_object_list([*watch.last_failure()] if watch else [None, None])
             if failure is None:
                 return output
             if not may_pass:
                 raise RuntimeError(f"The vLLM server gave no completions: {failure}") from (
                     watch.error if watch else None
                 )
-            state = f"cut off, {failure}"
-        if attempt < retries:
+            problem = f"interrupted, {failure}"
+        if attempt < max_retries:
             delay = min(10 * 2**attempt, 300)
-            logger.warning(f"No completions from the vLLM server ({state}). Attempt {attempt + 2} in {delay} seconds.")
+            logger.warning(f"No completions from the vLLM server ({problem}). Retry {attempt + 1} in {delay} seconds.")
             time.sleep(delay)
     raise ConnectionError(
-        f"The vLLM server gave no completions in {retries + 1} attempts (max_generation_retries={retries}): {state}. "
-        "Start it again and resume from the last checkpoint."
+        f"The vLLM server gave no completions in {max_retries + 1} attempts (max_generation_retries={max_retries}): "
+        f"{problem}. Start it again and resume from the last checkpoint."
     )

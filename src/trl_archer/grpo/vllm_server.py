@@ -1,4 +1,4 @@
-"""A vLLM server before training: whether it answers, and whether it is one that TRL can train this model with."""
+"""Checks a vLLM server before training: whether it responds, and whether TRL can train this model with it."""
 
 import importlib.util
 import json
@@ -17,14 +17,14 @@ from accelerate.utils import broadcast_object_list
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_SECONDS = 60  # a server collects facts about its machine when it is first asked who it is
+_ANSWER_SECONDS = 60  # on the first request, a server collects facts about its machine
 _RETRY_SECONDS = 2
-_QUESTIONS = 8  # that find several processes behind an address, nearly always
+_PROBES = 8  # almost surely reach more than one process if several share an address
 
 
 def check_installed() -> None:
     """
-    Checks that vLLM can be imported here, which is also needed to talk to a server.
+    Checks that vLLM can be imported. The client of a server needs it, too.
 
     Raises:
         ValueError: If it cannot.
@@ -35,14 +35,14 @@ def check_installed() -> None:
 
 def check_generation(args: Any, model: str) -> None:
     """
-    Checks that vLLM is there if it is asked for; a server from the main process, the one that talks to it.
+    Checks vLLM if `use_vllm` is set. The main process, which talks to a server, checks the server.
 
     Args:
-        args ([`ArcherGRPOConfig`]): Configuration.
+        args ([`DurableGRPOConfig`]): Configuration.
         model (`str`): Name or path of the model to train.
 
     Raises:
-        OSError or ValueError: As [`check_installed`] and [`check_server`]. Any error is raised on all ranks.
+        OSError or ValueError: As [`check_installed`] and [`check_server`], on every rank.
     """
     if not args.use_vllm:
         return
@@ -62,17 +62,17 @@ def check_generation(args: Any, model: str) -> None:
 
 def check_server(values: Mapping[str, Any], model: str) -> None:
     """
-    Waits for a vLLM server as long as `vllm_server_timeout` says, then checks that it can be trained with.
+    Waits for a vLLM server for up to `vllm_server_timeout` seconds, then checks that TRL can train with it.
 
     Args:
-        values (`Mapping[str, Any]`): Values of [`ArcherGRPOConfig`], by field.
-        model (`str`): Name or path of the model to train. A model without a name, `""`, fits any server.
+        values (`Mapping[str, Any]`): Values of [`DurableGRPOConfig`], by field.
+        model (`str`): Name or path of the model to train. A model without a name, `""`, matches any server.
 
     Raises:
-        ConnectionError: If no server answers.
-        ValueError: If the address cannot be one, or if something else answers: no vLLM, another version than is
-            installed here, a server that takes no weights, one of another model, or several behind one address. Each
-            message holds the address, the field that it comes from, and the command that starts the right server.
+        ConnectionError: If no server responds.
+        ValueError: If the address is invalid, or if it is not a vLLM server, runs another version than the one
+            installed here, accepts no weights, serves another model, or is several processes. Each message has the
+            address, its field, and the command that starts the right server.
     """
     url = server_url(values)
     place = f"{url} ({_fields(values)})"
@@ -83,47 +83,48 @@ def check_server(values: Mapping[str, Any], model: str) -> None:
 
     version = (_ask(url, "/version") or {}).get("version")
     if version is None:
-        raise ValueError(f"What answers at {place} is no server of vLLM: it does not tell its /version. {start}.")
+        raise ValueError(f"{place} is not a vLLM server: it has no /version endpoint. {start}.")
     if _release(version) != _release(own_version):
         raise ValueError(
-            f"The server at {place} runs vLLM {version}, but vLLM {own_version} is installed here, and they may pack "
-            "the weights in different ways. Install the same version on both sides."
+            f"The server at {place} runs vLLM {version}, but vLLM {own_version} is installed here. The two may pack "
+            "weights differently. Install the same version on both sides."
         )
     info = server_info(url)
     if info is None:
-        raise ValueError(f"The vLLM server at {place} has no development endpoints, which take the weights. {start}.")
+        raise ValueError(
+            f"The vLLM server at {place} has no development endpoints, which receive the weights. {start}."
+        )
     transfer = info.get("weight_transfer_config")
     if transfer is None or transfer.get("backend") != "nccl":
         raise ValueError(
-            f"The vLLM server at {place} has weight_transfer_config={transfer}, so that TRL cannot send it weights. "
-            f"{start}."
+            f"The vLLM server at {place} has weight_transfer_config={transfer}, so TRL cannot send it weights. {start}."
         )
     served = {info["model_config"]["model"], *_names(info["model_config"].get("served_model_name"))}
     if model and _real_path(model) not in map(_real_path, served):
         raise ValueError(
             f"The vLLM server at {place} serves {' as '.join(map(repr, sorted(served)))}, not {model!r}, the model to "
-            f"train. {start}. If it is the same one from another place, add `--served-model-name {model}` there."
+            f"train. {start}. If it is the same model under another path, add `--served-model-name {model}` there."
         )
-    ids = {(server_info(url) or {}).get("instance_id") for _ in range(_QUESTIONS)}
+    ids = {(server_info(url) or {}).get("instance_id") for _ in range(_PROBES)}
     if len(ids) > 1:
         raise ValueError(
-            f"Several processes answer at {place}, so that a server which was started again cannot be told from one "
-            "that has the weights. With data parallelism, start `vllm serve` with `--api-server-count 1`."
+            f"Several processes respond at {place}, so a restarted one cannot be told from one with the weights. "
+            "With data parallelism, start `vllm serve` with `--api-server-count 1`."
         )
 
 
 def server_url(values: Mapping[str, Any]) -> str:
     """
-    The address of the server, as TRL makes it.
+    The address of the server, as TRL builds it.
 
     Args:
-        values (`Mapping[str, Any]`): Values of [`ArcherGRPOConfig`], by field.
+        values (`Mapping[str, Any]`): Values of [`DurableGRPOConfig`], by field.
 
     Returns:
-        `str`: Its URL, without a slash at the end.
+        `str`: Its URL, without a trailing slash.
 
     Raises:
-        ValueError: If `vllm_server_base_url` is no such URL, or `vllm_server_port` no port.
+        ValueError: If `vllm_server_base_url` is not a URL or `vllm_server_port` not a port.
 
     Example:
 
@@ -137,27 +138,27 @@ def server_url(values: Mapping[str, Any]) -> str:
     if base_url is None:
         host, port = values["vllm_server_host"], values["vllm_server_port"]
         if not 0 < port < 2**16:
-            raise ValueError(f"vllm_server_port={port} is no port, which are the numbers from 1 to 65535.")
+            raise ValueError(f"vllm_server_port={port} is not a valid port (1-65535).")
         return f"http://{host}:{port}"
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not _has_address(parts) or parts.path.endswith("/") or parts.query:
         raise ValueError(
-            f"vllm_server_base_url={base_url!r} is no address of a server. Write it as 'http://HOST:PORT', without a "
-            "slash at the end."
+            f"vllm_server_base_url={base_url!r} is not a server address. Write it as 'http://HOST:PORT', without a "
+            "trailing slash."
         )
     return base_url
 
 
 def start_command(values: Mapping[str, Any], model: str) -> str:
     """
-    The command that starts a server which TRL can train with.
+    The command that starts a server for TRL.
 
     Args:
-        values (`Mapping[str, Any]`): Values of [`ArcherGRPOConfig`], by field.
+        values (`Mapping[str, Any]`): Values of [`DurableGRPOConfig`], by field.
         model (`str`): Name or path of the model.
 
     Returns:
-        `str`: A line for the shell.
+        `str`: A shell command.
     """
     port = urlsplit(server_url(values)).port
     command = ["vllm", "serve", model or "MODEL", *([] if port is None else ["--port", str(port)])]
@@ -167,7 +168,7 @@ def start_command(values: Mapping[str, Any], model: str) -> str:
 
 def server_info(url: str) -> dict[str, Any] | None:
     """
-    What a server says of itself.
+    The server's configuration.
 
     Args:
         url (`str`): Its address.
@@ -176,7 +177,7 @@ def server_info(url: str) -> dict[str, Any] | None:
         `dict`: vLLM's configuration; `None` if the server has no development endpoints.
 
     Raises:
-        OSError: If it does not answer.
+        OSError: If it does not respond.
     """
     info = _ask(url, "/server_info?config_format=json")
     return None if info is None else info["vllm_config"]
@@ -193,8 +194,8 @@ def _wait(url: str, place: str, start: str, timeout: float) -> None:
             problem = getattr(error, "reason", None) or error
         if time.monotonic() >= deadline:
             raise ConnectionError(
-                f"No vLLM server answers at {place}: {problem}. It was waited for {timeout:g} seconds "
-                f"(vllm_server_timeout). {start}, or correct the address."
+                f"No vLLM server responded at {place} within {timeout:g} s (vllm_server_timeout): {problem}. {start}, "
+                "or correct the address."
             )
         if not waiting:
             logger.warning(f"Waiting for the vLLM server at {place}, up to {timeout:g} seconds: {problem}.")
@@ -210,9 +211,9 @@ def _ask(url: str, path: str) -> dict[str, Any] | None:
     except HTTPError as error:
         if error.code == 404:
             return None
-        raise ConnectionError(f"{url}{path} answers with {error}.") from None
+        raise ConnectionError(f"{url}{path} responds with {error}.") from None
     except HTTPException as error:
-        raise ConnectionError(f"{url}{path} answers with {type(error).__name__}: {error}.") from None
+        raise ConnectionError(f"{url}{path} responds with {type(error).__name__}: {error}.") from None
     except ValueError:
         return None
     return content if isinstance(content, dict) else None
@@ -221,7 +222,7 @@ def _ask(url: str, path: str) -> dict[str, Any] | None:
 def _has_address(parts: SplitResult) -> bool:
     try:
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of what is no port
+    except ValueError:  # not a port
         return False
 
 
@@ -238,7 +239,7 @@ def _release(version: str) -> list[str]:
 
 
 def _names(served: str | list[str] | None) -> list[str]:
-    """`served_model_name`, of which vLLM takes one or several."""
+    """`served_model_name`: vLLM accepts one or several."""
     return [served] if isinstance(served, str) else served or []
 
 

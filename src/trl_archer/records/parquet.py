@@ -1,8 +1,8 @@
 """
 Per-token records of training steps: one Parquet file per recorded step, one row per completion.
 
-`SCHEMA` is the format; the file's metadata holds, under the key `trl_archer`, a JSON object with `schema_version` and
-the `settings` of the objective that the step was trained with.
+`SCHEMA` is the format. The file's metadata has, under the key `trl_archer`, a JSON object with `schema_version` and
+the `settings` of the objective: the fields of [`~objective.Constraints`], `loss_type` and `temperature`.
 """
 
 import json
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from .._files import read_each, whole_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"trl_archer"
 FOLDER = "token_records"  # in the output folder of a run
-_WAY_OUT = "Train with token_records_steps=... and pass the output folder of the run, or a file in its token_records."
+_HINT = "Train with token_records_steps=... and pass the output folder of the run, or a file in its token_records."
 _FLOATS = pa.list_(pa.float32())
 _FLAGS = pa.list_(pa.bool_())
 SCHEMA = pa.schema(
@@ -55,7 +55,7 @@ Flags = NDArray[np.bool_]
 @dataclass(frozen=True, eq=False)
 class CompletionRecord:
     """
-    One completion as one update saw it; arrays have one entry per token of the completion, padding left out.
+    One completion as one update saw it. Arrays have one entry per token of the completion, without padding.
 
     Attributes:
         step (`int`): Optimizer step.
@@ -107,7 +107,8 @@ class TokenRecords:
 
     Attributes:
         completions (`Sequence[CompletionRecord]`): The completions.
-        settings (`Mapping[str, Any]`): Settings of the objective, such as `entropy_quantile`, `epsilon`, `delta`.
+        settings (`Mapping[str, Any]`): Settings of the objective: the fields of
+            [`~objective.Constraints`] as nested dictionaries, `loss_type` and `temperature`.
     """
 
     completions: Sequence[CompletionRecord]
@@ -138,22 +139,22 @@ def step_path(folder: str | Path, step: int) -> Path:
 
 def write_token_records(path: str | Path, completions: Sequence[CompletionRecord], settings: Mapping[str, Any]) -> Path:
     """
-    Writes the records of one step. The file appears whole or not at all; one of that name is replaced.
+    Writes the records of one step. The file is written completely or not at all, and replaces an existing one.
 
     Args:
-        path (`str` or `Path`): The file, or a folder, in which [`step_path`] names it by its step.
+        path (`str` or `Path`): The file, or a folder in which [`step_path`] names it by its step.
         completions (`Sequence[CompletionRecord]`): Completions of one step, of all ranks.
-        settings (`Mapping[str, Any]`): Settings of the objective, as JSON can hold them.
+        settings (`Mapping[str, Any]`): Settings of the objective, serializable as JSON.
 
     Returns:
-        `Path`: The file that was written.
+        `Path`: The file.
 
     Raises:
-        ValueError: If there is no completion, they are of several steps, or the fields of one differ in length.
+        ValueError: If there are no completions, they are of several steps, or the fields of one differ in length.
     """
     steps = sorted({record.step for record in completions})
     if len(steps) != 1:
-        raise ValueError(f"A file holds the completions of one step, got those of steps {steps}; write one file each.")
+        raise ValueError(f"A file has the completions of one step, got steps {steps}. Write one file per step.")
     for record in completions:
         _check_lengths(record)
     ordered = sorted(completions, key=lambda record: (record.rank, record.row))
@@ -175,7 +176,7 @@ def _check_lengths(record: CompletionRecord) -> None:
         if length != lengths["token_ids"]:
             raise ValueError(
                 f"Completion of rank {record.rank}, row {record.row} has {lengths['token_ids']} token_ids but "
-                f"{length} {name}; give one entry per token, padding left out."
+                f"{length} {name}; give one entry per token, without padding."
             )
 
 
@@ -185,18 +186,18 @@ def read_token_records(path: str | Path, step: int | None = None, unreadable: li
 
     Args:
         path (`str` or `Path`):
-            A file, a folder of files named as by [`step_path`], or the output folder of a run, which holds the latter
-            as `token_records`.
+            A file, a folder of files named as by [`step_path`], or the output folder of a run, whose `token_records`
+            is read.
         step (`int`, *optional*): The only step to read; all if `None`.
         unreadable (`list[str]`, *optional*):
-            A list to which is added what could not be read, instead of the error, as long as there is a file that can.
+            List that receives what could not be read. Without it, or if nothing can be read, an error is raised.
 
     Returns:
         [`TokenRecords`]: the completions and their settings.
 
     Raises:
-        ValueError: If there are no records or not of this step, a file is not a Parquet file of these records (the
-            message lists the missing columns) or of another schema version, or files differ in their settings.
+        ValueError: If there are no records or none of this step, a file is not a Parquet file of records (the message
+            lists the missing columns) or has an unknown schema version, or files differ in their settings.
     """
     read = read_each(_files(Path(path), step), _read_table, unreadable)
     first, (_, settings) = read[0]
@@ -220,7 +221,7 @@ def _files(path: Path, step: int | None) -> list[Path]:
     if not files and (path / FOLDER).is_dir():
         return _files(path / FOLDER, step)
     if not files:
-        raise ValueError(f"{path} is neither a Parquet file nor a folder with step-*.parquet files. {_WAY_OUT}")
+        raise ValueError(f"{path} is neither a Parquet file nor a folder with step-*.parquet files. {_HINT}")
     if step is None:
         return files
     if step_path(path, step) not in files:
@@ -233,36 +234,49 @@ def _read_table(file: Path) -> tuple[pa.Table, dict[str, Any]]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} cannot be read as Parquet: {str(error).rstrip('.')}. Was it copied whole?") from error
+        raise ValueError(
+            f"{file} cannot be read as Parquet: {str(error).rstrip('.')}. Is the copy complete?"
+        ) from error
     metadata = _metadata(file, table)
-    version = metadata.get("schema_version", SCHEMA_VERSION)
+    version, settings = metadata.get("schema_version", SCHEMA_VERSION), metadata.get("settings")
     absent = [field for field in SCHEMA if field.name not in table.column_names]
     missing = [field.name for field in absent if not field.nullable]
     lacks = f" It lacks the columns {', '.join(missing)}." if missing else ""
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise ValueError(
-            f"{file} holds token records of schema version {version}, this trl-archer reads {SCHEMA_VERSION}.{lacks} "
+            f"{file} has token records of schema version {version}; this version reads 1 to {SCHEMA_VERSION}.{lacks} "
             "Read it with the version of trl-archer that wrote it."
         )
-    if missing or "settings" not in metadata:
+    if missing or not isinstance(settings, dict):
         raise ValueError(
             f"{file} does not hold token records of trl-archer.{lacks or ' Its metadata has no key `trl_archer`.'} "
-            f"{_WAY_OUT}"
+            f"{_HINT}"
         )
     for field in absent:
         table = table.append_column(field, pa.nulls(len(table), field.type))
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{file} has columns of other types than token records: {error}") from error
-    return table.combine_chunks(), metadata["settings"]
+        raise ValueError(f"{file} has columns with other types than token records: {error}") from error
+    return table.combine_chunks(), _nested(settings) if version == 1 else settings
+
+
+def _nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of schema version 1, which had the flat fields of `ArcherGRPOConfig`, in today's form."""
+    roles: dict[str, Any] = {}
+    for role, suffix in (("knowledge", ""), ("reasoning", "_reasoning")):
+        low, high = (settings.pop(f"epsilon{suffix}{side}", None) for side in ("", "_high"))
+        beta = settings.pop(f"beta{suffix}", None)
+        if low is not None:
+            roles[role] = {"epsilon_low": low, "epsilon_high": low if high is None else high, "beta": beta}
+    return {**roles, **settings}
 
 
 def _metadata(file: Path, table: pa.Table) -> dict[str, Any]:
     try:
         metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except ValueError as error:
-        raise ValueError(f"{file} has metadata under `trl_archer` that are not JSON: {error}") from error
+        raise ValueError(f"{file} has metadata under `trl_archer` that is not JSON: {error}") from error
     return metadata if isinstance(metadata, dict) else {}
 
 
@@ -274,7 +288,7 @@ def _completions(table: pa.Table) -> list[CompletionRecord]:
 
 
 def _column(column: pa.ChunkedArray) -> list[Any]:
-    """Values by row: Python scalars and lists of strings, NumPy views for lists of numbers."""
+    """Values by row: Python scalars, lists of strings, and NumPy views for lists of numbers."""
     if not pa.types.is_list(column.type) or pa.types.is_string(column.type.value_type):
         return column.to_pylist()
     lists = column.combine_chunks()

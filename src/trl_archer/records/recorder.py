@@ -1,7 +1,8 @@
-"""Keeps what the objective saw of each token of an update, for figures and the token view."""
+"""Records what the objective saw of each token of an update, for figures and the token view."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,24 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..config import ArcherGRPOConfig
-from ..grpo.padding import Batch, loss_mask
 from ..objective import ArcherTokenLoss
 from .parquet import FOLDER, CompletionRecord, write_token_records
 
 logger = logging.getLogger(__name__)
 
-# Settings of the objective that a record is read with
-_SETTINGS = (
-    *("entropy_quantile", "gate_width", "epsilon", "epsilon_high", "epsilon_reasoning", "epsilon_reasoning_high"),
-    *("beta", "beta_reasoning", "delta", "loss_type", "temperature"),
-)
-
 
 class TokenRecorder:
     """
-    Collects the completions of one optimizer step on this rank, and writes those of all ranks into one file.
+    Collects the completions of one optimizer step on this rank, and writes those of all ranks to one file.
 
     Args:
-        args ([`ArcherGRPOConfig`]): Configuration; the files go to `token_records` in its output directory.
-        decode (`Callable`): Text of a list of token ids, special tokens included.
+        args ([`ArcherGRPOConfig`]): Configuration; files go to `token_records` in its output directory.
+        decode (`Callable`): Returns the text of a list of token ids, special tokens included.
     """
 
     def __init__(self, args: ArcherGRPOConfig, decode: Callable[[list[int]], str]):
         self._folder = Path(args.output_dir) / FOLDER
-        self._settings = {name: getattr(args, name) for name in _SETTINGS}
+        self._settings = {**asdict(args.constraints), "loss_type": args.loss_type, "temperature": args.temperature}
         self._decode = decode
         self._rank = args.process_index
         self._every = args.token_records_steps or 0
@@ -45,28 +39,36 @@ class TokenRecorder:
         self,
         accelerator: Accelerator,
         step: int,
-        inputs: Batch,
+        inputs: dict[str, Any],
+        mask: Tensor,
         per_token_logps: Tensor,
         entropies: Tensor,
         pieces: ArcherTokenLoss,
     ) -> None:
         """
-        Takes in a micro-batch, if its step is one to be recorded, and writes the file with the last of the step.
+        Records a micro-batch if its step is to be recorded, and writes the file after the last of the step.
 
         Args:
-            accelerator (`Accelerator`): Knows which is the last, on all ranks alike.
-            step (`int`): Optimizer step that it belongs to, counted from 1.
+            accelerator (`Accelerator`): Knows which one is the last, on every rank.
+            step (`int`): Its optimizer step, counted from 1.
             inputs (`dict`): Micro-batch, with `rewards` of shape `(B,)`, NaN where not scorable.
+            mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
             per_token_logps, entropies (`Tensor` of shape `(B, T)`): Of the policy, in nats.
-            pieces ([`ArcherTokenLoss`]): What the objective made of them.
+            pieces ([`ArcherTokenLoss`]): Result of the objective.
         """
         if step % self._every == 0:
-            self._add(step, inputs, per_token_logps, entropies, pieces)
+            self._add(step, inputs, mask, per_token_logps, entropies, pieces)
             if accelerator.sync_gradients:
                 self._write(step, accelerator)
 
     def _add(
-        self, step: int, inputs: Batch, per_token_logps: Tensor, entropies: Tensor, pieces: ArcherTokenLoss
+        self,
+        step: int,
+        inputs: dict[str, Any],
+        mask: Tensor,
+        per_token_logps: Tensor,
+        entropies: Tensor,
+        pieces: ArcherTokenLoss,
     ) -> None:
         old = inputs.get("old_per_token_logps", per_token_logps)  # absent when on-policy
         columns = {
@@ -75,7 +77,7 @@ class TokenRecorder:
             "old_per_token_logps": old,
             "ref_per_token_logps": inputs.get("ref_per_token_logps"),
             "gate": pieces.gate,
-            "mask": loss_mask(inputs).bool(),
+            "mask": mask.bool(),
             "clipped_low": pieces.clipped_low,
             "clipped_high": pieces.clipped_high,
         }
@@ -84,7 +86,7 @@ class TokenRecorder:
         prompts, prompt_mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
         for row in range(len(ids)):
             tokens = ids[row][real[row]]
-            if len(tokens) == 0:  # stands in where nothing counts
+            if len(tokens) == 0:  # placeholder where nothing counts
                 continue
             per_token: dict[str, Any] = {name: _row(array, row, real[row]) for name, array in arrays.items()}
             reward = inputs["rewards"][row].item()
@@ -106,7 +108,7 @@ class TokenRecorder:
             )
 
     def _piece(self, token: int) -> str:
-        """Text of a token within a text, once decoded: by itself it may lack the space before it."""
+        """Text of a token inside a text. Decoded alone, it may lack the space before it."""
         if token not in self._pieces:
             first, both = self._decode([token]), self._decode([token, token])
             self._pieces[token] = both[len(first) :] if both.startswith(first) else first
@@ -118,7 +120,7 @@ class TokenRecorder:
         if accelerator.is_main_process and rows:
             try:
                 write_token_records(self._folder, rows, self._settings)
-            except OSError as error:  # on this rank alone, which the others would wait for
+            except OSError as error:  # on this rank only; the others must not wait for it
                 logger.warning("The token records of step %d could not be written: %s", step, error)
 
 

@@ -1,4 +1,4 @@
-"""Data of a run: by name or path, with its columns as trainer and rewards expect them."""
+"""Loads the data of a run, and maps its columns to those of trainer and rewards."""
 
 import logging
 import re
@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from pyarrow.compute import struct_field  # type: ignore[import-untyped]
 
+from ...grpo.preflight import check_columns
 from .arguments import TrainArguments
 
 if TYPE_CHECKING:
@@ -35,17 +36,17 @@ def load_data(
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> tuple[Data, Data | None]:
     """
-    Loads the data of a run and brings it into TRL's form.
+    Loads the data of a run and converts it to TRL's format.
 
     Args:
         arguments ([`TrainArguments`]):
             What to load and how to map it.
         needed (`Mapping[str, str]`):
-            Columns that must be there, and what needs them.
+            Columns that are needed, and what needs each.
         evaluates (`bool`):
             Whether the run evaluates, and needs data for it.
         tokenizer (`Callable`):
-            Returns the tokenizer; called only if prompts have to be measured.
+            Returns the tokenizer; called only to measure prompts.
         chat_template_kwargs (`dict`, *optional*):
             Arguments of the chat template.
 
@@ -53,12 +54,12 @@ def load_data(
         `tuple`: Data to train on, and to evaluate on or `None`.
 
     Raises:
-        ValueError: If there is no such data, or columns are missing; the message names those that are there.
+        ValueError: If there is no such data, or a column is missing; the message lists the existing ones.
     """
     if arguments.eval_dataset_name is not None and not evaluates:
         raise ValueError(
-            f"eval_dataset_name={arguments.eval_dataset_name!r} would not be used with eval_strategy='no'. Set "
-            "eval_strategy to steps or epoch, or leave it out."
+            f"eval_dataset_name={arguments.eval_dataset_name!r} is not used with eval_strategy='no'. Set "
+            "eval_strategy to steps or epoch, or remove it."
         )
     sources = [(str(arguments.dataset_name), arguments.dataset_config, arguments.dataset_train_split, "train_split")]
     if evaluates:
@@ -70,7 +71,7 @@ def load_data(
         label = f"{name!r} (split {split!r})"
         data = map_columns(data, arguments.columns, label)
         data = format_prompts(data, arguments, label)
-        check_columns(data, needed, label)
+        check_rows(data, needed, label)
         if arguments.max_prompt_length is not None:
             data = drop_long_prompts(data, arguments.max_prompt_length, tokenizer(), label, chat_template_kwargs)
         parts.append(data)
@@ -91,13 +92,13 @@ def _eval_source(arguments: TrainArguments) -> tuple[str, str | None, str, str]:
 
 def _load(name: str, config: str | None, split: str, split_field: str, streaming: bool) -> Data:
     if config is not None and (name == PLAYGROUND or _is_file(name)):
-        raise ValueError(f"dataset_config={config!r} has no meaning for {name!r}. Leave it out.")
+        raise ValueError(f"dataset_config={config!r} has no effect for {name!r}. Remove it.")
     if name == PLAYGROUND:
         return _load_playground(split, split_field)
     files = None
     if _is_file(name):
         if not Path(name).is_file():
-            raise ValueError(f"There is no file {name!r} to load data from (seen from {Path.cwd()}).")
+            raise ValueError(f"There is no file {name!r} to load data from (relative to {Path.cwd()}).")
         files = {_base(split): name}
     builder = _BUILDERS[Path(name).suffix] if files else name
     try:
@@ -118,11 +119,11 @@ def _load_playground(split: str, split_field: str) -> Dataset:
 
 def map_columns(data: Data, columns: Mapping[str, str], label: str) -> Data:
     """
-    Renames columns; one that has a new name already is replaced.
+    Renames columns. An existing column with a new name is replaced.
 
     Args:
         data (`Dataset` or `IterableDataset`): The data.
-        columns (`Mapping[str, str]`): New name -> name in the data; a dot reaches into a column.
+        columns (`Mapping[str, str]`): New name -> name in the data; a dot selects inside a column.
         label (`str`): The data, for messages.
 
     Returns:
@@ -143,22 +144,24 @@ def map_columns(data: Data, columns: Mapping[str, str], label: str) -> Data:
         if old != new:
             renamed[old] = new
     replaced = [new for new in renamed.values() if new in present and new not in renamed]
-    apart = {old: f"{_APART}{new}" for old, new in renamed.items()}  # a new name may also be the old one of another
+    apart = {old: f"{_APART}{new}" for old, new in renamed.items()}  # a new name may be the old name of another
     data = data.remove_columns(replaced).rename_columns(apart)
     return data.rename_columns({name: name.removeprefix(_APART) for name in apart.values()})
 
 
 def _lift(data: Data, path: str, label: str) -> Data:
-    """Adds what lies inside of a column as a column of its own, under its path."""
+    """Adds a field inside a column as its own column, under its path."""
     if isinstance(data, IterableDataset):
         return data.map(lambda row: {path: _reach(row, path, label)})
     root, *inside = path.split(".")
-    column = data.select_columns([root]).with_format("arrow")[:][root]  # shares the data, gigabytes of tests perhaps
+    column = data.select_columns([root]).with_format("arrow")[:][
+        root
+    ]  # shares the data, which may be gigabytes of tests
     try:
         return data.add_column(path, struct_field(column, inside))
     except (pyarrow.ArrowException, KeyError):
         raise ValueError(
-            f"dataset_columns names {path!r}, which {label} lacks. The column {root!r} holds {column.type}."
+            f"dataset_columns names {path!r}, which {label} lacks. The column {root!r} has type {column.type}."
         ) from None
 
 
@@ -173,7 +176,7 @@ def _reach(row: Row, path: str, label: str) -> Any:
 
 def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
     """
-    Makes prompts from template and messages, where the arguments ask for it.
+    Makes prompts from template and messages, if set.
 
     Args:
         data (`Dataset` or `IterableDataset`): The data.
@@ -184,14 +187,14 @@ def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
         `Dataset` or `IterableDataset`: The data, with the new prompts.
 
     Raises:
-        ValueError: If the template uses a column that is not there.
+        ValueError: If the template uses a missing column.
     """
     if not (arguments.prompt_template or arguments.system_prompt or arguments.conversational):
         return data
     make = _prompt_maker(arguments, label)
     columns = _columns(data)
     if arguments.prompt_template is None:
-        check_columns(data, {"prompt": "the trainer"}, label)
+        check_rows(data, {"prompt": "the trainer"}, label)
     if isinstance(data, IterableDataset):
         return data.map(lambda row: {"prompt": make(row)})
     used = [name for name in columns if name == "prompt" or name in (arguments.prompt_template or "")]
@@ -220,13 +223,13 @@ def _prompt_maker(arguments: TrainArguments, label: str) -> Callable[[Row], Any]
         if isinstance(prompt, str) and (system or arguments.conversational):
             prompt = [{"role": "user", "content": prompt}]
         if system and prompt and prompt[0]["role"] == "system":
-            raise ValueError(f"system_prompt is set, but prompts of {label} begin with a system message. Leave it out.")
+            raise ValueError(f"system_prompt is set, but prompts of {label} begin with a system message. Remove it.")
         return [*system, *prompt] if system else prompt
 
     return make
 
 
-def check_columns(data: Data, needed: Mapping[str, str], label: str) -> None:
+def check_rows(data: Data, needed: Mapping[str, str], label: str) -> None:
     """
     Checks that the data has rows, the columns that are needed, and prompts that TRL can read.
 
@@ -236,15 +239,9 @@ def check_columns(data: Data, needed: Mapping[str, str], label: str) -> None:
         label (`str`): The data, for messages.
 
     Raises:
-        ValueError: If not; the message names the columns that are there and the mapping to set.
+        ValueError: If not; the message names the existing columns and the mapping to set.
     """
-    present = _columns(data)
-    for column, user in needed.items():
-        if column not in present:
-            raise ValueError(
-                f"{label} has no column {column!r}, which {user} needs. Its columns: {_quoted(present)}. Map one of "
-                f"them, as in `dataset_columns: {{{column}: {next(iter(present), 'column')}}}`."
-            )
+    check_columns(label, _columns(data), needed, lambda column, first: f"`dataset_columns: {{{column}: {first}}}`")
     first = next(iter(data), None)
     if first is None:
         raise ValueError(f"{label} has no rows.")
@@ -261,20 +258,20 @@ def drop_long_prompts(
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> Data:
     """
-    Leaves out rows whose prompt has more than `limit` tokens.
+    Drops rows whose prompt has more than `limit` tokens.
 
     Args:
         data (`Dataset` or `IterableDataset`): The data.
-        limit (`int`): Tokens that a prompt may have.
+        limit (`int`): Maximum number of tokens of a prompt.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The policy's tokenizer.
         label (`str`): The data, for messages.
         chat_template_kwargs (`dict`, *optional*): Arguments of the chat template.
 
     Returns:
-        `Dataset` or `IterableDataset`: The rows that are left.
+        `Dataset` or `IterableDataset`: The remaining rows.
 
     Raises:
-        ValueError: If none is left.
+        ValueError: If none remains.
     """
 
     def fits(prompt: Any) -> bool:
@@ -297,7 +294,7 @@ def drop_long_prompts(
     if not kept:
         raise none_fits
     if len(kept) < len(data):
-        logger.warning("%s: left out %d of %d rows with longer prompts", label, len(data) - len(kept), len(data))
+        logger.warning("%s: dropped %d of %d rows with longer prompts", label, len(data) - len(kept), len(data))
     return data.select(kept)
 
 
@@ -313,7 +310,7 @@ def _base(split: str) -> str:
 def _columns(data: Data) -> list[str]:
     if data.column_names is not None:
         return list(data.column_names)
-    return list(next(iter(data), {}))  # of a stream, only the rows tell
+    return list(next(iter(data), {}))  # the columns of a stream are known only from its rows
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Checks of batch, launcher and precision against each other, made before anything is loaded."""
+"""Checks batch, launcher and precision against each other before anything is loaded."""
 
 import importlib.util
 import json
@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...grpo.preflight import QUANTIZED_SYNC
 from ...grpo.vllm_server import check_installed
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class BatchGeometry:
 
 def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
     """
-    What the batch fields of a configuration amount to.
+    Computes the batch of a configuration.
 
     Args:
-        args ([`ArcherGRPOConfig`]): The configuration, of the running world size.
+        args ([`ArcherGRPOConfig`]): The configuration, for the running world size.
 
     Returns:
         [`BatchGeometry`]: The batch.
@@ -65,20 +66,20 @@ def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
 
 
 def launched_processes() -> int:
-    """Processes that the launcher started, by the variable that all launchers of torch set."""
+    """Number of processes that the launcher started, from the variable that all torch launchers set."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_launch(values: Values) -> None:
     """
-    Checks what flags and recipe say, before a configuration is made of them: that takes the devices.
+    Checks flags and recipe before a configuration is made of them, which initializes the devices.
 
     Args:
         values (`Mapping[str, Any]`): All values, by field.
 
     Raises:
-        ValueError: If number of processes, batch sizes, precision, quantisation or DeepSpeed's file contradict each
-            other, or if vLLM, bitsandbytes or DeepSpeed is asked for and not installed.
+        ValueError: If number of processes, batch sizes, precision, quantization or DeepSpeed's file contradict each
+            other, or if vLLM, bitsandbytes or DeepSpeed is requested but not installed.
     """
     processes = launched_processes()
     check_processes(values, processes)
@@ -94,7 +95,7 @@ def check_launch(values: Values) -> None:
 
 
 def check_processes(values: Values, processes: int) -> None:
-    """Checks that as many processes run as the recipe is written for, if it says so."""
+    """Checks that the number of processes is the one that the recipe is written for, if it names one."""
     expected = values.get("num_processes")
     if expected is None or expected == processes:
         return
@@ -106,28 +107,32 @@ def check_processes(values: Values, processes: int) -> None:
     )
     start = f"accelerate launch --num_processes {expected} {_MODULE} ..."
     raise ValueError(
-        f"num_processes={expected}, for which the batch sizes are written, but {processes} run. Use `{start}`, or set "
-        f"num_processes to {processes} and keep the batch of an update with {keep}. null takes any number."
+        f"The batch sizes are written for num_processes={expected}, but {processes} run. Use `{start}`, or set "
+        f"num_processes to {processes} and keep the batch of an update with {keep}. null accepts any number."
     )
 
 
 def check_batch(values: Values, processes: int) -> None:
-    """Checks that rollouts and evaluation batches hold whole groups, on this number of processes."""
+    """Checks that rollouts and evaluation batches consist of whole groups, on this number of processes."""
     names = "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps num_iterations"
     for name in [*names.split(), "generation_batch_size", "steps_per_generation"]:
         if values[name] is not None and values[name] < 1:
             raise ValueError(f"{name}={values[name]} is below 1.")
     responses = values["num_generations"]
     if responses < 2:
-        raise ValueError(f"num_generations={responses} is below 2, a group without advantages. The paper's is 16.")
+        raise ValueError(
+            f"num_generations={responses} is below 2, and such a group has no advantages. The paper uses 16."
+        )
     rollout, steps = values["generation_batch_size"], values["steps_per_generation"]
     if rollout is not None and steps is not None:
-        raise ValueError(f"generation_batch_size={rollout} and steps_per_generation={steps} set the same. Keep one.")
+        raise ValueError(
+            f"generation_batch_size={rollout} and steps_per_generation={steps} set the same thing. Keep one."
+        )
     at_once = values["per_device_train_batch_size"] * processes
     made_of = f"per_device_train_batch_size={values['per_device_train_batch_size']} x {count_processes(processes)}"
     if rollout is not None and rollout % at_once:
         raise ValueError(
-            f"generation_batch_size={rollout} is no multiple of {at_once} ({made_of}). Set it to "
+            f"generation_batch_size={rollout} is not a multiple of {at_once} ({made_of}). Set it to "
             f"{_multiples(rollout, at_once)}, or change the others."
         )
     if rollout is None:
@@ -138,7 +143,7 @@ def check_batch(values: Values, processes: int) -> None:
         made_of = "generation_batch_size"
     if rollout % responses:
         raise ValueError(
-            f"A rollout of {rollout} completions ({made_of}) holds no whole number of groups of "
+            f"A rollout of {rollout} completions ({made_of}) is not a whole number of groups of "
             f"num_generations={responses}. Make it {_multiples(rollout, responses)}, or change num_generations."
         )
     if values["eval_strategy"] != "no":
@@ -147,14 +152,14 @@ def check_batch(values: Values, processes: int) -> None:
         if batch % responses:
             raise ValueError(
                 f"An evaluation batch of {batch} completions (per_device_eval_batch_size="
-                f"{values['per_device_eval_batch_size']} x {count_processes(processes)}) holds no whole number of "
+                f"{values['per_device_eval_batch_size']} x {count_processes(processes)}) is not a whole number of "
                 f"groups of {responses}. Change per_device_eval_batch_size or set num_generations_eval to a divisor of "
                 f"{batch}."
             )
 
 
 def check_vllm(values: Values, processes: int) -> None:
-    """Checks that vLLM is there, and that processes can be split into its tensor-parallel groups."""
+    """Checks that vLLM is installed, and that processes can be split into its tensor-parallel groups."""
     if not values["use_vllm"]:
         return
     check_installed()
@@ -167,20 +172,17 @@ def check_vllm(values: Values, processes: int) -> None:
 
 
 def check_quantization(values: Values) -> None:
-    """Checks that a quantised model gets an adapter to train, and samples for itself."""
+    """Checks that a quantized model has an adapter to train, and does not sample with vLLM."""
     flag = next((name for name in ("load_in_4bit", "load_in_8bit") if values[name]), None)
     if flag is None:
         return
     if not values["use_peft"]:
         raise ValueError(
-            f"{flag}=True without use_peft: quantised weights cannot be trained. Set use_peft, which trains an adapter "
-            f"on top of them, or leave {flag} out."
+            f"{flag}=True without use_peft: quantized weights cannot be trained. Set use_peft, which trains an adapter "
+            f"on top of them, or remove {flag}."
         )
     if values["use_vllm"]:
-        raise ValueError(
-            f"{flag}=True with use_vllm=True: vLLM cannot be sent quantised weights. Set use_vllm to false, or leave "
-            f"{flag} out and load the model in bfloat16 (dtype)."
-        )
+        raise ValueError(f"{flag}=True, {QUANTIZED_SYNC}")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(
             f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
@@ -188,7 +190,7 @@ def check_quantization(values: Values) -> None:
 
 
 def check_precision(values: Values) -> None:
-    """Checks that accelerate's precision is the one that the training arguments ask for."""
+    """Checks that accelerate's precision is the one in the training arguments."""
     bf16, fp16 = _precision(values)
     wanted = "fp16" if fp16 else "bf16" if bf16 else "no"
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
@@ -201,7 +203,7 @@ def check_precision(values: Values) -> None:
 
 def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
     """
-    DeepSpeed's settings as the user wrote them, and where.
+    DeepSpeed's settings as the user wrote them, and their source.
 
     Args:
         values (`Mapping[str, Any]`): All values, by field.
@@ -231,25 +233,25 @@ def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
     except (OSError, ValueError) as error:
         raise ValueError(f"DeepSpeed's file {given!r} cannot be read as JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise ValueError(f"DeepSpeed's file {given!r} holds no JSON object.")
+        raise ValueError(f"DeepSpeed's file {given!r} is not a JSON object.")
     return given, settings
 
 
 def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, processes: int) -> None:
     """
-    Checks DeepSpeed's settings against the training arguments. `"auto"` takes the argument and is always right.
+    Checks DeepSpeed's settings against the training arguments. `"auto"` takes the argument and always agrees.
 
-    What DeepSpeed does where a setting is missing depends on its version (`gradient_clipping`: nothing, or 1.0) or on
-    accelerate (`gradient_accumulation_steps`: 1); both therefore have to be there.
+    The default of a missing setting depends on the version of DeepSpeed (`gradient_clipping`: none, or 1.0) or on
+    accelerate (`gradient_accumulation_steps`: 1). Both must therefore be set.
 
     Args:
         source (`str`): File or field that holds the settings.
         settings (`Mapping[str, Any]`): DeepSpeed's settings, as written.
         values (`Mapping[str, Any]`): All training arguments, by field.
-        processes (`int`): Processes that run.
+        processes (`int`): Number of running processes.
 
     Raises:
-        ValueError: If they contradict each other; the message lists all.
+        ValueError: If they contradict each other; the message lists every contradiction.
     """
     per_device, steps = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
     bf16, fp16 = _precision(values)
@@ -273,49 +275,49 @@ def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, pr
     for key, (name, value) in expected.items():
         found = _entry(settings, key)
         if found is None and key == "gradient_clipping":
-            wrong.append(f"gradient_clipping is missing, so that {name}={value} would not reach DeepSpeed")
+            wrong.append(f"gradient_clipping is missing, so {name}={value} would not reach DeepSpeed")
         elif found is None and key == "gradient_accumulation_steps" and value != 1:
-            wrong.append(f"gradient_accumulation_steps is missing, which accelerate takes for 1, not for {value}")
+            wrong.append(f"gradient_accumulation_steps is missing, which accelerate reads as 1, not {value}")
         elif found not in (None, "auto", value):
             wrong.append(f"{key} is {found!r}, but {name} is {value!r}")
     if wrong:
         raise ValueError(
-            f"{source} contradicts the training arguments: {'; '.join(wrong)}. Write 'auto' in {source} to take "
-            "them over, or change the arguments."
+            f"{source} contradicts the training arguments: {'; '.join(wrong)}. Write 'auto' in {source} to use "
+            "the arguments, or change them."
         )
 
 
 def check_devices(args: "ArcherGRPOConfig") -> None:
     """
-    Checks that training sees every process that was launched, and each process one device.
+    Checks that all launched processes train together, each on one device.
 
     Args:
-        args ([`ArcherGRPOConfig`]): The configuration, which holds the devices.
+        args ([`ArcherGRPOConfig`]): The configuration, which has the devices.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If not.
     """
     launched = launched_processes()
     if args.world_size != launched:
         raise ValueError(
-            f"{launched} processes were launched, but each trains alone, as one of {args.world_size}. Without GPUs set "
-            "use_cpu; otherwise check distributed_type in accelerate's file."
+            f"{launched} processes were launched, but each trains alone, as one of {args.world_size}. Without GPUs, "
+            "set use_cpu; otherwise check distributed_type in accelerate's file."
         )
     if args.n_gpu > 1:
         raise ValueError(
-            f"One process sees {args.n_gpu} GPUs, which would split its batches. Start one process per GPU with "
+            f"One process sees {args.n_gpu} GPUs and would split its batches over them. Start one process per GPU with "
             f"`accelerate launch --num_processes {args.n_gpu} {_MODULE} ...`, or set CUDA_VISIBLE_DEVICES to one."
         )
 
 
 def _precision(values: Values) -> tuple[bool, bool]:
-    """`bf16` and `fp16`, of which TRL takes the first unless the second is set."""
+    """`bf16` and `fp16`. TRL uses the first unless the second is set."""
     fp16 = bool(values["fp16"])
     return (not fp16 if values["bf16"] is None else values["bf16"]), fp16
 
 
 def _accelerates_own_settings() -> dict[str, Any]:
-    """What accelerate makes of its own fields; `gradient_clipping: 0` it leaves out, which is not "no clipping"."""
+    """Settings that accelerate makes of its own fields. It drops `gradient_clipping: 0`, which is not "no clipping"."""
     settings: dict[str, Any] = {"gradient_accumulation_steps": "auto", "gradient_clipping": "auto"}
     for name, variable in (
         ("gradient_accumulation_steps", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"),
@@ -340,6 +342,6 @@ def count_processes(processes: int) -> str:
 
 
 def _multiples(value: int, of: int) -> str:
-    """The multiples next to a value, as `96 or 128`."""
+    """The nearest multiples of a value, as `96 or 128`."""
     below = value // of * of
     return " or ".join(str(multiple) for multiple in (below, below + of) if multiple > 0)

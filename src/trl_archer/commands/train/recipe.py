@@ -1,29 +1,34 @@
-"""Strict reading of recipes: TRL's parser, without what it lets pass."""
+"""Strict parsing of recipes and flags, on top of TRL's parser."""
 
 import argparse
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml  # type: ignore[import-untyped]
 from trl import TrlParser
 
+logger = logging.getLogger(__name__)
+
 _SINGLE_VALUES = ("int", "float", "string_to_bool", "_name_or_false")
 
 
 class RecipeParser(TrlParser):
     """
-    A [`~trl.TrlParser`] that refuses whatever a run would not use.
+    A [`~trl.TrlParser`] that refuses everything that a run would not use.
 
-    Unknown keys and flags, keys that stand twice, values of another type than the field's and values outside its
-    choices raise an error that names the key and, where there is one, the nearest valid name. Flags are spelled out.
+    Unknown keys and flags, duplicate keys, values of the wrong type and values outside a field's choices raise an error
+    that names the key and the nearest valid name. Flags cannot be abbreviated.
 
     Args:
         dataclass_types (`Iterable[type]`):
             Dataclasses to fill.
         check (`Callable`, *optional*):
             Called with all values, by field, before the dataclasses are made.
+        ignored (`Collection[str]`, *optional*):
+            Keys of a recipe that are skipped with a warning.
         **kwargs:
             Arguments of [`argparse.ArgumentParser`].
     """
@@ -32,17 +37,19 @@ class RecipeParser(TrlParser):
         self,
         dataclass_types: Iterable[type] | None = None,
         check: Callable[[Mapping[str, Any]], None] | None = None,
+        ignored: Collection[str] = (),
         **kwargs: Any,
     ):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
         self._check = check
+        self._ignored = ignored
         for dataclass_type in self.dataclass_types:
             for name, kind in get_type_hints(dataclass_type).items():
                 if Literal[False] in get_args(kind):  # a plain string to argparse, "False" included
                     self._actions_by_field()[name].type = _name_or_false
 
     def error(self, message: str) -> Any:
-        """Raises what argparse would print below a usage of 250 options."""
+        """Raises the message that argparse would print below 250 options."""
         raise ValueError(message)
 
     def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple:
@@ -57,7 +64,7 @@ class RecipeParser(TrlParser):
             `tuple`: The dataclasses, filled.
 
         Raises:
-            ValueError: If the file or a flag cannot be used as it stands.
+            ValueError: If the file or a flag is invalid.
         """
         before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         before.add_argument("--config", action="append", default=[])
@@ -77,29 +84,33 @@ class RecipeParser(TrlParser):
             raise ValueError(f"{path}: {error}") from None
 
     def set_defaults_with_config(self, **config: Any) -> list[str]:
-        """Takes the values of a recipe as defaults, as TRL does, after checking each."""
+        """Uses the values of a recipe as defaults, as TRL does, after checking each."""
+        unused = sorted(key for key in config if key in self._ignored)
+        if unused:
+            logger.warning("The recipe's %s: only Archer has these fields, so they are ignored.", ", ".join(unused))
+        config = {key: value for key, value in config.items() if key not in unused}
         actions = self._actions_by_field()
         _refuse_unknown(config, actions, "key", _RecipeError)
         return super().set_defaults_with_config(**{key: _value(key, v, actions[key]) for key, v in config.items()})
 
     def parse_args_into_dataclasses(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple:
-        """Refuses unknown flags and runs the check on all values, then fills the dataclasses."""
+        """Refuses unknown flags, checks all values, then fills the dataclasses."""
         namespace, unknown = self.parse_known_args(args)
         flags = [word.removeprefix("--").split("=")[0].replace("-", "_") for word in unknown if word.startswith("--")]
         _refuse_unknown(flags, self._actions_by_field(), "flag", ValueError)
         if unknown:
-            raise ValueError(f"{' '.join(unknown)!r} belongs to no flag.")
+            raise ValueError(f"{' '.join(unknown)!r} does not follow a flag.")
         if self._check is not None:
             self._check(vars(namespace))
         return super().parse_args_into_dataclasses(args, **{**kwargs, "look_for_args_file": False})
 
     def _actions_by_field(self) -> dict[str, argparse.Action]:
-        actions = {action.dest: action for action in reversed(self._actions)}  # a field's own comes before its --no_*
+        actions = {action.dest: action for action in reversed(self._actions)}  # a field's own flag precedes its --no_*
         return {name: action for name, action in actions.items() if name not in ("help", "config")}
 
 
 class _RecipeError(ValueError):
-    """An error in the recipe itself, to be prefixed by its path."""
+    """An error in the recipe; its path is added later."""
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
@@ -113,10 +124,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         `dict[str, Any]`: Its keys and values.
 
     Raises:
-        ValueError: If there is no such file, or if it is no YAML mapping of names, each standing once.
+        ValueError: If there is no such file, or it is not a YAML mapping with unique names.
     """
     if not Path(path).is_file():
-        raise ValueError(f"There is no recipe {str(path)!r} (seen from {Path.cwd()}).")
+        raise ValueError(f"There is no recipe {str(path)!r} (relative to {Path.cwd()}).")
     try:
         recipe = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -127,13 +138,13 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML, in which the last of two equal keys would win silently, without equal keys."""
+    """YAML that refuses duplicate keys, of which the last would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         for index, key in enumerate(keys):
             if key in keys[:index]:
-                raise yaml.YAMLError(f"the key {key!r} stands twice{node.value[index][0].start_mark}")
+                raise yaml.YAMLError(f"duplicate key {key!r}{node.value[index][0].start_mark}")
         return super().construct_mapping(node, deep)
 
 
@@ -152,11 +163,11 @@ def _refuse_unknown(
 
 
 def _value(key: str, value: Any, action: argparse.Action) -> Any:
-    """A value of a recipe as a default for argparse, which converts text by the field's type, and checks only text."""
+    """Converts a value of a recipe to a default for argparse, which converts and checks only text."""
     kind = getattr(action.type, "__name__", "str")
     if value is None:
         if not _accepts_none(action):
-            raise _RecipeError(f"{key} is empty. Give it a value, or leave it out for its default, {action.default!r}.")
+            raise _RecipeError(f"{key} is empty. Give it a value, or remove it for its default, {action.default!r}.")
         return None
     if action.nargs == "+":
         return [_item(key, item, action) for item in (value if isinstance(value, list) else [value])]
@@ -174,12 +185,12 @@ def _item(key: str, value: Any, action: argparse.Action) -> Any:
     if isinstance(value, bool) and kind not in ("string_to_bool", "_name_or_false"):
         raise _RecipeError(
             f"{key}: YAML reads a bare yes, no, on or off as true or false ({value} here), which this field does not "
-            'take. Quote the word, as in "no".'
+            'accept. Quote the word, as in "no".'
         )
     try:
         converted = action.type(str(value)) if callable(action.type) else value
     except (ValueError, TypeError, argparse.ArgumentTypeError):
-        kind = {"string_to_bool": "truth value", "_name_or_false": "name, nor false"}.get(kind, kind)
+        kind = {"string_to_bool": "truth value", "_name_or_false": "name or false"}.get(kind, kind)
         raise _RecipeError(f"{key}: {value!r} is not a valid {kind}.") from None
     if action.choices is not None and converted not in action.choices:
         raise _RecipeError(f"{key}: {value!r} is not one of {', '.join(map(str, action.choices))}.")
@@ -188,7 +199,7 @@ def _item(key: str, value: Any, action: argparse.Action) -> Any:
 
 def _name_or_false(text: str) -> str | Literal[False]:
     if text.lower() == "true":
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid name, nor false.")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid name or false.")
     return text if text.lower() != "false" else False
 
 

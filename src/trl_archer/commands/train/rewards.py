@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class _Named(NamedTuple):
+class _Reward(NamedTuple):
     function: str | None  # import path of the reward without settings
-    factory: str | None  # import path of what takes settings and returns a reward
+    factory: str | None  # import path of a function that takes settings and returns a reward
 
 
 REWARDS = {
-    "math": _Named("trl_archer.rewards.math_reward", "trl_archer.rewards.get_math_reward"),
-    "code": _Named("trl_archer.rewards.code_reward", "trl_archer.rewards.get_code_reward"),
-    "countdown": _Named("trl_archer.playground.countdown_reward", None),
-    "think_format": _Named("trl.rewards.think_format_reward", None),
-    "soft_overlong": _Named(None, "trl_archer.rewards.get_soft_overlong_punishment"),
-    "repetition_penalty": _Named(None, "trl_archer.rewards.get_repetition_penalty_reward"),
+    "math": _Reward("trl_archer.rewards.math_reward", "trl_archer.rewards.get_math_reward"),
+    "code": _Reward("trl_archer.rewards.code_reward", "trl_archer.rewards.get_code_reward"),
+    "countdown": _Reward("trl_archer.playground.countdown_reward", None),
+    "think_format": _Reward("trl.rewards.think_format_reward", None),
+    "soft_overlong": _Reward(None, "trl_archer.rewards.get_soft_overlong_punishment"),
+    "repetition_penalty": _Reward(None, "trl_archer.rewards.get_repetition_penalty_reward"),
 }
 
 
@@ -30,13 +30,13 @@ def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
 
     Args:
         entries (`Iterable[dict[str, Any]]`):
-            For each its `name`, one of [`REWARDS`] or an import path, and its settings.
+            For each reward, its `name` (one of [`REWARDS`] or an import path) and its settings.
 
     Returns:
         `list[Callable]`: The functions, in order.
 
     Raises:
-        ValueError: If there is no such reward, or it does not take such settings.
+        ValueError: If there is no such reward, or it does not accept the settings.
 
     Example:
 
@@ -61,16 +61,16 @@ def _load(name: str, **settings: Any) -> Callable:
     function, factory = named or (name, name)
     if settings or function is None:
         if factory is None:
-            raise ValueError(f"reward_funcs: {name} takes no settings, but is given {', '.join(settings)}.")
-        reward = _made(name, _imported(factory), settings)
+            raise ValueError(f"reward_funcs: {name} takes no settings, but got {', '.join(settings)}.")
+        reward = _configured(name, _import(factory), settings)
     else:
-        reward = _imported(function)
+        reward = _import(function)
     if not callable(reward):
-        raise ValueError(f"reward_funcs: {name!r} is {reward!r:.80}, which cannot be called.")
+        raise ValueError(f"reward_funcs: {name!r} is {reward!r:.80}, which is not callable.")
     return reward
 
 
-def _made(name: str, factory: Callable, settings: Mapping[str, Any]) -> Any:
+def _configured(name: str, factory: Callable, settings: Mapping[str, Any]) -> Any:
     signature = inspect.signature(factory)
     try:
         signature.bind(**settings)
@@ -79,15 +79,15 @@ def _made(name: str, factory: Callable, settings: Mapping[str, Any]) -> Any:
     return factory(**settings)
 
 
-def _imported(path: str) -> Any:
-    if str(Path.cwd()) not in sys.path:  # as for `python -m`: a user's module lies beside the recipe
+def _import(path: str) -> Any:
+    if str(Path.cwd()) not in sys.path:  # as `python -m` does: a user's module is beside the recipe
         sys.path.insert(0, str(Path.cwd()))
     module, _, attribute = path.rpartition(".")
     try:
         imported = import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # of what that module imports
+            raise  # raised by an import inside that module
         raise ValueError(f"reward_funcs: {path!r} cannot be imported: there is no module {error.name!r}.") from None
     try:
         return getattr(imported, attribute)

@@ -1,39 +1,44 @@
-"""The run itself: from flags and recipe to a trained model."""
+"""A training run, from flags and recipe to a trained model."""
 
+import argparse
 import dataclasses
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_kernels_available
-from trl import ModelConfig
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ...collapse import CollapseAlarm
 from ...config import ArcherGRPOConfig
+from ...grpo.checkpoints import find_checkpoint
+from ...grpo.config import DurableGRPOConfig
 from ...grpo.preemption import SaveOnSigterm
+from ...grpo.preflight import preflight
 from ...grpo.reward_checks import needed_columns
-from ...grpo.vllm_server import check_generation
 from .arguments import TrainArguments
 from .data import PLAYGROUND, load_data
 from .launch import batch_geometry, check_devices, check_launch, count_processes
-from .recipe import RecipeParser
-from .resume import check_same_model, record_run, resume_point
+from .recipe import RecipeParser, read_recipe
+from .resume import check_new_run, check_same_model, record_run
 from .rewards import load_rewards
 
 if TYPE_CHECKING:
-    from ...trainer import ArcherGRPOTrainer
+    from ...grpo.trainer import DurableGRPOTrainer
 
 logger = logging.getLogger(__name__)
 
-Settings = tuple[TrainArguments, ArcherGRPOConfig, ModelConfig]
+Settings = tuple[TrainArguments, DurableGRPOConfig, ModelConfig]
 
+_CONFIGS = {"archer": ArcherGRPOConfig, "grpo": DurableGRPOConfig}
 _TRACEBACK = "TRL_ARCHER_TRACEBACK"
 _DESCRIPTION = """\
-Trains a model with ArcherGRPOTrainer. Settings come from a recipe (--config), a YAML file with the flags below as keys;
-flags override it. Start it on several GPUs with
+Trains a model with ArcherGRPOTrainer, or with any of TRL's GRPO losses (--method grpo). Settings come from a recipe
+(--config), a YAML file with the flags below as keys; flags override it. Start it on several GPUs with
 `accelerate launch --config_file ACCELERATE.yaml -m trl_archer.cli train --config RECIPE.yaml`."""
 
 
@@ -45,8 +50,8 @@ def main(argv: Sequence[str]) -> int:
         argv (`Sequence[str]`): Arguments after `train`.
 
     Returns:
-        `int`: 0 on success, 1 when the run stopped as the policy collapsed, 2 when it is refused at the start. Errors
-        while training are raised.
+        `int`: 0 on success, 1 if the run stopped because the policy collapsed, 2 if it is refused at the start. Errors
+        during training are raised.
     """
     try:
         settings = parse(argv)
@@ -59,20 +64,25 @@ def main(argv: Sequence[str]) -> int:
     return train(trainer, checkpoint, str(settings[0].dataset_name))
 
 
-def make_parser() -> RecipeParser:
+def make_parser(method: str = "archer") -> RecipeParser:
     """
     The parser of flags and recipes.
 
+    Args:
+        method (`str`, *optional*, defaults to `"archer"`): `"archer"` or `"grpo"`.
+
     Returns:
-        [`RecipeParser`]: Fills [`TrainArguments`], [`ArcherGRPOConfig`] and [`~trl.ModelConfig`].
+        [`RecipeParser`]: Fills [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
     """
+    fields = {name: {f.name for f in dataclasses.fields(config)} for name, config in _CONFIGS.items()}
     parser = RecipeParser(
-        (TrainArguments, ArcherGRPOConfig, ModelConfig),
+        (TrainArguments, _CONFIGS[method], ModelConfig),
         check=check_launch,
+        ignored=fields["archer"] - fields[method],
         prog="trl-archer train",
         usage="trl-archer train --config RECIPE.yaml [--resume [PATH]] [--field value ...]",
         description=_DESCRIPTION,
-        epilog=f"Exits with 2 and a message when it cannot start; {_TRACEBACK}=1 shows where the message comes from.",
+        epilog=f"Exits with 2 and a message if it cannot start; {_TRACEBACK}=1 shows where the message comes from.",
     )
     parser.add_argument("--config", metavar="RECIPE.yaml", help="Recipe, a YAML file.", default=None)
     parser.add_argument(
@@ -81,8 +91,8 @@ def make_parser() -> RecipeParser:
         metavar="PATH",
         nargs="?",
         const="latest",
-        help="Continue from a checkpoint: the last one of output_dir, or the one at PATH. `auto` starts anew if there "
-        "is none.",
+        help="Resume from a checkpoint: the last one in output_dir, or the one at PATH. `auto` starts a new run if "
+        "there is none.",
     )
     return parser
 
@@ -95,12 +105,12 @@ def parse(argv: Sequence[str]) -> Settings:
         argv (`Sequence[str]`): Arguments.
 
     Returns:
-        `tuple`: [`TrainArguments`], [`ArcherGRPOConfig`] and [`~trl.ModelConfig`].
+        `tuple`: [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
 
     Raises:
-        ValueError: If they cannot be used; the message names the field, its value and the way out.
+        ValueError: If a value is invalid; the message names the field, its value and the fix.
     """
-    arguments, config, model, *_ = make_parser().parse_args_and_config(argv)
+    arguments, config, model, *_ = make_parser(_method(argv)).parse_args_and_config(argv)
     if model.model_name_or_path is None:
         raise ValueError("model_name_or_path is missing. Name a model on the Hub, a folder, or 'playground'.")
     if model.model_name_or_path == PLAYGROUND:
@@ -110,34 +120,50 @@ def parse(argv: Sequence[str]) -> Settings:
     return arguments, config, model
 
 
+def _method(argv: Sequence[str]) -> str:
+    """The method that flags or recipe ask for; the parser depends on it, and refuses what is invalid."""
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    before.add_argument("--method")
+    before.add_argument("--config")
+    try:
+        known, _ = before.parse_known_args(argv)
+    except argparse.ArgumentError:
+        return "archer"
+    recipe = read_recipe(known.config) if known.method is None and known.config is not None else {}
+    method = str(known.method or recipe.get("method"))
+    return method if method in _CONFIGS else "archer"
+
+
 def prepare(
-    arguments: TrainArguments, config: ArcherGRPOConfig, model: ModelConfig
-) -> "tuple[ArcherGRPOTrainer, str | None]":
+    arguments: TrainArguments, config: DurableGRPOConfig, model: ModelConfig
+) -> "tuple[DurableGRPOTrainer, Path | None]":
     """
     Makes the trainer, after everything that can be checked without the model's weights.
 
     Args:
-        arguments ([`TrainArguments`]): Data, rewards and the collapse alarm.
-        config ([`ArcherGRPOConfig`]): Configuration of the trainer.
-        model ([`~trl.ModelConfig`]): Model, adapter and quantisation.
+        arguments ([`TrainArguments`]): Method, data, rewards and the collapse alarm.
+        config ([`DurableGRPOConfig`]): Configuration of the trainer.
+        model ([`~trl.ModelConfig`]): Model, adapter and quantization.
 
     Returns:
         `tuple`: The trainer, and the checkpoint to resume from or `None`.
 
     Raises:
-        ValueError: If the run cannot start as it is; the message names the field, its value and the way out.
+        ValueError: If the run cannot start; the message names the field, its value and the fix.
     """
     check_devices(config)
     _check_installed(config, model)
-    resume = resume_point(config.resume_from_checkpoint, config.output_dir)
-    if resume is not None:
-        check_same_model(resume, config.output_dir, dataclasses.asdict(model))
-    check_generation(config, str(model.model_name_or_path))
     functions = load_rewards(arguments.rewards)
     reward_model = [arguments.reward_model_name_or_path] if arguments.reward_model_name_or_path else []
     rewards, weights = [*reward_model, *functions], config.reward_weights
     if weights is not None and len(weights) != len(rewards):
         raise ValueError(f"reward_weights has {len(weights)} entries for {len(rewards)} rewards. Give each one weight.")
+    quantization_config = get_quantization_config(model)
+    checkpoint = find_checkpoint(config.resume_from_checkpoint or "auto", config)
+    check_new_run(config.resume_from_checkpoint, checkpoint)
+    if checkpoint is not None:
+        check_same_model(checkpoint, dataclasses.asdict(model))
+    checks = preflight(config, str(model.model_name_or_path), quantization_config, checkpoint)
     train_data, eval_data = load_data(
         arguments,
         needed={"prompt": "the trainer", **needed_columns(functions)},
@@ -154,23 +180,21 @@ def prepare(
     }
     _warn_of_rounding(config, model)
 
-    from trl import get_peft_config, get_quantization_config
-
-    from ...grpo.checkpoints import find_checkpoint
+    from ...grpo.trainer import DurableGRPOTrainer
     from ...trainer import ArcherGRPOTrainer
 
     alarm = arguments.collapse_alarm
-    trainer = ArcherGRPOTrainer(
+    trainer = (ArcherGRPOTrainer if arguments.method == "archer" else DurableGRPOTrainer)(
         model=model.model_name_or_path,
         reward_funcs=rewards,
         args=config,
         train_dataset=train_data,
         eval_dataset=eval_data,
         callbacks=None if alarm is None else [alarm],
-        quantization_config=get_quantization_config(model),
+        quantization_config=quantization_config,
         peft_config=get_peft_config(model),
+        preflight=checks,
     )
-    checkpoint = find_checkpoint(trainer, resume)
     if config.process_index == 0:
         record_run(
             config.output_dir,
@@ -181,47 +205,49 @@ def prepare(
     return trainer, checkpoint
 
 
-def train(trainer: "ArcherGRPOTrainer", checkpoint: str | None, dataset_name: str) -> int:
+def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: str) -> int:
     """
-    Trains, saves, and pushes to the Hub if the configuration says so. A run that stopped before its end, by SIGTERM or
-    as the policy collapsed, leaves its checkpoints only.
+    Trains, saves, and pushes to the Hub if `push_to_hub` is set. A run that stopped early, by SIGTERM or because the
+    policy collapsed, leaves only its checkpoints.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): The trainer.
-        checkpoint (`str`, *optional*): Checkpoint to resume from.
+        trainer ([`DurableGRPOTrainer`]): The trainer.
+        checkpoint (`Path`, *optional*): Checkpoint to resume from.
         dataset_name (`str`): Name of the data, for the model card.
 
     Returns:
         `int`: 0, or 1 if the policy collapsed.
     """
-    args, say = trainer.args, trainer.accelerator.print
-    say(f"{batch_geometry(args)}, on {count_processes(args.world_size)}.")
+    args, report = trainer.args, trainer.accelerator.print
+    report(f"{batch_geometry(args)}, on {count_processes(args.world_size)}.")
     if checkpoint is not None:
-        say(f"Resuming from {checkpoint}.")
-    trainer.train(resume_from_checkpoint=checkpoint)
+        report(f"Resuming from {checkpoint}.")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     has_collapsed, is_terminated = (_has_stopped(trainer, x) for x in (CollapseAlarm, SaveOnSigterm))
     if has_collapsed or is_terminated:
-        why = "as the policy collapsed" if has_collapsed else "by SIGTERM, go on with --resume"
-        say(f"Stopped {why}: no model was saved, the checkpoints in {args.output_dir} are what there is.")
+        why = "because the policy collapsed" if has_collapsed else "by SIGTERM"
+        report(
+            f"Stopped {why}. No final model was saved; --resume continues from the checkpoints in {args.output_dir}."
+        )
     else:
         trainer.save_model(args.output_dir)
-        say(f"Model saved to {args.output_dir}.")
+        report(f"Model saved to {args.output_dir}.")
         if args.push_to_hub:
             trainer.push_to_hub(dataset_name=dataset_name)
-            say(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
-    if hasattr(trainer, "end"):  # from transformers 5.18 on: ends trackers and process group
+            report(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
+    if hasattr(trainer, "end"):  # transformers >= 5.18: ends trackers and process group
         trainer.end()
     return int(has_collapsed)
 
 
-def _has_stopped(trainer: "ArcherGRPOTrainer", callback: type[CollapseAlarm] | type[SaveOnSigterm]) -> bool:
+def _has_stopped(trainer: "DurableGRPOTrainer", callback: type[CollapseAlarm] | type[SaveOnSigterm]) -> bool:
     return any(x.has_stopped for x in trainer.callback_handler.callbacks if isinstance(x, callback))
 
 
-def _check_installed(config: ArcherGRPOConfig, model: ModelConfig) -> None:
+def _check_installed(config: DurableGRPOConfig, model: ModelConfig) -> None:
     missing = sorted(set(config.report_to) - set(get_available_reporting_integrations()))
     if missing:
-        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. Install it, or leave it out.")
+        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. Install it, or remove it.")
     if "/" in str(model.attn_implementation) and not is_kernels_available():
         raise ValueError(
             f"attn_implementation={model.attn_implementation!r} is a kernel on the Hub. Run "
@@ -229,19 +255,19 @@ def _check_installed(config: ArcherGRPOConfig, model: ModelConfig) -> None:
         )
 
 
-def _warn_of_rounding(config: ArcherGRPOConfig, model: ModelConfig) -> None:
-    """DeepSpeed and FSDP keep float32 weights beside the model's; without them, the optimizer updates these."""
+def _warn_of_rounding(config: DurableGRPOConfig, model: ModelConfig) -> None:
+    """Without DeepSpeed and FSDP, which keep float32 weights, the optimizer updates the model's own."""
     shards = config.distributed_state.distributed_type.value in ("DEEPSPEED", "FSDP")
     if model.dtype != "float32" and not model.use_peft and not shards:
         logger.warning(
-            "dtype=%s is also that of the weights which the optimizer updates, and in 16 bits an update of "
-            "learning_rate=%s rounds to nothing on most of them. Set dtype to float32; the forward pass runs in "
-            "bfloat16 all the same (bf16).",
+            "dtype=%s is also the dtype of the weights that the optimizer updates, and in 16 bits an update with "
+            "learning_rate=%s rounds to zero on most of them. Set dtype to float32; with bf16, the forward pass still "
+            "runs in bfloat16.",
             *(model.dtype, config.learning_rate),
         )
 
 
-def _tokenizer(config: ArcherGRPOConfig, model: ModelConfig) -> Any:
+def _tokenizer(config: DurableGRPOConfig, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(

@@ -1,4 +1,4 @@
-// The card of one token: all that the loss saw of it.
+// The card of one token: its values in the loss.
 
 class Card {
   constructor() {
@@ -66,7 +66,7 @@ class Card {
     dot.classList.toggle("outside", completion.clipped(i));
   }
 
-  /** Below the token, or above it where there is no room. In a narrow window, at the other end (style sheet). */
+  /** Below the token, or above it if there is no room. In a narrow window, at the opposite end (style sheet). */
   place(anchor) {
     const gap = 10;
     const token = anchor.getBoundingClientRect();

@@ -1,27 +1,27 @@
-// Reading the data blocks of the page. Everything that a model wrote is in them, packed: gzip, then base64.
+// Reads the data blocks of the page. They contain all model output, compressed with gzip and encoded in base64.
 
 const NANS = -(2 ** 31);
 const MINUS_INFINITY = NANS + 1;
 const INFINITY = 2 ** 31 - 1;
 
-/** Lets the page draw and answer before going on. */
+/** Lets the page draw and respond before the work continues. */
 function breathe() {
   return new Promise((resolve) => setTimeout(resolve));
 }
 
-/** The element of a data block, once the browser has read all of it: the page starts before the file has ended. */
+/** Waits until the browser has read a data block and returns its element. The page starts before the file is complete. */
 async function findBlock(id) {
   for (;;) {
     const node = document.getElementById(id);
     if (node?.nextSibling || (node && document.readyState !== "loading")) return node;
     if (document.readyState !== "loading") {
-      throw new Error(`the data block ${id} is missing; was the file copied whole?`);
+      throw new Error(`the data block ${id} is missing; is the file complete?`);
     }
     await breathe();
   }
 }
 
-/** Unpacks the data block with this id. */
+/** Decodes the data block with this id. */
 async function readBlock(id) {
   const packed = atob((await findBlock(id)).textContent);
   const bytes = new Uint8Array(packed.length);
@@ -34,7 +34,7 @@ async function readJson(id) {
   return JSON.parse(new TextDecoder().decode(await readBlock(id)));
 }
 
-/** Column `index` of `length` 32-bit integers, of which the block holds all first bytes, then all second ones, ... */
+/** Column `index` of `length` 32-bit integers. The block has all lowest bytes, then all second bytes and so on. */
 function readColumn(bytes, index, length) {
   const column = new Int32Array(length);
   for (let plane = 0; plane < 4; plane++) {
@@ -44,7 +44,7 @@ function readColumn(bytes, index, length) {
   return column;
 }
 
-/** Fixed-point numbers as numbers. */
+/** Converts fixed-point numbers to floats. */
 function fromFixedPoint(column, resolution) {
   return Float64Array.from(column, (value) => {
     if (value === NANS) return NaN;
@@ -54,7 +54,7 @@ function fromFixedPoint(column, resolution) {
   });
 }
 
-/** All completions of the page; what is known of each without unpacking it is in `completions`. */
+/** All completions of the page. `completions` has what is known about each without decoding it. */
 class Records {
   static async read() {
     return new Records(await readJson("index"));
@@ -70,7 +70,7 @@ class Records {
     return readColumn(await readBlock(`tokens-${number}`), 0, this.completions[number].length);
   }
 
-  /** Text of a completion, kept: a search reads all of them. */
+  /** Text of a completion, cached because a search reads all of them. */
   async text(number) {
     if (!this.texts.has(number)) {
       const pieces = this.vocabulary.pieces;
@@ -79,7 +79,7 @@ class Records {
     return this.texts.get(number);
   }
 
-  /** Tokens and values of a completion. The last few are kept. */
+  /** Tokens and values of a completion. The last few are cached. */
   async completion(number) {
     if (!this.unpacked.has(number)) {
       const [tokens, bytes] = await Promise.all([this.readTokens(number), readBlock(`values-${number}`)]);
@@ -90,7 +90,7 @@ class Records {
   }
 }
 
-/** One completion: its tokens and, for each, the values that the loss saw. */
+/** One completion: its tokens and the values of each in the loss. */
 class Completion {
   constructor(records, number, tokens, bytes) {
     this.records = records;
@@ -135,7 +135,7 @@ class Completion {
     return this.counted(i) && Number.isFinite(this.entropies[i]);
   }
 
-  /** 1 for the highest entropy of the response; equal entropies share the better rank. */
+  /** 1 for the highest entropy of the response. Equal entropies share the better rank. */
   rank(i) {
     let low = 0;
     let high = this.ordered.length;
@@ -153,19 +153,19 @@ class Completion {
 
   /** The clip range of token `i`, in ratio units. */
   range(i) {
-    const s = this.records.settings;
+    const { knowledge, reasoning } = this.records.settings;
     return [
-      1 - interpolate(this.gate[i], s.epsilon, s.epsilon_reasoning),
-      1 + interpolate(this.gate[i], s.epsilon_high, s.epsilon_reasoning_high),
+      1 - interpolate(this.gate[i], knowledge.epsilon_low, reasoning.epsilon_low),
+      1 + interpolate(this.gate[i], knowledge.epsilon_high, reasoning.epsilon_high),
     ];
   }
 
   klWeight(i) {
-    const { beta, beta_reasoning } = this.records.settings;
-    return interpolate(this.gate[i], beta, beta_reasoning);
+    const { knowledge, reasoning } = this.records.settings;
+    return interpolate(this.gate[i], knowledge.beta, reasoning.beta);
   }
 
-  /** Estimate (k3) of the KL divergence from the reference, in nats, without its weight. */
+  /** Unweighted k3 estimate of the KL divergence from the reference, in nats. */
   kl(i) {
     if (this.refLogps === null) return NaN;
     const difference = this.refLogps[i] - this.logps[i];

@@ -1,7 +1,7 @@
-// Breaking a completion into lines. Done by measuring, not by the browser, so that every line has a known place
-// and only those in sight need elements.
+// Breaks a completion into lines. The script measures the text itself. Every line then has a known position, and only
+// visible lines need elements.
 
-/** Width in CSS pixels of text in one font, remembered by text. */
+/** Measures the width of text in one font, in CSS pixels. Widths are cached. */
 function widthMeter(font) {
   const context = document.createElement("canvas").getContext("2d");
   context.font = font;
@@ -16,7 +16,7 @@ function widthMeter(font) {
   };
 }
 
-/** Cuts text into parts that are no wider than `limit`. */
+/** Splits text into parts that are at most `limit` wide. */
 function cutToWidth(text, limit, meter) {
   const parts = [];
   let part = "";
@@ -35,13 +35,13 @@ function cutToWidth(text, limit, meter) {
   return parts;
 }
 
-/** Parts of tokens: a token has several where it holds line breaks or is wider than a line. */
+/** Parts of tokens. A token has several parts if it contains line breaks or is wider than a line. */
 function segmentsOf(pieces, limit, meter) {
   const segments = [];
   pieces.forEach((piece, token) => {
     const first = segments.length;
     for (const line of piece.split(/(?<=\n)/)) {
-      const text = visible(line) || "∅"; // a token that decodes to nothing is a token all the same
+      const text = visible(line) || "∅"; // a token may decode to an empty string
       const parts = meter(text) > limit ? cutToWidth(text, limit, meter) : [text];
       for (const part of parts) {
         segments.push({ token, text: part, width: meter(part), wordStart: false, lineEnd: false });
@@ -54,9 +54,9 @@ function segmentsOf(pieces, limit, meter) {
 }
 
 /**
- * Lines of a completion, filled greedily and broken before words where possible.
+ * Breaks a completion into lines: greedily, and before words where possible.
  *
- * @returns lines (arrays of segments with their `left` edge in pixels) and, by token, the line it begins on
+ * @returns lines (arrays of segments with their `left` edge in pixels) and the first line of each token
  */
 function layOut(pieces, limit, meter) {
   const segments = segmentsOf(pieces, limit, meter);

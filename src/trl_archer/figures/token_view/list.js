@@ -1,9 +1,9 @@
-// The list of completions, and what narrows and orders it.
+// The list of completions, with filters and sorting.
 
 const ITEM_HEIGHT = 68;
 
 const ORDERS = [
-  ["order of the run", (about, number) => number, 1],
+  ["recorded order", (about, number) => number, 1],
   ["reward, highest first", (about) => about.reward, -1],
   ["reward, lowest first", (about) => about.reward, 1],
   ["advantage, highest first", (about) => about.advantage, -1],
@@ -20,7 +20,7 @@ function clippedShare(about) {
   return about.counted ? (about.clipped_low + about.clipped_high) / about.counted : null;
 }
 
-/** Numbers of the completions that pass, in order; what has no value for the order comes last. */
+/** Numbers of the completions that pass the filters, sorted. Completions without a value come last. */
 function arrange(completions, passes, order) {
   const [, key, direction] = ORDERS[order];
   const keys = completions.map(key);
@@ -31,7 +31,7 @@ function arrange(completions, passes, order) {
     .sort((a, b) => missing(a) - missing(b) || (missing(a) ? 0 : direction * (keys[a] - keys[b])) || a - b);
 }
 
-/** The reward filter: a box per value where there are few, else a range. Not scorable is never the same as 0. */
+/** The reward filter: a checkbox per value if there are few, else a range. Not scorable is never the same as 0. */
 class RewardFilter {
   constructor(completions, onChange) {
     this.root = document.getElementById("rewards");
@@ -81,12 +81,12 @@ class CompletionList {
       if (item) onSelect(Number(item.dataset.number));
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.colours = null;
+      this.colors = null;
       this.rows.refresh();
     });
   }
 
-  /** Shows these completions; `found` holds the hits of a search by number. */
+  /** Shows these completions. `found` has the search hits by number. */
   show(numbers, found) {
     this.shown = numbers;
     this.found = found;
@@ -101,8 +101,8 @@ class CompletionList {
     this.root.setAttribute("aria-activedescendant", `item-${number}`);
   }
 
-  /** Number of the completion `by` places further, or of the next one in that direction with another prompt. */
-  neighbour(by, otherPrompt) {
+  /** Number of the completion `by` rows further, or of the next one in that direction with another prompt. */
+  neighbor(by, otherPrompt) {
     const { completions } = this.records;
     const here = this.shown.indexOf(this.selected);
     if (here < 0) return this.shown[0];
@@ -146,15 +146,15 @@ class CompletionList {
     return element("p", "item-text", visible(about.preview) || "no tokens");
   }
 
-  /** Entropy along the completion as a strip. */
+  /** A strip with the entropy along the completion. */
   profile(about) {
-    this.colours ??= scaleColours();
+    this.colors ??= scaleColors();
     const strip = element("canvas", "profile");
     strip.width = about.profile.length || 1;
     strip.height = 1;
     const context = strip.getContext("2d");
     about.profile.forEach((level, bin) => {
-      context.fillStyle = this.colours[Math.min(STEPS - 1, Math.floor((level / 256) * STEPS))];
+      context.fillStyle = this.colors[Math.min(STEPS - 1, Math.floor((level / 256) * STEPS))];
       context.fillRect(bin, 0, 1, 1);
     });
     return strip;

@@ -1,4 +1,4 @@
-// The page: what is shown, and what keys and clicks do to it.
+// The page: its state, and its response to keys and clicks.
 
 class TokenView {
   constructor(records) {
@@ -35,13 +35,13 @@ class TokenView {
       counted(tokens, "token"),
       span,
     ].join(" · ");
-    const range = (low, high) => `${short(1 - low)}–${short(1 + high)}`;
+    const range = (role) => `${short(1 - role.epsilon_low)}–${short(1 + role.epsilon_high)}`;
     const settings = [
       ["quantile ρ", short(s.entropy_quantile)],
-      ["clip, knowledge", range(s.epsilon, s.epsilon_high)],
-      ["clip, reasoning", range(s.epsilon_reasoning, s.epsilon_reasoning_high)],
-      ["KL weight, knowledge", short(s.beta)],
-      ["KL weight, reasoning", short(s.beta_reasoning)],
+      ["clip, knowledge", range(s.knowledge)],
+      ["clip, reasoning", range(s.reasoning)],
+      ["KL weight, knowledge", short(s.knowledge.beta)],
+      ["KL weight, reasoning", short(s.reasoning.beta)],
     ];
     if (s.delta !== null) settings.push(["ratio cap δ", short(s.delta)]);
     if (s.gate_width > 0) settings.splice(1, 0, ["gate width", short(s.gate_width)]);
@@ -74,7 +74,7 @@ class TokenView {
     addEventListener("resize", () => this.hover(null));
   }
 
-  /** Fills the list by the filters and the order, and opens its first completion if the open one has left. */
+  /** Filters and sorts the list. Opens its first completion if the open one is no longer listed. */
   arrange() {
     const order = Number(document.getElementById("sort").value);
     const step = Number(document.getElementById("step").value);
@@ -102,7 +102,7 @@ class TokenView {
     if (text) this.card.hide();
   }
 
-  /** Opens a completion. Answers come in order: of several calls only the last one shows. */
+  /** Opens a completion. Of several calls only the last one takes effect. */
   async open(number) {
     if (number === undefined) return;
     this.say("");
@@ -143,7 +143,7 @@ class TokenView {
       unknown > 0 && `${counted(unknown, "token")} without a finite entropy: not shaded, not ranked.`,
       !about.has_reference && "No reference log-probabilities were recorded.",
       completion.pieces.some((piece) => piece.includes("\ufffd")) &&
-        "Tokens that hold part of a character show as \ufffd.",
+        "Tokens with part of a character show as \ufffd.",
       about.reward === null && "This completion could not be scored.",
     ].filter(Boolean);
     document.getElementById("notes").replaceChildren(...notes.map((note) => element("li", "", note)));
@@ -180,7 +180,7 @@ class TokenView {
     document.getElementById("open-list").setAttribute("aria-expanded", String(open));
   }
 
-  /** Shows the card of the token under the pointer, or else of the one that the keys are at. */
+  /** Shows the card of the token under the pointer, or else of the selected token. */
   hover(token) {
     const shown = token ?? this.pane.cursor;
     const anchor = shown === null ? null : this.pane.elementOf(shown);
@@ -195,7 +195,7 @@ class TokenView {
     this.hover(null);
   }
 
-  /** Moves to the next token in a direction for which `test` holds. */
+  /** Moves to the next token in a direction that passes `test`. */
   seek(direction, test) {
     const { completion, cursor } = this.pane;
     const inSight = this.pane.lines[Math.floor(this.pane.root.scrollTop / LINE_HEIGHT)]?.[0].token ?? 0;
@@ -205,14 +205,14 @@ class TokenView {
     if (token >= 0 && token < completion.length) this.moveTo(token);
   }
 
-  /** Moves to the next hit; past the last one, to the next completion with one. */
+  /** Moves to the next hit; after the last one, to the next completion with a hit. */
   async nextHit(direction) {
     if (!this.query || this.found === null) return;
     const starts = new Set(this.hits.map((hit) => hit[0]));
     const before = this.pane.cursor;
     this.seek(direction, (token) => starts.has(token));
     if (this.pane.cursor !== before) return;
-    let number = this.list.neighbour(direction, false);
+    let number = this.list.neighbor(direction, false);
     const { shown } = this.list;
     while (number !== undefined && this.found[number].hits === 0) number = shown[shown.indexOf(number) + direction];
     if (number === undefined) return;
@@ -222,7 +222,7 @@ class TokenView {
   }
 
   step(direction, otherPrompt) {
-    this.open(this.list.neighbour(direction, otherPrompt));
+    this.open(this.list.neighbor(direction, otherPrompt));
   }
 
   moveLine(by) {
@@ -249,7 +249,7 @@ class TokenView {
       ArrowUp: () => this.moveLine(-1),
       "/": () => this.focusSearch(),
       "?": () => document.getElementById("help").showModal(),
-      Escape: () => this.letGo(),
+      Escape: () => this.deselect(),
     };
     const needsTokens = "rRcCArrowRightArrowLeft".includes(key);
     if (!(key in actions) || (needsTokens && completion === null)) return false;
@@ -283,7 +283,7 @@ class TokenView {
     document.getElementById("search").focus();
   }
 
-  letGo() {
+  deselect() {
     this.toggleList(false);
     if (this.pane.cursor !== null) this.moveTo(null);
     else if (this.query) {
@@ -293,18 +293,18 @@ class TokenView {
   }
 }
 
-/** Says in the page what went wrong, rather than showing half of it. */
+/** Shows the error instead of an incomplete page. */
 function fail(error) {
   document.body.dataset.state = "failed";
   document.getElementById("current").hidden = true;
   document.getElementById("legend").hidden = true;
   document.getElementById("message").hidden = false;
-  document.querySelector("#message p").textContent = `This page could not be shown: ${error?.message ?? error}`;
+  document.querySelector("#message p").textContent = `Cannot show this page: ${error?.message ?? error}`;
 }
 
 async function start() {
   if (!("DecompressionStream" in window)) {
-    throw new Error("this browser cannot unpack its data; use one of 2023 or later.");
+    throw new Error("this browser cannot decompress the data; use one from 2023 or later.");
   }
   const records = await Records.read();
   if (records.completions.length === 0) {

@@ -1,4 +1,4 @@
-// The reading pane: the lines of one completion with its tokens shaded and marked, and the miniature beside it.
+// The reading pane: the lines of one completion with shaded and marked tokens, and a minimap beside them.
 
 const LINE_HEIGHT = 28;
 
@@ -31,7 +31,7 @@ class Pane {
     this.layOut();
   }
 
-  /** Breaks the lines anew when the width has changed; what was at the top stays there. */
+  /** Breaks lines again if the width has changed. The token at the top stays there. */
   layOut() {
     const style = getComputedStyle(this.root);
     const width = this.root.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
@@ -58,12 +58,12 @@ class Pane {
     this.rows.refresh();
   }
 
-  /** The element of a token, or of its first part, if it is in sight. */
+  /** The element of a token, or of its first part, if it is visible. */
   elementOf(token) {
     return this.root.querySelector(`[data-token="${token}"]`);
   }
 
-  /** The token under the same place of the line `by` lines further. */
+  /** The token at the same horizontal position, `by` lines further down. */
   tokenOnLine(token, by) {
     const line = this.lines[this.lineOf[token] + by];
     if (line === undefined) return token;
@@ -105,7 +105,7 @@ class Pane {
   }
 }
 
-/** All lines at once, a few pixels each: where the entropy, the clipping and the hits are. */
+/** All lines at once, a few pixels each, with entropy, clipping and search hits. */
 class Minimap {
   constructor(pane) {
     this.pane = pane;
@@ -115,7 +115,7 @@ class Minimap {
     pane.root.addEventListener("scroll", () => this.follow(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(this.root);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      this.colours = null;
+      this.colors = null;
       this.draw();
     });
 
@@ -136,7 +136,7 @@ class Minimap {
     const { pane, canvas } = this;
     const { clientWidth: width, clientHeight: height } = this.root;
     if (!pane.lines || width === 0 || height === 0) return;
-    this.colours ??= scaleColours();
+    this.colors ??= scaleColors();
     const density = devicePixelRatio;
     canvas.width = width * density;
     canvas.height = height * density;
@@ -152,8 +152,8 @@ class Minimap {
       for (const segment of line) {
         const { completion } = pane;
         const level = shade(completion.entropies[segment.token], pane.scaleMax);
-        const coloured = completion.ranked(segment.token) && level > 0.04;
-        context.fillStyle = coloured ? this.colours[Math.min(STEPS - 1, Math.floor(level * STEPS))] : text;
+        const colored = completion.ranked(segment.token) && level > 0.04;
+        context.fillStyle = colored ? this.colors[Math.min(STEPS - 1, Math.floor(level * STEPS))] : text;
         context.fillRect(segment.left * across, y, segment.width * across, thickness);
         if (completion.clipped(segment.token)) {
           context.fillStyle = clip;

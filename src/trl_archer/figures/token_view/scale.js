@@ -1,22 +1,22 @@
-// The colour of an entropy, and the legend that explains it.
+// The color scale of the entropy and its legend.
 
 const STEPS = 40;
 
-/** Where an entropy lies on the colour scale, 0 to 1. */
+/** Position of an entropy on the color scale, 0 to 1. */
 function shade(entropy, scaleMax) {
   return Math.min(1, Math.max(0, entropy / scaleMax));
 }
 
-/** The scale's colours as the style sheet computes them, for drawing on a canvas. */
-function scaleColours() {
+/** The colors of the scale as computed by the style sheet, for drawing on a canvas. */
+function scaleColors() {
   const probe = element("span", "token");
   document.body.append(probe);
-  const colours = Array.from({ length: STEPS }, (_, step) => {
+  const colors = Array.from({ length: STEPS }, (_, step) => {
     probe.style.setProperty("--shade", String((step + 0.5) / STEPS));
     return getComputedStyle(probe).backgroundColor;
   });
   probe.remove();
-  return colours;
+  return colors;
 }
 
 class Scale {
@@ -37,7 +37,7 @@ class Scale {
     this.mark = document.getElementById("threshold-mark");
   }
 
-  /** Shows how often each colour occurs in a completion (log scale), and its threshold. */
+  /** Shows the distribution of colors in a completion (log scale) and its threshold. */
   show(completion) {
     const counts = new Array(STEPS).fill(0);
     for (const entropy of completion.ordered) {

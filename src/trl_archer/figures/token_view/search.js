@@ -1,6 +1,6 @@
-// Searching all completions and prompts, without blocking the page.
+// Searches all completions and prompts without blocking the page.
 
-/** A pattern that finds this text literally, in either case. */
+/** A pattern that matches this text literally, ignoring case. */
 function literalPattern(text) {
   return new RegExp(text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"), "gi");
 }
@@ -15,7 +15,7 @@ class Search {
    * Counts the hits of every completion.
    *
    * @param onProgress called with the number of completions searched so far
-   * @returns by number of the completion, its hits and whether its prompt has one; `null` when a newer search began
+   * @returns for each completion its number of hits and whether its prompt has one; `null` if a newer search has started
    */
   async count(text, onProgress) {
     const run = ++this.run;
@@ -41,7 +41,7 @@ class Search {
   }
 }
 
-/** Tokens of a completion that hits lie in, hit by hit. */
+/** The tokens of each hit in a completion. */
 function hitTokens(completion, text) {
   const hits = [];
   const written = completion.pieces.join("");
@@ -60,14 +60,14 @@ function hitTokens(completion, text) {
   return hits;
 }
 
-/** Text as nodes, with the hits marked. */
+/** Text as nodes, with marked hits. */
 function markedText(text, query) {
   const nodes = [];
   let end = 0;
   for (const match of query ? text.matchAll(literalPattern(query)) : []) {
     nodes.push(visibleLines(text.slice(end, match.index)), element("mark", "", visibleLines(match[0])));
     end = match.index + match[0].length;
-    if (nodes.length > 400) break; // of a long prompt full of hits, the first ones
+    if (nodes.length > 400) break; // only the first hits of a long prompt
   }
   nodes.push(visibleLines(text.slice(end)));
   return nodes;

@@ -1,4 +1,4 @@
-// How text and numbers are written. Whatever a model can emit comes out as visible characters.
+// Formats text and numbers. Everything that a model can emit becomes visible characters.
 
 const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu; // controls, bidi and zero-width marks, lone surrogates, line separators
 const OTHER_SPACES = /(?! )\p{Zs}/gu;
@@ -12,22 +12,22 @@ function picture(character) {
   return PICTURES[character] ?? codePoint(character);
 }
 
-/** Text on one line, with a picture or the code point of what could not be seen. */
+/** Text on one line. Invisible characters become a symbol or their code point. */
 function visible(text) {
   return text.replace(UNSEEN, picture);
 }
 
-/** The same, for a few characters looked at closely: spaces too. */
+/** The same, with visible spaces, for a single token. */
 function visibleWithSpaces(text) {
   return visible(text).replace(OTHER_SPACES, codePoint).replaceAll(" ", "␣");
 }
 
-/** The same, for running text: lines and tabs stay. */
+/** The same for running text: line breaks and tabs remain. */
 function visibleLines(text) {
   return text.replace(UNSEEN, (character) => (/[\n\t]/.test(character) ? character : picture(character)));
 }
 
-/** A number with `digits` decimals, or what there is to say instead. */
+/** A number with `digits` decimals, or a sign for a missing or infinite one. */
 function decimal(value, digits = 4) {
   if (value === null || Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
@@ -35,7 +35,7 @@ function decimal(value, digits = 4) {
   return (tiny ? value.toExponential(1) : value.toFixed(digits)).replace("-", "−");
 }
 
-/** A setting or reward: no more digits than it has. */
+/** A setting or reward with no more digits than necessary. */
 function short(value) {
   return value === null ? "none" : String(Number(value.toPrecision(6))).replace("-", "−");
 }
@@ -57,7 +57,7 @@ function counted(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** An element with a class and children; strings become text, never markup. */
+/** An element with a class and children. Strings become text, never markup. */
 function element(tag, className = "", ...children) {
   const node = document.createElement(tag);
   if (className) node.className = className;

@@ -1,10 +1,10 @@
-// A scrolled list of rows of one height, of which only those in sight exist.
+// A scrolling list of rows of equal height. Only visible rows have elements.
 
 class VirtualRows {
   /**
    * @param scroller element that scrolls
    * @param rowHeight height of a row in CSS pixels
-   * @param render from the number of a row to its element
+   * @param render maps the index of a row to its element
    */
   constructor(scroller, rowHeight, render) {
     Object.assign(this, { scroller, rowHeight, render, count: 0, shown: new Map() });
@@ -22,7 +22,7 @@ class VirtualRows {
     this.refresh();
   }
 
-  /** Draws the rows in sight again. */
+  /** Redraws the visible rows. */
   refresh() {
     this.shown.clear();
     this.canvas.replaceChildren();
@@ -56,7 +56,7 @@ class VirtualRows {
     }
   }
 
-  /** Scrolls so that a row is in sight, with some of what surrounds it. */
+  /** Scrolls to a row, with some context. */
   reveal(index) {
     const { scrollTop, clientHeight } = this.scroller;
     const top = index * this.rowHeight;

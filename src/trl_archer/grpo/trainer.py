@@ -1,0 +1,356 @@
+"""TRL's GRPO trainer made exact, fast and durable."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from trl import GRPOTrainer
+from trl.trainer.utils import get_config_model_id
+
+from .adapters import adapter_weights, load_trained_adapter, prepare_adapter, sync_without_drift
+from .checkpoints import check_model, check_same_backend, find_checkpoint, launch_of, trainable_shapes
+from .config import DurableGRPOConfig
+from .padding import group_by_length, real_tokens, score_in_length_order
+from .preemption import save_on_sigterm
+from .preflight import (
+    Preflight,
+    check_data,
+    check_left_padding,
+    check_synced_weights,
+    check_trainable,
+    refuse_unsloth,
+)
+from .preflight import preflight as run_preflight
+from .progress import (
+    load_progress,
+    save_progress,
+    skip_epochs,
+    to_device,
+    trained_micro_batches,
+    warn_of_inexact_resume,
+)
+from .reward_checks import check_reward_models, checked_reward, raise_on_all_ranks
+from .saving import CheckpointSaver, failing_together
+from .updates import UpdateGuard, poison_backward
+from .vllm_retries import ServerWatch, generate_with_retries
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+    from transformers import PreTrainedModel
+    from trl.trainer.grpo_trainer import RewardFunc
+
+
+# Arguments of TRL's log-prob helper for models with images
+IMAGE_INPUTS = (
+    *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),
+    *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
+)
+
+
+class DurableGRPOTrainer(GRPOTrainer):
+    """
+    TRL's GRPO, faster and resumable.
+
+    Runs TRL's loss types unchanged, with the same loss and gradient as [`~trl.GRPOTrainer`]. Padding is removed from
+    the update phase; updates that are not finite are skipped; checkpoints are complete or refused, and a killed run
+    resumes bit-for-bit, even in the middle of a rollout; generation survives a restart of the vLLM server; a failure
+    of a reward on one rank stops every rank.
+
+    Example:
+
+    ```python
+    from datasets import load_dataset
+    from trl.rewards import accuracy_reward
+    from trl_archer.grpo import DurableGRPOConfig, DurableGRPOTrainer
+
+    trainer = DurableGRPOTrainer(
+        model="Qwen/Qwen2.5-0.5B-Instruct",
+        reward_funcs=accuracy_reward,
+        args=DurableGRPOConfig(output_dir="grpo", loss_type="cispo", epsilon_high=5.0),
+        train_dataset=load_dataset("trl-lib/DeepMath-103K", split="train"),
+    )
+    trainer.train(resume_from_checkpoint=True)
+    ```
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`), reward_funcs, train_dataset, eval_dataset:
+            As in [`~trl.GRPOTrainer`].
+        args ([`DurableGRPOConfig`], *optional*):
+            Configuration. `None` means TRL's defaults with the output directory `{model name}-{trainer name}`.
+        preflight ([`Preflight`], *optional*):
+            Result of [`preflight`], if it was called before.
+        **kwargs:
+            Other arguments of [`~trl.GRPOTrainer`].
+
+    Raises:
+        TypeError: If `args` is of another class.
+        ValueError: If a check of [`preflight`] fails, the data lacks a column or does not fill one rollout, or no
+            parameter can be trained.
+        ConnectionError: If no vLLM server responds.
+        RuntimeError: If Unsloth has replaced TRL's trainer.
+    """
+
+    config_class: ClassVar[type[DurableGRPOConfig]] = DurableGRPOConfig
+
+    args: DurableGRPOConfig
+    _buffered_inputs: Any
+
+    def __init__(
+        self,
+        model: "str | PreTrainedModel | PeftModel",
+        reward_funcs: "RewardFunc | list[RewardFunc] | None" = None,
+        args: DurableGRPOConfig | None = None,
+        train_dataset: "Dataset | IterableDataset | None" = None,
+        eval_dataset: "Dataset | IterableDataset | DatasetDict | IterableDatasetDict | dict | None" = None,
+        *,
+        preflight: Preflight | None = None,
+        **kwargs: Any,
+    ):
+        refuse_unsloth(type(self))
+        args = self._checked_config(model, args)
+        self._preflight = preflight or run_preflight(args, model, kwargs.get("quantization_config"))
+        # An environment may bring the prompts, and a rollout function other columns
+        if kwargs.get("environment_factory") is None:
+            functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+            check_data(train_dataset, eval_dataset, functions if kwargs.get("rollout_func") is None else [], args)
+        weights = adapter_weights(model)
+        super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
+        check_trainable(self.model)
+        check_synced_weights(self.model, args)
+        prepare_adapter(self.model, weights, self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        if self.use_vllm:
+            sync_without_drift(self.vllm_generation)
+        self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
+        self._padding_is_checked = False
+        self._resumed_from: Path | None = None
+        self._shapes = trainable_shapes(self.model)
+        self._saver = CheckpointSaver(args, launch_of(self.accelerator), self._shapes)
+        self._update_guard = UpdateGuard(args)
+        self._server: ServerWatch | None = None
+        if self._generates_on_server and self.accelerator.is_main_process:
+            self._server = ServerWatch(self.vllm_generation.vllm_client, self.accelerator.device)
+        save_on_sigterm(self)
+
+    @classmethod
+    def _checked_config(cls, model: Any, args: Any) -> Any:
+        if args is None:
+            model_id = model if isinstance(model, str) else get_config_model_id(model.config)
+            return cls.config_class(f"{model_id.split('/')[-1]}-{cls._name}")
+        if not isinstance(args, cls.config_class):
+            raise TypeError(
+                f"args is of type {type(args).__name__}; {cls.__name__} needs {cls.config_class.__name__}, which "
+                "takes the same fields and adds its own."
+            )
+        return args
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    @property
+    def _micro_batches_per_update(self) -> int:
+        return self.current_gradient_accumulation_steps if self.model.training else 1
+
+    # Rollouts
+
+    @property
+    def _generates_on_server(self) -> bool:
+        return self.use_vllm and self.vllm_mode == "server"
+
+    def _generate_single_turn(self, *args, **kwargs):
+        generate = partial(super()._generate_single_turn, *args, **kwargs)
+        if not self._generates_on_server:
+            return generate()
+        return generate_with_retries(self._server, generate, self._send_weights_again, self.args.max_generation_retries)
+
+    def _send_weights_again(self) -> None:
+        self._last_loaded_step = -1
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        calculate = partial(super()._calculate_rewards, inputs, prompts, completions, completion_ids_list)
+        rewards = raise_on_all_ranks(calculate, len(prompts), len(self.reward_funcs), self.accelerator)
+        check_reward_models(self.reward_funcs, self.reward_func_names, rewards)
+        return rewards
+
+    # Padding
+
+    @property
+    def _removes_padding(self) -> bool:
+        # By the model, not by the batch: with images on some ranks only, the number of passes would differ
+        return self.args.remove_padding and not self._is_vlm
+
+    @property
+    def _depends_on_split(self) -> bool:
+        """Whether the loss depends on which completions share a micro-batch."""
+        entropy = self.top_entropy_quantile < 1 or self._entropy_bonus_enabled
+        return self.loss_type == "bnpo" or self.aux_loss_enabled or entropy
+
+    @property
+    def _keeps_empty_rows(self) -> bool:
+        """Whether the loss counts completions without a token in it. TRL's metrics gather one value per completion."""
+        return True
+
+    def _prepare_inputs(self, generation_batch):
+        """Removes padding from TRL's micro-batches, once per generation batch or evaluation batch."""
+        buffered = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self._removes_padding:
+            return inputs
+        if not self._padding_is_checked:
+            score = partial(GRPOTrainer._get_per_token_logps_and_entropies, self)
+            check_left_padding(score, self.model, inputs, self.args, self.accelerator)
+            self._padding_is_checked = True
+        if not self.model.training:
+            return self._real_tokens(inputs)
+        if self._buffered_inputs is not buffered:
+            micro_batches = self._buffered_inputs
+            if not self._depends_on_split:
+                aligned = math.gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+                micro_batches = group_by_length(micro_batches, per_update=aligned)
+            self._buffered_inputs = [self._real_tokens(batch) for batch in micro_batches]
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _real_tokens(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return real_tokens(batch, keep_rows=self._keeps_empty_rows, multiple=self.pad_to_multiple_of)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        compute_aux_loss=False,
+        **images,
+    ):
+        """Scores old and reference policy in the order of length. The policy's micro-batches are already trimmed."""
+        score = super()._get_per_token_logps_and_entropies
+        options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
+        if not self._removes_padding or torch.is_grad_enabled() or compute_aux_loss:
+            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options, **images)
+        logps, entropies = score_in_length_order(
+            lambda ids, mask, width: score(model, ids, mask, width, **options),
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            batch_size=batch_size or len(input_ids),
+            multiple=self.pad_to_multiple_of,
+        )
+        return logps, entropies, None
+
+    # Updates
+
+    def _policy_forward(self, model, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities and entropies `(B, T)` and load-balancing loss of the policy, in one forward pass."""
+        return self._get_per_token_logps_and_entropies(
+            model,
+            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+            logits_to_keep=inputs["completion_ids"].size(1),
+            compute_entropy=True,
+            compute_aux_loss=self.aux_loss_enabled,
+            **{name: inputs.get(name) for name in IMAGE_INPUTS},
+        )
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        poison_backward(self.accelerator)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """The last step before an update, with the same norm on every rank."""
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        deepspeed = self.deepspeed if self.is_deepspeed_enabled else None
+        step = self.state.global_step + 1
+        self._update_guard.check(grad_norm, model, self.accelerator, deepspeed, step, self._last_micro_batches)
+        self._metrics["train"]["skipped_updates"] = [float(self._update_guard.skipped)]
+        return grad_norm
+
+    def _last_micro_batches(self) -> list[dict[str, Any]]:
+        """Micro-batches of the current optimizer step; of several generation batches, only of the last."""
+        count = min(self.current_gradient_accumulation_steps, len(self._buffered_inputs))
+        steps = range(self._step - count, self._step)
+        return [self._buffered_inputs[index % len(self._buffered_inputs)] for index in steps]
+
+    # Checkpoints
+
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
+        checkpoint = self._preflight.checkpoint
+        if checkpoint is None or resume_from_checkpoint != str(checkpoint):
+            checkpoint = find_checkpoint(resume_from_checkpoint, self.args)
+        if checkpoint is not None:
+            check_model(checkpoint, self.accelerator.unwrap_model(self.model), self._shapes)
+            check_same_backend(checkpoint, launch_of(self.accelerator))
+        self._resumed_from = checkpoint
+        self._saver.resume(checkpoint)
+        self._step, self._buffered_inputs = 0, None  # those of an earlier call belong to other data
+        return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_trained_adapter(self.model if model is None else model, resume_from_checkpoint)
+
+    def _get_train_sampler(self, dataset=None):
+        sampler = super()._get_train_sampler(dataset)
+        skip_epochs(sampler, self._resumed_from)
+        return sampler
+
+    def _run_epoch(self, *args, **kwargs):
+        """The Trainer would train a finished run for one more step when it is resumed (not reported upstream yet)."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+        else:
+            self.control.should_training_stop = True
+
+    def _save_checkpoint(self, model, trial):
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        self._saver.save(folder, partial(super()._save_checkpoint, model, trial), self.state, self.control)
+
+    def _save_rng_state(self, output_dir):
+        """Called last when a checkpoint is saved, on every rank."""
+        with failing_together():
+            super()._save_rng_state(output_dir)
+            save_progress(self._state_to_save(), output_dir, self.args)
+        with failing_together():
+            self._saver.write_manifest(output_dir)
+
+    def _load_rng_state(self, checkpoint):
+        """Called last when a checkpoint is loaded, on every rank."""
+        super()._load_rng_state(checkpoint)
+        data = self.callback_handler.train_dataloader
+        self._send_weights_again()
+        warn_of_inexact_resume(checkpoint, self.state, self.args, data)
+        if self.args.ignore_data_skip:
+            return
+        self._step = trained_micro_batches(self.state, self.args, data)
+        progress = load_progress(checkpoint, self.args)
+        if progress is not None:
+            self._restore(progress)
+
+    def _state_to_save(self) -> dict[str, Any]:
+        """What this rank needs to resume exactly: metrics that are not logged yet, and rollouts that are in use."""
+        trained = trained_micro_batches(self.state, self.args, self.callback_handler.train_dataloader)
+        is_inside_rollout = trained % (self.args.steps_per_generation * self.args.num_iterations) > 0
+        return {
+            "loss": self._tr_loss.detach().cpu(),
+            "last_logged": self._globalstep_last_logged,
+            "metrics": {name: [float(x) for x in values] for name, values in self._metrics["train"].items()},
+            "skipped_updates": self._update_guard.skipped,
+            "rollouts": [to_device(batch, "cpu") for batch in self._buffered_inputs] if is_inside_rollout else None,
+        }
+
+    def _restore(self, progress: dict[str, Any]) -> None:
+        """Restores what `_state_to_save` saved."""
+        device = self.accelerator.device
+        self._tr_loss = progress["loss"].to(device)
+        # The summary at the end covers the steps of this call
+        self._total_loss_scalar -= self.accelerator.reduce(self._tr_loss.clone(), reduction="mean").item()
+        self._globalstep_last_logged = progress["last_logged"]
+        self._metrics["train"].update(progress["metrics"])
+        self._update_guard.skipped = progress["skipped_updates"]
+        if progress["rollouts"] is not None:
+            self._buffered_inputs = [to_device(batch, device) for batch in progress["rollouts"]]
