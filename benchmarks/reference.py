@@ -109,5 +109,7 @@ def train_arguments() -> str:
     from trl_archer.commands.train.arguments import TrainArguments
 
     defaults = _defaults(TrainArguments)
-    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented_parameters(str(TrainArguments.__doc__))]
+    rows = [
+        [f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented_parameters(str(TrainArguments.__doc__))
+    ]
     return table(["argument", "default", "meaning"], rows)

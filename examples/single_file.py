@@ -5,9 +5,12 @@ Archer in one file: sampling, rewards, advantages, loss and updates, without a t
     python examples/single_file.py --rollouts 50 --seed 1
 
 It trains the playground's policy on countdown with the token loss of `trl_archer.objective`. A test checks that its
-first update equals that of `ArcherGRPOTrainer`. For real training use the trainer: it adds padding removal, vLLM, LoRA,
-several GPUs and checkpoints to the same mathematics. Equation numbers are those of the paper,
-Wang et al. 2025 (arXiv 2507.15778); shapes are (B, T) for B completions of up to T tokens.
+updates equal those of `ArcherGRPOTrainer`. For real training use the trainer: it adds padding removal, vLLM, LoRA,
+several GPUs and checkpoints to the same mathematics.
+
+Equation numbers are those of the paper, Wang et al. 2025 (arXiv 2507.15778). Shapes are (B, T) for B completions of up
+to T tokens. Expect held-out avg@8 to rise from 0.33 to between 0.5 and 0.6 (0.59 with seed 0, 0.52 with seed 1), in two
+minutes on one core.
 """
 
 import argparse
@@ -17,13 +20,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trl_archer.objective import ArcherTokenLoss, archer_token_loss
+from trl_archer.objective import ArcherTokenLoss, Constraint, Constraints, archer_token_loss
 from trl_archer.playground import countdown_reward, load_policy, sample_problems
 
 # The method, with the paper's values
-ENTROPY_QUANTILE = 0.8  # rho of Eq. (2): the top 20 % of each response's tokens by entropy are reasoning tokens
-EPSILON, EPSILON_REASONING = 0.2, 0.5  # clip ranges of Eq. (3), of knowledge and reasoning tokens
-BETA, BETA_REASONING = 0.001, 0.0  # KL weights of Eq. (4)
+CONSTRAINTS = Constraints(
+    entropy_quantile=0.8,  # rho of Eq. (2): the top 20 % of each response's tokens by entropy are reasoning tokens
+    knowledge=Constraint(epsilon_low=0.2, epsilon_high=0.2, beta=0.001),  # clip range of Eq. (3), KL weight of Eq. (4)
+    reasoning=Constraint(epsilon_low=0.5, epsilon_high=0.5, beta=0.0),
+)
 PASSES = 3  # updates per rollout. All ratios are 1 in the first; the clip ranges act in the others
 
 # The run
@@ -118,11 +123,7 @@ def update(policy: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Bat
         entropies,
         batch.mask,
         ref_per_token_logps=batch.ref_logps,
-        entropy_quantile=ENTROPY_QUANTILE,
-        epsilon=EPSILON,
-        epsilon_reasoning=EPSILON_REASONING,
-        beta=BETA,
-        beta_reasoning=BETA_REASONING,
+        constraints=CONSTRAINTS,
     )
     loss = tokens.loss.sum() / batch.mask.sum()  # Eq. (5): the mean over all tokens of all responses ("dapo")
     loss.backward()

@@ -53,7 +53,7 @@ from trl_archer.figures import (
     read_run,
     write_token_view,
 )
-from trl_archer.objective import archer_token_loss
+from trl_archer.objective import Constraint, Constraints, archer_token_loss
 from trl_archer.playground import (
     countdown_reward,
     evaluate_policy,
@@ -115,7 +115,8 @@ plt.show()
 # %%
 old_logps = torch.zeros_like(entropies)  # only differences of log-probabilities matter
 logps = (old_logps + math.log(1.35)).requires_grad_()
-pieces = archer_token_loss(logps, old_logps, torch.tensor([1.0]), entropies, mask, beta=0.0)
+without_kl = Constraints(knowledge=Constraint(0.2, 0.2, beta=0.0), reasoning=Constraint(0.5, 0.5, beta=0.0))
+pieces = archer_token_loss(logps, old_logps, torch.tensor([1.0]), entropies, mask, constraints=without_kl)
 pieces.loss.sum().backward()
 gradient = logps.grad[0]
 for role, members in (("reasoning", pieces.gate[0] == 1), ("knowledge", pieces.gate[0] == 0)):

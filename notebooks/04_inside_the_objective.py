@@ -30,11 +30,15 @@ if importlib.util.find_spec("trl_archer") is None:
 SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny" is the same here: no training
 
 # %%
+from dataclasses import asdict
+
 import matplotlib.pyplot as plt
 import torch
 
 from trl_archer.figures import plot_clip_plane
 from trl_archer.objective import (
+    Constraint,
+    Constraints,
     archer_token_loss,
     clipped_surrogate,
     entropy_threshold,
@@ -125,7 +129,7 @@ show("KL weight", beta_t[0])
 # Inside its wedge a token is free to move. Knowledge tokens have the narrow wedge.
 
 # %%
-plot_clip_plane({"epsilon": 0.2, "epsilon_reasoning": 0.5})
+plot_clip_plane(asdict(Constraints()))  # the paper's values
 
 # %% [markdown]
 # ## (5) The surrogate, and where its gradient is zero
@@ -221,11 +225,12 @@ def grpo_loss(epsilon, beta):
     return -torch.min(ratio * A, ratio.clamp(1 - epsilon, 1 + epsilon) * A) + beta * k3_kl(logps, ref)
 
 
-equal_roles = {"epsilon": 0.2, "epsilon_reasoning": 0.2, "beta": 0.001, "beta_reasoning": 0.001}
+grpo = Constraint(epsilon_low=0.2, epsilon_high=0.2, beta=0.001)
+equal_roles = Constraints(knowledge=grpo, reasoning=grpo)
 inputs = (logps, old, advantages, entropies, mask)
 gradients = {
     "GRPO": gradient(grpo_loss(0.2, 0.001)),
-    "Archer, equal roles": gradient(archer_token_loss(*inputs, ref_per_token_logps=ref, **equal_roles).loss),
+    "Archer, equal roles": gradient(archer_token_loss(*inputs, ref_per_token_logps=ref, constraints=equal_roles).loss),
     "Archer": gradient(archer_token_loss(*inputs, ref_per_token_logps=ref).loss),
 }
 show("gate", gate[0], ".0f")

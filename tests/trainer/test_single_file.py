@@ -57,11 +57,6 @@ def test_updates_equal_the_trainers(example: ModuleType, passes: int, tmp_path: 
         countdown_reward,
         args=ArcherGRPOConfig(
             str(tmp_path),
-            entropy_quantile=example.ENTROPY_QUANTILE,
-            epsilon=example.EPSILON,
-            epsilon_reasoning=example.EPSILON_REASONING,
-            beta=example.BETA,
-            beta_reasoning=example.BETA_REASONING,
             num_iterations=example.PASSES,
             num_generations=example.GROUP,
             per_device_train_batch_size=len(rollout.mask),
@@ -83,6 +78,7 @@ def test_updates_equal_the_trainers(example: ModuleType, passes: int, tmp_path: 
         processing_class=tokenizer,
         rollout_func=replay(rollout, tokenizer),
     )
+    assert trainer.args.constraints == example.CONSTRAINTS
     trainer.train()
 
     optimizer = torch.optim.AdamW(policy.parameters(), lr=example.LEARNING_RATE, weight_decay=0.0, eps=ADAM_EPSILON)
