@@ -1,1 +1,1 @@
-"""What we claim, measured: each module writes a JSON file under `results/`; `render` makes the tables from them."""
+"""Measures what we claim: each module writes a JSON file to `results/`, and `render` makes tables from these files."""

@@ -1,4 +1,4 @@
-"""What makes the difference between Archer and GRPO on the playground: one setting at a time, several seeds each.
+"""Which setting makes the difference between Archer and GRPO on the playground: one at a time, several seeds each.
 
 python -m benchmarks.ablation [--seeds 6]
 """

@@ -1,10 +1,9 @@
-"""What Archer's loss costs beside GRPO's: `compute_loss` and backward on the same inputs, alternating, in one run.
+"""Cost of Archer's loss relative to GRPO's: `compute_loss` and backward on the same inputs, alternating in one run.
 
 python -m benchmarks.compute_loss [--rounds 41]
 
-Both trainers hold the same model and a reference model's log-probabilities (`beta > 0`). Time is the median of the
-round-wise ratios; memory is the peak of what the round allocated, counted by torch's profiler on a CPU and by its
-caching allocator on a GPU.
+Both trainers use the same model and the log-probabilities of a reference (`beta > 0`). Time is the median ratio over
+rounds. Memory is the peak of a round's allocations, from torch's profiler on a CPU and its caching allocator on a GPU.
 """
 
 import argparse
@@ -34,7 +33,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def make_trainers(shape: dict[str, Any], folder: str) -> dict[str, GRPOTrainer]:
-    """Archer and TRL's GRPO around two equal models."""
+    """Archer and TRL's GRPO with equal models."""
     set_seed(0)
     tokenizer = build_tokenizer()
     config = LlamaConfig(
@@ -77,7 +76,7 @@ def make_trainers(shape: dict[str, Any], folder: str) -> dict[str, GRPOTrainer]:
 
 
 def make_inputs(shape: dict[str, Any]) -> dict[str, Tensor]:
-    """One micro-batch of random tokens with old and reference log-probabilities near those of a policy."""
+    """One micro-batch of random tokens with plausible old and reference log-probabilities."""
     rows, prompt, completion = shape["rows"], shape["prompt"], shape["completion"]
     ids = torch.randint(3, shape["vocabulary"], (rows, prompt + completion))
     logps = -3 * torch.rand(rows, completion)
@@ -109,7 +108,7 @@ def seconds(step: Callable[[], None]) -> float:
 
 
 def peak_bytes(step: Callable[[], None]) -> int:
-    """Largest sum of live allocations made during the step."""
+    """Peak of the memory that the step allocates."""
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

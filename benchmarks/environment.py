@@ -1,4 +1,4 @@
-"""Where a result comes from, and how it is stored."""
+"""Environment and storage of results."""
 
 import json
 import os
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def environment() -> dict[str, Any]:
-    """Commit, machine and versions that a measurement was made with."""
+    """Commit, machine and versions of a measurement."""
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {

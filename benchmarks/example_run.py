@@ -36,11 +36,10 @@ def write_log(path: Path, log_history: Sequence[dict[str, Any]]) -> None:
 
 def write_accuracy(path: Path, trainer: Any) -> None:
     """Writes the number of correct samples of each held-out problem, for `trl-archer figures accuracy`."""
-    from trl_archer.playground import sample_problems
-    from trl_archer.playground.evaluate import evaluate_problems
+    from trl_archer.playground import evaluate_policy, sample_problems
 
     problems = sample_problems("eval", PROBLEMS, seed=0)
-    evaluation = evaluate_problems(trainer.model, trainer.processing_class, problems, SAMPLES)
+    evaluation = evaluate_policy(trainer.model, trainer.processing_class, problems, SAMPLES)
     path.write_text(json.dumps(evaluation.counts) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Archer beside TRL's GRPO on the playground: the demo's run, several seeds each.
+"""Archer and TRL's GRPO on the playground: the demo's run, several seeds each.
 
 python -m benchmarks.playground [--seeds 3]
 """
@@ -13,7 +13,7 @@ METHODS = ("archer", "grpo")
 
 
 def curves(log_history: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """Step and value of what was logged while training, by metric; a rollout's reward is logged at its first update."""
+    """Step and value of the logged metrics; a rollout's reward is logged at its first update."""
     return {
         name: [[entry["step"], entry[name]] for entry in log_history if entry.get(name) is not None]
         for name in ("reward", "entropy", "entropy/reasoning", "entropy/knowledge")
@@ -21,7 +21,7 @@ def curves(log_history: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
 
 
 def run(job: tuple[str, str, int, dict[str, Any]]) -> dict[str, Any]:
-    """One run of the demo, of a name, method, seed and further settings, in a process of its own, on one thread."""
+    """One run of the demo with a name, method, seed and other settings, in its own process, on one thread."""
     import torch
     import transformers
 
@@ -39,7 +39,7 @@ def run(job: tuple[str, str, int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def run_all(jobs: list[tuple[str, str, int, dict[str, Any]]], processes: int) -> list[dict[str, Any]]:
-    """Results of all runs, in their order."""
+    """Results of all runs, in order."""
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
         return pool.map(run, jobs, chunksize=1)
 

@@ -1,4 +1,4 @@
-"""Tables of the settings, made from the dataclasses and from `trl_archer.options`."""
+"""Tables of the settings, from the configuration classes and `trl_archer.options`."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ from trl_archer.grpo.config import documented_parameters
 
 from .markdown import table
 
-# Values that a field may have, where it does not take any of its type; a test tries both sides of each bound.
+# Ranges of fields that do not accept every value of their type. A test tries both sides of each bound.
 RANGES = {
     "entropy_quantile": "(0, 1)",
     "gate_width": "[0, 1]",
@@ -66,7 +66,7 @@ def inherited_fields() -> str:
         ]
         for name, meaning in HONORED_BY_LOSS.items()
     ]
-    return table(["field", "default", "what the loss makes of it"], rows)
+    return table(["field", "default", "effect on the loss"], rows)
 
 
 def rejected_fields() -> str:
@@ -77,14 +77,14 @@ def rejected_fields() -> str:
 
     defaults = _defaults(GRPOConfig)
     rows = [[f"`{name}`", _value(defaults[name]), reason] for name, reason in REJECTED.items()]
-    return table(["field", "must stay", "reason and alternative"], rows)
+    return table(["field", "required value", "reason and fix"], rows)
 
 
 def irrelevant_fields() -> str:
-    """Inherited parameters that nothing reads."""
+    """Inherited parameters without effect."""
     from trl_archer.options import IRRELEVANT
 
-    return table(["field", "why nothing reads it"], [[f"`{name}`", reason] for name, reason in IRRELEVANT.items()])
+    return table(["field", "why it has no effect"], [[f"`{name}`", reason] for name, reason in IRRELEVANT.items()])
 
 
 def passed_on_fields() -> str:
@@ -109,6 +109,7 @@ def train_arguments() -> str:
     from trl_archer.commands.train.arguments import TrainArguments
 
     defaults = _defaults(TrainArguments)
-    parameters = documented_parameters(str(TrainArguments.__doc__))
-    rows = [[f"`{p.name}`", _value(defaults[p.name]), p.text] for p in parameters]
+    rows = [
+        [f"`{p.name}`", _value(defaults[p.name]), p.text] for p in documented_parameters(str(TrainArguments.__doc__))
+    ]
     return table(["argument", "default", "meaning"], rows)

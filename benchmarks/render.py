@@ -1,4 +1,4 @@
-"""Fills the marked places of README and docs from committed results, tested files and the settings' dataclasses.
+"""Fills the marked places of README and docs from committed results, tested files and configuration classes.
 
 python -m benchmarks.render            writes
 python -m benchmarks.render --check    fails if a file would change
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def from_readme(name: str) -> str:
-    """What stands in a marked place of README, for a page that says the same."""
+    """The content of a marked place of README, to repeat on another page."""
     _, _, rest = (ROOT / "README.md").read_text().partition(f"<!-- begin: {name} -->\n")
     return rest.partition(f"\n<!-- end: {name} -->")[0]
 
@@ -164,7 +164,7 @@ def update_phase() -> str:
         for name, case in result["cases"].items()
     ]
     header = [
-        *("lengths of the completions", "mean length, of the longest", "time, Archer / TRL, median (range)"),
+        *("lengths of the completions", "mean length / longest", "time, Archer / TRL, median (range)"),
         "peak memory, Archer / TRL",
         "largest relative gradient difference",
     ]
@@ -181,9 +181,10 @@ def floor() -> str:
     least = load("step_breakdown")["update_phase"]
     return (
         f"On log-normal lengths the update phase takes {least['seconds']:.1f} s for {least['real_tokens']:,} real "
-        f"tokens. The matrix products alone, at the {least['gflops_per_second']:.0f} GFLOP/s that the machine reaches "
-        f"on these shapes, need {least['floor_seconds']:.1f} s: we are at {least['times_the_floor']:.1f} times the "
-        "floor. The floor leaves out attention, norms, activations, the entropies and the padding that is left."
+        f"tokens. The matrix products alone need {least['floor_seconds']:.1f} s at the "
+        f"{least['gflops_per_second']:.0f} GFLOP/s that the machine reaches on these shapes. The update phase takes "
+        f"{least['times_the_floor']:.1f} times this floor, which excludes attention, norms, activations, entropies and "
+        "the remaining padding."
     )
 
 
@@ -242,7 +243,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def filled(text: str, places: dict[str, Callable[[], str]]) -> str:
-    """The text with what stands between each pair of markers replaced."""
+    """The text with the content between each pair of markers replaced."""
     for name, make in places.items():
         begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
         head, rest = text.split(begin)

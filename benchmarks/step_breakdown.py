@@ -1,10 +1,10 @@
-"""Where the time of a step goes, and how far the update phase is from the floor of its arithmetic.
+"""Time of a step by piece, and the update phase relative to its arithmetic floor.
 
 python -m benchmarks.step_breakdown [--steps 40]
 
-The first part trains on the playground and times the pieces of a step. The second compares the update phase of
-`benchmarks.update_phase` (log-normal lengths) with its floor: real tokens times FLOPs per token (2 per weight and
-forward pass, 4 per weight and backward pass), at the rate of matrix products of the same shapes on this machine.
+The first part trains on the playground and times the pieces of a step. The second part compares the update phase of
+`benchmarks.update_phase` (log-normal lengths) with its floor. The floor is real tokens times FLOPs per token (2 per
+weight and forward pass, 4 per weight and backward pass), at this machine's rate for matrix products of these shapes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PIECES = ("generation", "rewards", "old policy", "reference", "policy forward", 
 
 
 def breakdown(steps: int) -> dict[str, float]:
-    """Share of the pieces in the time of a playground run; the rest is the loop around them."""
+    """Share of each piece in the time of a playground run; the rest is the training loop."""
     with tempfile.TemporaryDirectory() as folder:
         trainer: Any = make_trainer("archer", steps, seed=0, lora=False, output_dir=folder)
         trainer.remove_callback(PrinterCallback)
@@ -69,7 +69,7 @@ def breakdown(steps: int) -> dict[str, float]:
 
 
 def flops_per_second(weights: list[tuple[int, int]], tokens: int) -> float:
-    """Rate of the products of activations with the model's own matrices, in float32."""
+    """Rate of the products of activations with the model's matrices, in float32."""
     activations = [(torch.randn(tokens, inner), torch.randn(inner, outer)) for outer, inner in weights]
     rounds = []
     for _ in range(5):
@@ -81,7 +81,7 @@ def flops_per_second(weights: list[tuple[int, int]], tokens: int) -> float:
 
 
 def floor(rounds: int) -> dict[str, float]:
-    """Time of the update phase beside the least that its matrix products can take."""
+    """Time of the update phase and the least time of its matrix products."""
     lengths = draw_lengths("log-normal")
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder)

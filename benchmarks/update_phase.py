@@ -1,10 +1,10 @@
-"""The whole update phase beside TRL's: old and reference passes, policy forward and backward, on the same rollouts.
+"""The update phase relative to TRL's: old and reference passes, policy forward and backward, on the same rollouts.
 
 python -m benchmarks.update_phase [--rounds 5]
 
-Both trainers take one generation batch through `_prepare_inputs` (generation and rewards replaced by fixed ones) and
-`compute_loss` with its backward pass, in turns. `beta > 0`, equal settings. Reported: the median of the ratios of time,
-the ratio of peak memory, and the largest relative difference of the gradients of an update.
+In turn, both trainers take one generation batch with fixed completions and rewards through `_prepare_inputs`,
+`compute_loss` and the backward pass, with equal settings and `beta > 0`. The results are the median ratio of times, the
+ratio of peak memory, and the largest relative difference between the gradients of an update.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SHAPE = {"hidden": 192, "layers": 4, "vocabulary": 2048, "prompt": 32}
 
 
 def draw_lengths(kind: str) -> list[int]:
-    """Lengths of the completions of a generation batch, in tokens; the longest is `LONGEST` but for `constant`."""
+    """Lengths of the completions of a generation batch, in tokens; the longest is `LONGEST`, except for `constant`."""
     generator = torch.Generator().manual_seed(0)
     if kind == "constant":
         return [LONGEST // 2] * ROWS
@@ -70,18 +70,18 @@ def model_config() -> LlamaConfig:
 
 
 def prompt_length(row: int) -> int:
-    """Tokens of a row's prompt: the groups differ."""
+    """Prompt length of a row, in tokens; groups differ."""
     return 8 + 3 * (row // GROUP)
 
 
 def save_model(folder: str) -> None:
-    """Writes the randomly initialized model of the benchmark, from which both trainers load policy and reference."""
+    """Writes the randomly initialized model from which both trainers load policy and reference."""
     set_seed(0)
     LlamaForCausalLM(model_config()).save_pretrained(folder)
 
 
 def make_trainer(method: str, folder: str, lengths: list[int], dropped: int) -> GRPOTrainer:
-    """A trainer whose rollouts are fixed: random tokens of given lengths, the last `dropped` groups without signal."""
+    """A trainer with fixed rollouts: random tokens of given lengths; the last `dropped` groups have equal rewards."""
     trainer_class, config_class, own = {
         "archer": (ArcherGRPOTrainer, ArcherGRPOConfig, {"epsilon_reasoning": 0.2, "beta_reasoning": 0.001}),
         "grpo": (GRPOTrainer, GRPOConfig, {}),
@@ -131,8 +131,8 @@ def gradients(trainer: GRPOTrainer) -> dict[str, Tensor]:
 
 
 def update_phase(trainer: GRPOTrainer, keep: bool = False) -> list[dict[str, Tensor]]:
-    """One generation batch: scoring passes, then every micro-batch forward and backward. Returns gradients if kept."""
-    torch.manual_seed(2)  # of TRL's shuffle
+    """One generation batch: scoring passes, then all micro-batches forward and backward. Returns kept gradients."""
+    torch.manual_seed(2)  # for TRL's shuffle
     trainer._step, trainer._buffered_inputs = 0, None
     kept = []
     steps = trainer.args.steps_per_generation
@@ -150,7 +150,7 @@ def update_phase(trainer: GRPOTrainer, keep: bool = False) -> list[dict[str, Ten
 
 
 def largest_difference(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) -> float:
-    """Of all updates, relative to the largest entry of the update's gradient."""
+    """Largest difference over all updates, relative to the largest entry of the update's gradient."""
     worst = 0.0
     for one, other in zip(ours, theirs, strict=True):
         scale = max(gradient.abs().max().item() for gradient in other.values())
@@ -169,7 +169,7 @@ def measure(case: dict[str, Any], rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder)
         trainers = {name: make_trainer(name, folder, lengths, case["dropped"]) for name in ("archer", "grpo")}
-        # Dropping changes the objective, on purpose; the gradients are compared with the same rows in both
+        # Dropping groups changes the objective; the gradients are compared with the same rows in both
         exact = make_trainer("archer", folder, lengths, case["dropped"])
         exact.args.mask_zero_std_groups = False
         difference = largest_difference(update_phase(exact, keep=True), update_phase(trainers["grpo"], keep=True))
@@ -194,7 +194,7 @@ def measure(case: dict[str, Any], rounds: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--case", choices=list(CASES), action="append", help="only this one, without writing a result")
+    parser.add_argument("--case", choices=list(CASES), action="append", help="run only this case and write no result")
     args = parser.parse_args()
     cases = {}
     for name in args.case or CASES:

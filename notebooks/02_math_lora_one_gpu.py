@@ -12,30 +12,24 @@
 # %% [markdown]
 # # Math with LoRA on one GPU
 #
-# Archer on grade-school math: Qwen2.5-0.5B-Instruct with a LoRA adapter, a verifier as the reward, accuracy before and
-# after. The full size is meant for a Colab T4 or L4; no account is needed.
+# Archer on grade-school math: Qwen2.5-0.5B-Instruct with a LoRA adapter, a verifier as the reward, and accuracy before
+# and after. The full size is meant for a Colab T4 or L4 and needs no account.
 #
-# **The outputs below are those of the tiny size**: a model of 0.1M parameters that the notebook makes itself and word
-# problems that it generates, on a CPU. They show that every cell works, and nothing about Qwen. The full size has not
-# been run here.
+# **The outputs below are those of the tiny size**: a model of 0.1M parameters and word problems, both created by the
+# notebook, on a CPU. They show that every cell works and say nothing about Qwen. The full size has not been run.
 
 # %%
 import importlib.util
 import os
 
-if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
-    wheel = "./trl_archer-0.1.0-py3-none-any.whl"
-    package = f'"{wheel}[plots]"' if os.path.exists(wheel) else '"trl-archer[plots]==0.1.0"'
-    get_ipython().run_line_magic("pip", f'install -q {package} "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"')
+# Installs from a clone of the repository. The default is the clone that holds this notebook
+CLONE = os.environ.get("TRL_ARCHER_CLONE", "..")
+if importlib.util.find_spec("trl_archer") is None:
+    get_ipython().run_line_magic("pip", f"install -q '{CLONE}[plots]'")
     importlib.invalidate_caches()
-    if importlib.util.find_spec("trl_archer") is None:
-        raise ModuleNotFoundError(
-            "trl-archer 0.1.0 was not installed. Until it is on PyPI: run `make build` in a clone of the repository, "
-            f"upload the wheel from dist/ as {wheel}, and run this cell again."
-        )
 
-SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": without GPU and network, in a minute
-MODEL = {"full": "Qwen/Qwen2.5-0.5B-Instruct", "tiny": "runs/tiny_model"}[SIZE]  # the tiny one is made below
+SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny" runs in a minute, without GPU and network
+MODEL = {"full": "Qwen/Qwen2.5-0.5B-Instruct", "tiny": "runs/tiny_model"}[SIZE]  # the tiny one is created below
 
 # %%
 import random
@@ -48,7 +42,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, l
 from transformers.trainer_callback import PrinterCallback
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
-from trl_archer.evaluation import avg_at_k, pass_at_k
+from trl_archer.evaluation import avg_at_k, pass_at_k, sample
 from trl_archer.figures import (
     SampleCounts,
     plot_accuracy_curves,
@@ -57,24 +51,23 @@ from trl_archer.figures import (
     plot_training_dynamics,
     read_run,
 )
-from trl_archer.playground import sample
 from trl_archer.records import read_token_records
 from trl_archer.rewards import math_reward
 
 logging.disable_progress_bar()
 disable_progress_bars()
-warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about its own arguments
+warnings.filterwarnings("ignore", category=FutureWarning)  # from transformers, about its own arguments
 OUTPUT = "runs/math_lora"
 HAS_GPU = torch.cuda.is_available()
-HAS_BF16 = HAS_GPU and torch.cuda.is_bf16_supported(including_emulation=False)  # an L4 has it, a T4 emulates it
+HAS_BF16 = HAS_GPU and torch.cuda.is_bf16_supported(including_emulation=False)  # an L4 supports it, a T4 emulates it
 DTYPE = torch.bfloat16 if HAS_BF16 else torch.float16 if HAS_GPU else torch.float32
 
 # %% [markdown]
 # ## The problems
 #
 # [GSM8K](https://huggingface.co/datasets/openai/gsm8k) has a `question` and an `answer` whose last line is `#### 42`.
-# At the tiny size a generator writes problems of the same two columns. The trainer wants a `prompt`, here a
-# conversation, and the reward wants a `solution`.
+# At the tiny size a generator writes problems with the same two columns. The trainer needs a `prompt`, here a
+# conversation, and the reward needs a `solution`.
 
 # %%
 NAMES, THINGS = ("Ada", "Ben", "Cleo", "Dan"), ("apples", "coins", "books", "shells")
@@ -95,7 +88,7 @@ def generated(count, seed):
 
 SYSTEM_PROMPT = {
     "full": r"Reason step by step, and put the final answer into \boxed{}.",
-    "tiny": r"Reason step by step , and put the final answer into \boxed{} .",  # its tokenizer splits at spaces
+    "tiny": r"Reason step by step , and put the final answer into \boxed{} .",  # its tokenizer splits on spaces
 }[SIZE]
 
 
@@ -115,9 +108,8 @@ print("solution:", test[0]["solution"])
 # %% [markdown]
 # ## The reward
 #
-# The last `\boxed{}` counts, whatever the notation. A wrong or missing answer is 0. `None` is something else: this
-# row's solution cannot be read, so nothing is known about the answer; the completion leaves its group, and the log says
-# so.
+# The last `\boxed{}` counts, in any notation. A wrong or missing answer scores 0. `None` is different: this row's
+# solution cannot be parsed, so the answer cannot be judged. The completion leaves its group, and the log reports it.
 
 # %%
 completions = [r"\boxed{0.5}", r"\boxed{7}", "It is 8.", r"\boxed{8}"]
@@ -129,22 +121,21 @@ for completion, solution, reward in zip(completions, solutions, rewards, strict=
 # %% [markdown]
 # ## The model
 #
-# What a T4 (15 GB) has to hold at the full size, in GB of 10^9 bytes:
+# Memory on a T4 (15 GB) at the full size, in GB of 10^9 bytes:
 #
 # | | |
 # |---|---|
 # | base model, 0.494e9 parameters x 2 bytes (float16) | 0.99 |
 # | LoRA adapter, rank 16, all linear layers: 8.8e6 x 16 bytes (float32 weight, gradient, two Adam moments) | 0.14 |
-# | KV cache while 64 completions are sampled, 64 x 768 tokens x 24 layers x 2 x 2 heads x 64 x 2 bytes | 0.60 |
+# | KV cache for sampling 64 completions, 64 x 768 tokens x 24 layers x 2 x 2 heads x 64 x 2 bytes | 0.60 |
 # | checkpointed activations of a micro-batch, 8 x 768 tokens x 24 layers x 896 x 2 bytes | 0.26 |
 #
-# The rest is what one layer needs while its activations are computed again, and the tiles of the LM head: TRL never
-# holds the logits of a whole micro-batch. The reference that `beta` needs costs nothing, it is the base model without
-# its adapter.
+# The rest is one layer's recomputed activations and the tiles of the LM head: TRL never holds the logits of a whole
+# micro-batch. The reference that `beta` needs takes no extra memory: it is the base model without its adapter.
 #
-# `MODEL` in the first cell names another model. At the tiny size the next cell makes a stand-in with its own tokenizer
-# and chat template, and teaches it in 300 steps to write the right form and a right sum, with an operator that is wrong
-# three times in ten: one decision to get better at.
+# Set `MODEL` in the first cell to use another model. At the tiny size the next cell creates a stand-in with its own
+# tokenizer and chat template. It trains 300 steps on completions in the right format with correct sums, but with the
+# wrong operator three times in ten. That leaves one decision to improve.
 
 
 # %%
@@ -204,9 +195,9 @@ tokenizer = AutoTokenizer.from_pretrained(MODEL)
 # %% [markdown]
 # ## The trainer
 #
-# As in TRL: the model's name, a `LoraConfig`, the reward. No dropout in the adapter, or old and new log-probabilities
-# would differ by chance and ratios would leave 1 for no reason. Each rollout is used twice (`num_iterations`), in two
-# updates each time, so that the clip ranges can act; strictly on-policy they could not.
+# As in TRL: the model's name, a `LoraConfig` and the reward. The adapter has no dropout, because dropout would make old
+# and new log-probabilities differ at random. Each rollout is used twice (`num_iterations`), in two updates each time,
+# so that the clip ranges act; strictly on-policy they do not.
 
 # %%
 SIZES = {
@@ -261,20 +252,20 @@ trainer = ArcherGRPOTrainer(
     peft_config=LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"),
     callbacks=[PrintProgress],
 )
-trainer.remove_callback(PrinterCallback)  # it would print every metric
+trainer.remove_callback(PrinterCallback)  # prints every metric
 trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
 print(f"trained: {trainable:,} of {trainer.model.num_parameters():,} parameters")
 
 # %% [markdown]
 # ## Before
 #
-# Several samples per problem, because one says little: avg@k is the share of samples that are right, pass@k that of
-# problems with a right one among k. Neither takes `None` for wrong; they refuse it.
+# Several samples per problem give a more precise estimate than one. avg@k is the share of correct samples, pass@k the
+# share of problems with a correct one among k. Both reject `None` instead of counting it as wrong.
 
 # %%
 K = 4
 prompts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in test["prompt"]]
-options = {"max_new_tokens": config.max_completion_length, "batch_size": 64}
+options = {"max_new_tokens": config.max_completion_length}
 
 
 def evaluate(model):
@@ -287,7 +278,7 @@ def greedy(model):
 
 
 before, greedy_before = evaluate(trainer.model), greedy(trainer.model)
-print(f"avg@{K} {avg_at_k(before, K):.3f}   pass@{K} {pass_at_k(before, K):.3f}")
+print(f"avg@{K} {avg_at_k(before):.3f}   pass@{K} {pass_at_k(before, K):.3f}")
 print(greedy_before[0][0])
 
 # %% [markdown]
@@ -302,8 +293,8 @@ run = read_run(OUTPUT)
 plot_training_dynamics(run)
 
 # %% [markdown]
-# The other half of the picture: how often each role's range stopped a token, and how far each role is from the base
-# model. Knowledge tokens are held to it; reasoning tokens are not.
+# How often each role's range stopped a token, and how far each role is from the base model. The KL term holds knowledge
+# tokens close to it, but not reasoning tokens.
 
 # %%
 plot_constraints(run, entropy_quantile=config.entropy_quantile)
@@ -313,7 +304,7 @@ plot_constraints(run, entropy_quantile=config.entropy_quantile)
 
 # %%
 after, greedy_after = evaluate(trainer.model), greedy(trainer.model)
-print(f"avg@{K} {avg_at_k(after, K):.3f}   pass@{K} {pass_at_k(after, K):.3f}")
+print(f"avg@{K} {avg_at_k(after):.3f}   pass@{K} {pass_at_k(after, K):.3f}")
 print(greedy_after[0][0])
 plot_accuracy_curves(
     {
@@ -323,10 +314,10 @@ plot_accuracy_curves(
 )
 
 # %% [markdown]
-# ## Which tokens were reasoning
+# ## Which tokens are reasoning
 #
-# Over the recorded updates: the tokens that were most often above their response's threshold, and those that hardly
-# ever were. At the tiny size the operator, the one decision there is, has to be among the first.
+# Over the recorded updates: the tokens that were most often above their response's threshold, and those that rarely
+# were. At the tiny size the operator, the only decision, must be among the first.
 
 # %%
 records = read_token_records(f"{OUTPUT}/token_records")
@@ -335,8 +326,8 @@ plot_frequent_tokens(records, top=10, min_count=20)
 # %% [markdown]
 # ## The adapter
 #
-# What was trained is a few megabytes. Loaded onto the base model it writes what the trained policy writes, and switched
-# off it leaves the base model: the reference of the KL term.
+# The trained adapter has a few megabytes. Loaded onto the base model it reproduces the trained policy. Disabled, it
+# leaves the base model, the reference of the KL term.
 
 # %%
 trainer.save_model(f"{OUTPUT}/adapter")
@@ -348,27 +339,27 @@ with trainer.model.disable_adapter():
 print(f"adapter: {size / 1e6:.1f} MB")
 
 # %% [markdown]
-# ## What must hold
+# ## Checks
 #
-# Whether accuracy rises is asserted at the tiny size only, which has been run; with Qwen, look at the figures.
+# The check that accuracy rises applies to the tiny size only, which has been run. With Qwen, look at the figures.
 
 # %%
-# the reward: notation does not matter, wrong and missing answers are 0, an unreadable solution is None
+# the reward: notation does not matter, wrong and missing answers score 0, an unreadable solution gives None
 assert rewards == [1.0, 0.0, 0.0, None]
 
-# the adapter: it is all that was trained, it can be taken elsewhere, and without it the base model is what it was
+# the adapter: only it was trained, it loads onto the base model, and without it the base model is unchanged
 assert greedy_without == greedy_before
 assert greedy_reloaded == greedy_after
 assert 0 < trainable < 0.5 * trainer.model.num_parameters()
 
-# the roles: about one token in five is reasoning; no update was lost
+# the roles: about one token in five is reasoning; no update was skipped
 _, shares = run.series("archer/reasoning_fraction")
 assert (abs(shares - (1 - config.entropy_quantile)) < 0.06).all()
 assert run.series("archer/skipped_updates")[1][-1] == 0
 
 # the training
 if SIZE == "tiny":
-    assert avg_at_k(after, K) > avg_at_k(before, K) + 0.05
+    assert avg_at_k(after) > avg_at_k(before) + 0.05
     operators = [record.gate[i] for record in records.completions for i in (1,) if record.tokens[i].strip() in "+-"]
     assert sum(operators) > 0.5 * len(operators)
-print(f"avg@{K} {avg_at_k(before, K):.3f} -> {avg_at_k(after, K):.3f}; all of it holds.")
+print(f"avg@{K} {avg_at_k(before):.3f} -> {avg_at_k(after):.3f}. All checks pass.")

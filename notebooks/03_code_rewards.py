@@ -9,28 +9,23 @@
 # %% [markdown]
 # # Code rewards
 #
-# A code reward runs what the policy wrote, while the policy is trained to find whatever raises the reward. This
-# notebook shows what the reward says about right, wrong and hostile programs, and trains a small policy with it.
+# A code reward runs the policy's programs, while training pushes the policy toward anything that raises the reward.
+# This notebook shows the verdicts on correct, wrong and hostile programs, and trains a small policy.
 #
-# It needs Linux and no GPU. Where no isolation of the kernel holds, nothing is run and the reward raises, with what is
-# missing; [docs/security.md](../docs/security.md) says what is defended and what is not.
+# It needs Linux but no GPU. If no kernel isolation works, the reward runs nothing and raises an error that names what
+# is missing. [docs/security.md](../docs/security.md) lists what the sandbox defends against.
 
 # %%
 import importlib.util
 import os
 
-if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
-    wheel = "./trl_archer-0.1.0-py3-none-any.whl"
-    package = f'"{wheel}[plots]"' if os.path.exists(wheel) else '"trl-archer[plots]==0.1.0"'
-    get_ipython().run_line_magic("pip", f'install -q {package} "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"')
+# Installs from a clone of the repository. The default is the clone that holds this notebook
+CLONE = os.environ.get("TRL_ARCHER_CLONE", "..")
+if importlib.util.find_spec("trl_archer") is None:
+    get_ipython().run_line_magic("pip", f"install -q '{CLONE}[plots]'")
     importlib.invalidate_caches()
-    if importlib.util.find_spec("trl_archer") is None:
-        raise ModuleNotFoundError(
-            "trl-archer 0.1.0 was not installed. Until it is on PyPI: run `make build` in a clone of the repository, "
-            f"upload the wheel from dist/ as {wheel}, and run this cell again."
-        )
 
-SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny": fewer steps, for a first look
+SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny" trains fewer steps
 STEPS, PROBLEMS = {"full": (80, 256), "tiny": (40, 64)}[SIZE]
 
 # %%
@@ -44,12 +39,12 @@ from transformers import TrainerCallback, logging
 from transformers.trainer_callback import PrinterCallback
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.evaluation import sample
 from trl_archer.figures import plot_training_dynamics, read_run
 from trl_archer.playground import (
     evaluate_policy,
     load_dataset,
     load_policy,
-    sample,
     sample_problems,
     to_expression,
     verify,
@@ -58,31 +53,31 @@ from trl_archer.rewards import code_reward, get_code_reward
 from trl_archer.sandbox import Limits, Program, Sandbox, probe
 
 logging.disable_progress_bar()
-warnings.filterwarnings("ignore", category=FutureWarning)  # of transformers, about its own arguments
+warnings.filterwarnings("ignore", category=FutureWarning)  # from transformers, about its own arguments
 OUTPUT = Path("runs/code_rewards")
 
 # %% [markdown]
-# ## Which walls hold here
+# ## Which isolation works here
 #
-# Each isolation is tried with a program that attempts what it must not be able to do: read and write outside, start
-# processes, open sockets, send signals. The sandbox takes the first that holds.
+# `probe` tests each isolation with a program that attempts what must fail: reading and writing outside, starting
+# processes, opening sockets, sending signals. The sandbox uses the first isolation that works.
 
 # %%
-walls = probe()
-for name, trouble in walls.items():
-    print(f"{name:<20} {trouble or 'holds'}")
+isolations = probe()
+for name, problem in isolations.items():
+    print(f"{name:<20} {problem or 'works'}")
 
 # %% [markdown]
-# ## What the reward says
+# ## The verdicts
 #
-# The program is the last block of Python in the completion. The tests come with the problem, in any of the layouts of
-# the usual data sets. All tests passed is 1, anything else is 0. `None` is neither: these tests cannot be used, so
-# nothing is known about the program. The third argument takes the reasons, which TRL shows in its table of completions.
+# The program is the last Python block of the completion. The tests come with the problem, in any of the common data set
+# formats. A program that passes all tests scores 1, any other 0. `None` means that the tests are unusable, so that the
+# program cannot be judged. `log_extra` receives the reasons, which TRL shows in its table of completions.
 
 # %%
 tests = {"inputs": ["21", "-4", "0"], "outputs": ["42", "-8", "0"]}  # print the double of the number on standard input
 answers = {
-    "right": "So:\n```python\nprint(2 * int(input()))\n```",
+    "correct": "So:\n```python\nprint(2 * int(input()))\n```",
     "wrong": "```python\nprint(2 + int(input()))\n```",
     "crashes": "```python\nprint(2 * input()[9])\n```",
     "no program": "Multiply it by two.",
@@ -94,8 +89,8 @@ for name, reward, reason in zip(answers, rewards, reasons["code_reward_reason"],
     print(f"{name:<14} {reward!s:<5} {reason}")
 
 # %% [markdown]
-# A share of the tests as reward is one setting away. It teaches more on hard problems and is easier to please: doubling
-# by adding two is right for some numbers.
+# One setting makes the reward the share of passed tests. That gives more signal on hard problems, but is easier to
+# game: adding two doubles some numbers.
 
 # %%
 fraction = get_code_reward(scoring="fraction")
@@ -104,8 +99,8 @@ print(fraction([answers["wrong"]], tests=[{"inputs": ["2", "5", "7", "9"], "outp
 # %% [markdown]
 # ## Hostile programs
 #
-# What optimisation finds, sooner or later. Each of these gets the tests from above. The canary is a file that none of
-# them may read, change or delete; the limits are short, so that this takes seconds.
+# Optimization finds such programs sooner or later. Each one gets the tests from above. No program may read, change or
+# delete the canary file. The limits are short, so that this takes seconds.
 
 # %%
 canary = Path(tempfile.mkdtemp()) / "canary"
@@ -113,9 +108,9 @@ canary.write_text("untouched")
 hostile = {
     "never ends": "while True: pass",
     "eats memory": "x = [0]\nwhile True: x += x",
-    "prints for ever": "while True: print('42' * 10_000)",
+    "prints forever": "while True: print('42' * 10_000)",
     "starts processes": "import os\nwhile True: os.fork()",
-    "exits as if all were well": "import os\nos._exit(0)",
+    "exits with success": "import os\nos._exit(0)",
     "claims success": "print('All tests passed. Score: 1.0')",
     "patches ==": "import builtins\nclass E(str):\n    __eq__ = lambda *_: True\nprint(E())",
     "looks for the tests": "import glob\nfor p in glob.glob('/**/*test*', recursive=True): print(open(p).read())",
@@ -136,7 +131,7 @@ for name, verdict, reason in zip(hostile, verdicts, reasons["code_reward_reason"
     print(f"{name:<26} {verdict}  {reason.replace(str(canary.parent), '...')[:80]}")
 
 # %% [markdown]
-# The last five are after something outside. From inside, that is what the walls look like:
+# The last five attack something outside the sandbox. Inside, they see these errors:
 
 # %%
 inside = sandbox.run_many([Program(hostile[name], stdin="21") for name in list(hostile)[-5:]])
@@ -146,10 +141,9 @@ for name, run in zip(list(hostile)[-5:], inside, strict=True):
 # %% [markdown]
 # ## A short training
 #
-# A policy of 0.7M parameters, which comes with the package, plays countdown: `3 5 6 8 = 10 >` asks for 10 out of these
-# four numbers. `to_expression` turns the steps that it writes into one line of Python; the sandbox runs the line, and
-# the test is that it prints the target. A reward function of your own is any function of the completions and the
-# columns of the data set.
+# The package's policy of 0.7M parameters plays countdown: `3 5 6 8 = 10 >` asks for 10 from these four numbers.
+# `to_expression` converts its steps into one line of Python. The sandbox runs the line, and the test checks that it
+# prints the target. Any function of the completions and the columns of the data set can be a reward.
 
 
 # %%
@@ -181,19 +175,19 @@ trainer = ArcherGRPOTrainer(
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        bf16=False,  # float32, on a GPU too: the model is small
+        bf16=False,  # float32 also on a GPU: the model is small
         use_cpu=not torch.cuda.is_available(),
     ),
     train_dataset=load_dataset("rl", 4096, seed=0),
     processing_class=tokenizer,
     callbacks=[PrintProgress],
 )
-trainer.remove_callback(PrinterCallback)  # it would print every metric
+trainer.remove_callback(PrinterCallback)  # prints every metric
 
 held_out = sample_problems("eval", PROBLEMS, seed=0)
-before = evaluate_policy(trainer.model, tokenizer, held_out)
+before = evaluate_policy(trainer.model, tokenizer, held_out).measures
 trainer.train()
-after = evaluate_policy(trainer.model, tokenizer, held_out)
+after = evaluate_policy(trainer.model, tokenizer, held_out).measures
 print(f"avg@8 on held-out problems: {before['avg_at_k']:.3f} -> {after['avg_at_k']:.3f}")
 
 # %%
@@ -202,30 +196,30 @@ run = read_run(OUTPUT)
 plot_training_dynamics(run)
 
 # %% [markdown]
-# ## What happened to the programs
+# ## Verdicts during training
 #
-# The reward logs the share of completions by verdict. Here: programs that print the target, and programs that print
-# something else, among them the `None` of completions that are no legal steps. In a run on real problems, watch
-# `timeout`, and `not_scorable` above all: it is about your tests or your sandbox, not about the policy.
+# The reward logs the share of completions by verdict. Here programs print either the target or something else, such as
+# `None` for a completion that is not a legal trace. With real problems, watch `timeout` and above all `not_scorable`,
+# which points to your tests or your sandbox, not to the policy.
 
 # %%
 figure, ax = plt.subplots(figsize=(7.2, 2.6), layout="constrained", facecolor="white")
-for kind, colour in (("passed", "#169c7b"), ("wrong_answer", "#d55e00"), ("not_scorable", "#1c1c20")):
-    ax.plot(*run.series(f"code_reward/{kind}"), color=colour, label=kind)
+for kind, color in (("passed", "#169c7b"), ("wrong_answer", "#d55e00"), ("not_scorable", "#1c1c20")):
+    ax.plot(*run.series(f"code_reward/{kind}"), color=color, label=kind)
 ax.set(xlabel="optimizer step", ylabel="share of completions", ylim=(-0.02, 1))
 ax.legend(frameon=False, fontsize=8, ncols=4)
 plt.show()
 
 # %% [markdown]
-# ## A reward is what its tests check
+# ## A reward only checks what its tests check
 #
-# The test asks for the target and not for *these four numbers*. A completion that solves another problem with the same
-# target passes. The playground's own verifier checks every number; on how many problems the two disagree tells whether
-# the policy has found the gap. Where it has not, the gap is still there, as the solution of another problem shows.
+# The test asks for the target, but not for *these four numbers*. A solution of another problem with the same target
+# passes. The playground's verifier checks every number. The number of problems on which the two disagree shows whether
+# the policy has found the gap. Even if it has not, the gap exists, as the solution of another problem shows.
 
 # %%
 prompts = [problem.prompt for problem in held_out]
-texts = [answers[0] for answers in sample(trainer.model, tokenizer, prompts, 1)]
+texts = [row[0] for row in sample(trainer.model, tokenizer, prompts, 1, max_new_tokens=32)]
 by_tests = program_reward(texts, target=[problem.target for problem in held_out])
 by_verifier = [float(verify(problem, text)) for problem, text in zip(held_out, texts, strict=True)]
 disagreements = sum(test != verified for test, verified in zip(by_tests, by_verifier, strict=True))
@@ -237,25 +231,25 @@ cheat = "1 + 1 = 2 : 2 3 5 ; 2 + 3 = 5 : 5 5 ; 5 + 5 = 10 : 10 ;"  # not the num
 print("a solution of another problem:", program_reward([cheat], target=[10])[0], "and", verify("3 5 6 8 = 10 >", cheat))
 
 # %% [markdown]
-# ## What must hold
+# ## Checks
 
 # %%
-assert "" in walls.values()
+assert "" in isolations.values()
 assert rewards == [1.0, 0.0, 0.0, 0.0, None]
 assert fraction([answers["wrong"]], tests=[{"inputs": ["2", "5"], "outputs": ["4", "10"]}]) == [0.5]
 
-# hostile programs: every one is wrong, none is "not scorable"; no file was read, changed, deleted or left behind
+# hostile programs: all are wrong, none is "not scorable"; no file was read, changed, deleted or left behind
 assert verdicts == [0.0] * len(hostile)
 assert canary.read_text() == "untouched"
 assert [path.name for path in canary.parent.iterdir()] == ["canary"]
 assert not any("untouched" in run.stdout or run.status == "ended" for run in inside)
 
-# the training: better on problems it has not seen, by a reward that ran every program
+# the training: higher accuracy on held-out problems, with a reward that ran every program
 assert after["avg_at_k"] > before["avg_at_k"]
 assert run.series("code_reward/not_scorable")[1].tolist() == [0.0] * (STEPS // 4)
 
-# whatever the verifier accepts passes the test; the test alone accepts more
+# whatever the verifier accepts passes the test; the test accepts more
 assert all(test >= verified for test, verified in zip(by_tests, by_verifier, strict=True))
 assert program_reward([cheat], target=[10]) == [1.0]
 assert verify("3 5 6 8 = 10 >", cheat) == 0
-print(f"avg@8 {before['avg_at_k']:.3f} -> {after['avg_at_k']:.3f}; all of it holds.")
+print(f"avg@8 {before['avg_at_k']:.3f} -> {after['avg_at_k']:.3f}. All checks pass.")

@@ -9,38 +9,36 @@
 # %% [markdown]
 # # Inside the objective
 #
-# Archer's loss, equation by equation, on tensors small enough to print. There is no model here: every function of
-# `trl_archer.objective` takes per-token tensors of shape `(B, T)` and returns such tensors, so the whole method fits
-# into a notebook that runs in seconds on a CPU.
+# Archer's loss, equation by equation, on tensors small enough to print. No model is involved: the functions of
+# `trl_archer.objective` take and return per-token tensors of shape `(B, T)`. The notebook runs in seconds on a CPU.
 #
-# You know GRPO: one clip range and one KL weight for all tokens. Archer (Wang et al. 2025, [arXiv
-# 2507.15778](https://huggingface.co/papers/2507.15778)) asks of each token *was this a decision?* and answers with its
-# entropy. Tokens of high entropy are **reasoning** tokens and may move far; the others are **knowledge** tokens, held
-# closer to where they were. The equation numbers are the paper's.
+# GRPO has one clip range and one KL weight for all tokens. Archer (Wang et al. 2025, [arXiv
+# 2507.15778](https://huggingface.co/papers/2507.15778)) uses a token's entropy to tell whether it was a decision.
+# Tokens of high entropy are **reasoning** tokens and may move far. The others are **knowledge** tokens and stay closer
+# to the old policy and the reference. Equation numbers are the paper's.
 
 # %%
 import importlib.util
 import os
 
-if importlib.util.find_spec("trl_archer") is None:  # a fresh Colab; no account is needed
-    wheel = "./trl_archer-0.1.0-py3-none-any.whl"
-    package = f'"{wheel}[plots]"' if os.path.exists(wheel) else '"trl-archer[plots]==0.1.0"'
-    get_ipython().run_line_magic("pip", f'install -q {package} "trl==1.16.0" "transformers==5.23.0" "peft==0.21.2"')
+# Installs from a clone of the repository. The default is the clone that holds this notebook
+CLONE = os.environ.get("TRL_ARCHER_CLONE", "..")
+if importlib.util.find_spec("trl_archer") is None:
+    get_ipython().run_line_magic("pip", f"install -q '{CLONE}[plots]'")
     importlib.invalidate_caches()
-    if importlib.util.find_spec("trl_archer") is None:
-        raise ModuleNotFoundError(
-            "trl-archer 0.1.0 was not installed. Until it is on PyPI: run `make build` in a clone of the repository, "
-            f"upload the wheel from dist/ as {wheel}, and run this cell again."
-        )
 
-SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny" is the same here: nothing is trained
+SIZE = os.environ.get("ARCHER_NOTEBOOK_SIZE", "full")  # "tiny" is the same here: no training
 
 # %%
+from dataclasses import asdict
+
 import matplotlib.pyplot as plt
 import torch
 
 from trl_archer.figures import plot_clip_plane
 from trl_archer.objective import (
+    Constraint,
+    Constraints,
     archer_token_loss,
     clipped_surrogate,
     entropy_threshold,
@@ -49,7 +47,7 @@ from trl_archer.objective import (
     reasoning_gate,
 )
 
-COLOURS = {"reasoning": "#d55e00", "knowledge": "#0072b2"}
+COLORS = {"reasoning": "#d55e00", "knowledge": "#0072b2"}
 
 
 def show(name, row, form=".3f"):
@@ -59,9 +57,9 @@ def show(name, row, form=".3f"):
 # %% [markdown]
 # ## (1) Token entropy
 #
-# Two responses of ten tokens from a vocabulary of six. A token's entropy is that of the distribution it was sampled
-# from, at the sampling temperature, in nats: $e_{i,t} = -\sum_v \pi_\theta(v) \log \pi_\theta(v)$. The second response
-# is the first one, written by a more confident policy: same logits, times four.
+# Two responses of ten tokens from a vocabulary of six. A token's entropy is the entropy of the distribution it was
+# sampled from, at the sampling temperature, in nats: $e_{i,t} = -\sum_v \pi_\theta(v) \log \pi_\theta(v)$. The second
+# response has the same logits times four, as from a more confident policy.
 
 # %%
 sharpness = torch.tensor([9.0, 1.0, 5.0, 8.0, 2.0, 7.0, 4.0, 9.0, 6.0, 8.0])
@@ -79,9 +77,9 @@ for i in range(2):
 #
 # $$\tau_i = \mathrm{Quantile}(\{e_{i,t}\}_t, \rho), \qquad w_{i,t} = 1[e_{i,t} > \tau_i]$$
 #
-# With $\rho = 0.8$, `entropy_quantile`, two tokens in ten are reasoning. The quantile is over **each response's own
-# tokens**. That is the point: a threshold over the whole batch would call nearly every token of an unsure response a
-# decision, and hardly any of a confident one.
+# With $\rho = 0.8$, `entropy_quantile`, two tokens in ten are reasoning tokens. The quantile is over **each response's
+# own tokens**. A threshold over the whole batch would mark nearly every token of an uncertain response as a decision,
+# and almost none of a confident one.
 
 # %%
 tau = entropy_threshold(entropies, mask, entropy_quantile=0.8)
@@ -91,7 +89,7 @@ batch_tau = torch.quantile(entropies, 0.8)
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), sharey=True, layout="constrained", facecolor="white")
 for i, ax in enumerate(axes):
     roles = ["reasoning" if w else "knowledge" for w in gate[i]]
-    ax.bar(range(10), entropies[i], color=[COLOURS[role] for role in roles])
+    ax.bar(range(10), entropies[i], color=[COLORS[role] for role in roles])
     ax.axhline(tau[i], color="black", linewidth=1, label="its own threshold")
     ax.axhline(batch_tau, color="gray", linewidth=1, linestyle=":", label="threshold of the batch")
     ax.set(title=f"response {i}", xlabel="token", xticks=range(10))
@@ -100,11 +98,11 @@ axes[1].legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Orange bars are reasoning tokens, blue ones knowledge tokens. The dotted line would have given response 0 three
-# reasoning tokens and response 1 one.
+# Orange bars are reasoning tokens, blue bars knowledge tokens. The dotted line would give response 0 three reasoning
+# tokens and response 1 one.
 #
-# The inequality is strict, where the paper writes $\ge$: in a response so confident that the threshold itself is 0,
-# $\ge$ would call *every* token reasoning and lift all constraints. Strictly, it has no reasoning token at all.
+# The inequality is strict, while the paper writes $\ge$. If a response is so confident that the threshold is 0, $\ge$
+# would make *every* token a reasoning token and remove all constraints. The strict inequality gives no reasoning token.
 
 # %%
 certain = reasoning_gate(torch.zeros(1, 10), torch.ones(1, 10))
@@ -116,7 +114,7 @@ show("gate of zero entropies", certain[0], ".0f")
 # $$\epsilon_{i,t} = w_{i,t} \epsilon_r + (1 - w_{i,t}) \epsilon_k, \qquad
 # \beta_{i,t} = w_{i,t} \beta_r + (1 - w_{i,t}) \beta_k$$
 #
-# One line of code for both. The paper's values: reasoning $\epsilon_r = 0.5$, $\beta_r = 0$; knowledge $\epsilon_k =
+# One function for both. The paper's values: reasoning $\epsilon_r = 0.5$, $\beta_r = 0$; knowledge $\epsilon_k =
 # 0.2$, $\beta_k = 0.001$.
 
 # %%
@@ -127,20 +125,20 @@ show("clip range", epsilon_t[0], ".1f")
 show("KL weight", beta_t[0])
 
 # %% [markdown]
-# As an area: on the horizontal axis a token's probability when it was sampled, on the vertical one its probability now.
+# As an area: the horizontal axis is a token's probability when it was sampled, the vertical axis its probability now.
 # Inside its wedge a token is free to move. Knowledge tokens have the narrow wedge.
 
 # %%
-plot_clip_plane({"epsilon": 0.2, "epsilon_reasoning": 0.5})
+plot_clip_plane(asdict(Constraints()))  # the paper's values
 
 # %% [markdown]
 # ## (5) The surrogate, and where its gradient is zero
 #
 # $$\min\big(r A,\ \mathrm{clip}(r, 1 - \epsilon_{i,t}, 1 + \epsilon_{i,t})\,A\big), \qquad r = \pi_\theta / \pi_{old}$$
 #
-# Clipping stops a token's gradient when it has already gone far enough *in the direction that its advantage asks for*:
-# above the range if the advantage is positive, below it if negative. Going back is always allowed. The curves show it,
-# and autograd says the same in numbers: the slope of the surrogate at seven ratios.
+# Clipping stops a token's gradient when it has moved far enough *in the direction of its advantage*: above the range if
+# the advantage is positive, below it if negative. Moving back is always allowed. The curves show the surrogate, and
+# autograd gives its slope at seven ratios.
 
 # %%
 ratios = torch.linspace(0.2, 1.8, 321)
@@ -148,7 +146,7 @@ figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained", face
 for ax, advantage in zip(axes, (1.0, -1.0), strict=True):
     for role, epsilon, width in (("reasoning", 0.5, 4), ("knowledge", 0.2, 1.5)):
         values = clipped_surrogate(ratios, torch.tensor(advantage), epsilon, epsilon)
-        ax.plot(ratios, values, color=COLOURS[role], linewidth=width, label=f"{role}, {1 - epsilon} to {1 + epsilon}")
+        ax.plot(ratios, values, color=COLORS[role], linewidth=width, label=f"{role}, {1 - epsilon} to {1 + epsilon}")
     ax.set(title=f"advantage {advantage:+.0f}", xlabel="ratio r", ylabel="surrogate")
 axes[0].legend(frameon=False, fontsize=8)
 plt.show()
@@ -165,16 +163,16 @@ for role, epsilon in (("knowledge", 0.2), ("reasoning", 0.5)):
         show(f"{role}, A = {advantage:+.0f}", ratio.grad, ".0f")
 
 # %% [markdown]
-# At ratio 1.3 with a positive advantage a knowledge token has no gradient left, and a reasoning token has its full one;
-# at 0.7 with a negative advantage likewise. These cells are all that the split of the clip range changes. On-policy the
-# ratio is exactly 1 and none of them can occur: hence `num_iterations > 1` or `steps_per_generation >
+# At ratio 1.3 with a positive advantage a knowledge token has no gradient, while a reasoning token has its full
+# gradient. The same holds at 0.7 with a negative advantage. The split of the clip range changes only these cells.
+# On-policy the ratio is exactly 1 and they cannot occur: hence `num_iterations > 1` or `steps_per_generation >
 # gradient_accumulation_steps`.
 #
 # ## (5) The KL term
 #
-# The second term pulls knowledge tokens back to a reference policy, weighted by $\beta_{i,t}$. It uses the estimator
-# $e^d - d - 1$ with $d = \log \pi_{ref} - \log \pi_\theta$: never negative for a single token, and its mean over tokens
-# sampled from the policy is the KL divergence. With six words in the vocabulary that mean can be written out:
+# The second term pulls knowledge tokens toward a reference policy, weighted by $\beta_{i,t}$. It uses the estimator
+# $e^d - d - 1$ with $d = \log \pi_{ref} - \log \pi_\theta$. It is never negative, and its mean over tokens sampled from
+# the policy is the KL divergence. With six words in the vocabulary, the mean is a short sum:
 
 # %%
 reference = (logits[0] / 2).log_softmax(dim=-1)  # a less confident policy
@@ -188,14 +186,14 @@ show("KL divergence", exact_kl)
 # %% [markdown]
 # ## The token's loss
 #
-# `archer_token_loss` puts the pieces together, as the trainer calls it. The first response got a reward above its
-# group's mean, the second one below. Under it the equation, by hand:
+# `archer_token_loss` combines the pieces; the trainer calls it. The first response has a reward above its group's mean,
+# the second one below. The second line is the equation by hand:
 
 # %%
 ratio = torch.tensor([0.6, 1.35, 0.9, 1.1, 1.35, 0.7, 1.6, 1.0, 1.25, 0.85]).repeat(2, 1)
 old = torch.full((2, 10), -1.5)  # log-probabilities when the responses were sampled
-logps = (old + ratio.log()).requires_grad_()  # and now
-ref = old - 0.5  # and by the reference
+logps = (old + ratio.log()).requires_grad_()  # log-probabilities now
+ref = old - 0.5  # log-probabilities under the reference
 advantages = torch.tensor([1.0, -1.0])
 
 pieces = archer_token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref)
@@ -207,14 +205,14 @@ show("archer_token_loss", pieces.loss[0])
 show("equation (5), negated", by_hand[0])
 
 # %% [markdown]
-# Over a batch, (5) divides by the number of tokens of all responses, $\sum_i |o_i|$, which is TRL's `loss_type="dapo"`:
-# a long response counts more than a short one, and every token the same.
+# Over a batch, (5) divides by the number of tokens of all responses, $\sum_i |o_i|$. This is TRL's `loss_type="dapo"`:
+# every token has the same weight, so a long response counts more than a short one.
 #
 # ## GRPO is the special case
 #
-# Give both roles the same range and the same weight, and the gate has nothing left to choose. There is no branch for it
-# in the code. Below, GRPO's token loss on its own (no gate in sight) against Archer with equal roles and against
-# Archer: the gradient that reaches each token of the first response.
+# If both roles have the same range and the same weight, the gate has no effect. The code has no branch for this case.
+# Below is the gradient of each token of the first response, for GRPO's own token loss (without a gate), Archer with
+# equal roles, and Archer.
 
 
 # %%
@@ -227,11 +225,12 @@ def grpo_loss(epsilon, beta):
     return -torch.min(ratio * A, ratio.clamp(1 - epsilon, 1 + epsilon) * A) + beta * k3_kl(logps, ref)
 
 
-equal_roles = {"epsilon": 0.2, "epsilon_reasoning": 0.2, "beta": 0.001, "beta_reasoning": 0.001}
+grpo = Constraint(epsilon_low=0.2, epsilon_high=0.2, beta=0.001)
+equal_roles = Constraints(knowledge=grpo, reasoning=grpo)
 inputs = (logps, old, advantages, entropies, mask)
 gradients = {
     "GRPO": gradient(grpo_loss(0.2, 0.001)),
-    "Archer, equal roles": gradient(archer_token_loss(*inputs, ref_per_token_logps=ref, **equal_roles).loss),
+    "Archer, equal roles": gradient(archer_token_loss(*inputs, ref_per_token_logps=ref, constraints=equal_roles).loss),
     "Archer": gradient(archer_token_loss(*inputs, ref_per_token_logps=ref).loss),
 }
 show("gate", gate[0], ".0f")
@@ -242,22 +241,22 @@ for name, value in gradients.items():
 # %%
 figure, ax = plt.subplots(figsize=(7.2, 2.6), layout="constrained", facecolor="white")
 ax.bar(torch.arange(10) - 0.2, -gradients["GRPO"][0], width=0.4, color="#9a9aa3", label="GRPO")
-colours = [COLOURS["reasoning" if w else "knowledge"] for w in gate[0]]
-ax.bar(torch.arange(10) + 0.2, -gradients["Archer"][0], width=0.4, color=colours, label="Archer, colour of the role")
+colors = [COLORS["reasoning" if w else "knowledge"] for w in gate[0]]
+ax.bar(torch.arange(10) + 0.2, -gradients["Archer"][0], width=0.4, color=colors, label="Archer, color of the role")
 ax.set(xlabel="token of the first response", ylabel="push on its log-probability", xticks=range(10))
 ax.legend(frameon=False, fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Tokens 1 and 4 have the same ratio, 1.35. GRPO has clipped both; Archer goes on with token 1, which was a decision.
-# Token 6 has left even the wide range. Knowledge tokens get what GRPO gives them, and reasoning tokens have no KL term.
+# Tokens 1 and 4 have the same ratio, 1.35. GRPO clips both; Archer still updates token 1, which was a decision. Token 6
+# is outside even the wide range. Knowledge tokens have GRPO's gradient, and reasoning tokens have no KL term.
 
 # %% [markdown]
 # ## A graded gate
 #
-# The paper names a continuous gate as future work. (3) and (4) are linear in $w$, so nothing but the gate has to
-# change: `gate_width` makes the step a ramp over the response's entropy *ranks*, as wide as it says in quantile units.
-# Up to $2 \min(\rho, 1 - \rho) = 0.4$ the ramp fits in and the mean weight stays $1 - \rho$.
+# The paper names a continuous gate as future work. (3) and (4) are linear in $w$, so only the gate changes:
+# `gate_width` replaces the step by a ramp over the response's entropy *ranks*, with this width in quantile units. Up to
+# $2 \min(\rho, 1 - \rho) = 0.4$ the ramp fits and the mean weight stays $1 - \rho$.
 
 # %%
 ranked = torch.arange(100.0)[None]  # a response of 100 tokens in order of entropy
@@ -276,21 +275,21 @@ show("clip range, step", interpolate(ramps[0.0], 0.2, 0.5)[70:92:3])
 show("clip range, width 0.2", interpolate(ramps[0.2], 0.2, 0.5)[70:92:3])
 
 # %% [markdown]
-# ## What must hold
+# ## Checks
 #
-# Each statement above, as an assertion.
+# Each statement above as an assertion.
 
 # %%
 close = torch.testing.assert_close
 
-# (1), (2): entropies and threshold are what their definitions say; each response has 20 % reasoning tokens of its own
+# (1), (2): entropies and threshold match their definitions; 20 % of each response are reasoning tokens
 close(entropies, torch.distributions.Categorical(logits=logits).entropy())
 close(tau, torch.quantile(entropies, 0.8, dim=1))
 assert gate.sum(dim=1).tolist() == [2, 2]
 assert (entropies > batch_tau).sum(dim=1).tolist() == [3, 1]
 assert not certain.any()
 
-# padding may hold anything, and never counts
+# padding may hold anything and never counts
 padded = torch.cat([entropies, torch.full((2, 3), torch.nan)], dim=1)
 padded_gate = reasoning_gate(padded, torch.cat([mask, torch.zeros(2, 3)], dim=1))
 assert torch.equal(padded_gate, torch.cat([gate, torch.zeros(2, 3)], dim=1))
@@ -299,7 +298,7 @@ assert torch.equal(padded_gate, torch.cat([gate, torch.zeros(2, 3)], dim=1))
 assert torch.equal(epsilon_t, torch.where(gate.bool(), 0.5, 0.2))
 assert torch.equal(beta_t, torch.where(gate.bool(), 0.0, 0.001))
 
-# (5): no gradient beyond the range, in the direction of the advantage only
+# (5): no gradient beyond the range in the direction of the advantage
 assert slopes["knowledge", 1.0] == [1, 1, 1, 1, 1, 0, 0]
 assert slopes["reasoning", 1.0] == [1, 1, 1, 1, 1, 1, 0]
 assert slopes["knowledge", -1.0] == [0, 0, -1, -1, -1, -1, -1]
@@ -312,15 +311,15 @@ assert (per_word > -1e-6).all()
 close(expected_k3, exact_kl, atol=1e-5, rtol=1e-4)
 close(pieces.loss, by_hand)
 
-# GRPO is the case of equal roles, to the last gradient; Archer is not GRPO
+# with equal roles all gradients are GRPO's; with different roles they are not
 close(gradients["Archer, equal roles"], gradients["GRPO"])
 differs = ~torch.isclose(gradients["Archer"], gradients["GRPO"])
 assert differs[0, 1]
 assert not differs[gate == 0].any()  # knowledge tokens have GRPO's range and weight here
 
-# the ramp keeps the mean weight, and width 0 is the step
+# the ramp keeps the mean weight; width 0 is the step
 for width, weights in ramps.items():
     assert abs(weights.mean() - 0.2) < 0.01, width
 assert set(ramps[0.0].tolist()) == {0.0, 1.0}
 assert 0.2 < interpolate(ramps[0.2], 0.2, 0.5)[80] < 0.5
-print("All of it holds.")
+print("All checks pass.")

@@ -1,7 +1,7 @@
 """
-Runs the notebooks from top to bottom, each in an empty folder: `python notebooks/run.py [--write] [NAME ...]`.
+Runs the notebooks, each in an empty folder: `python notebooks/run.py [--write] [NAME ...]`.
 
-The `.py` files are the source; `--write` makes the `.ipynb` files beside them, outputs included.
+The `.py` files are the sources. `--write` writes the `.ipynb` files with their outputs.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from nbclient import NotebookClient
 from PIL import Image
 
 FOLDER = Path(__file__).parent
-# What a CPU can do: the committed outputs of the others are those of the full size
+# The full size needs a GPU; the committed outputs of the others are those of the full size
 WRITTEN_TINY = ("02_math_lora_one_gpu",)
-# What libraries say about the machine they were imported on
+# Messages of libraries about the machine
 NOISE = re.compile(r".*(?:\[real_accelerator\.py|Failed to load CPU gemm_4bit_forward).*\n?")
 
 
@@ -32,10 +32,10 @@ def execute(source: Path, size: str) -> nbformat.NotebookNode:
 
     Args:
         source (`Path`): Notebook in jupytext's percent format.
-        size (`str`): `"tiny"`, which may not use the network, or `"full"`.
+        size (`str`): `"tiny"`, without network, or `"full"`.
 
     Returns:
-        `NotebookNode`: The notebook with its outputs, without anything that differs from machine to machine.
+        `NotebookNode`: The notebook with its outputs, without machine-specific parts.
 
     Raises:
         CellExecutionError: If a cell raises.
@@ -45,7 +45,7 @@ def execute(source: Path, size: str) -> nbformat.NotebookNode:
         **os.environ,
         "ARCHER_NOTEBOOK_SIZE": size,
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONWARNINGS": "ignore:IProgress not found",  # there is nobody to show widgets to
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # no widgets here
     }
     if size == "tiny":
         environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -67,7 +67,7 @@ def execute(source: Path, size: str) -> nbformat.NotebookNode:
 
 
 def without_noise(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An output of a cell without the lines of `NOISE`."""
+    """An output without the lines that match `NOISE`."""
     if "text" in output:
         output["text"] = NOISE.sub("", output["text"])
     return output
@@ -75,18 +75,18 @@ def without_noise(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def smaller(png: str) -> str:
     """
-    A picture with 256 colours, a third of its size (base64 in and out).
+    A picture with 256 colors, a third of its size (base64 in and out).
 
-    The commonest colours, which are those that a chart gives a meaning to, stay as they are; a palette of means alone
-    turns the orange of a title brown.
+    The most common colors, those with a meaning in a chart, do not change. A palette of means alone would turn orange
+    into brown.
     """
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     pixels = np.asarray(picture)
-    colours, place, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True)
-    commonest = colours[np.argsort(-counts, kind="stable")[:128]]
+    colors, place, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True)
+    most_common = colors[np.argsort(-counts, kind="stable")[:128]]
     means = np.array(picture.quantize(128).getpalette(), np.uint8).reshape(-1, 3)
-    palette = np.concatenate([commonest, means])[:256]
-    nearest = ((colours[:, None].astype(int) - palette) ** 2).sum(axis=-1).argmin(axis=1)
+    palette = np.concatenate([most_common, means])[:256]
+    nearest = ((colors[:, None].astype(int) - palette) ** 2).sum(axis=-1).argmin(axis=1)
     small = Image.fromarray(nearest[place.ravel()].reshape(pixels.shape[:2]).astype(np.uint8))
     small.putpalette(palette.tobytes())
     buffer = io.BytesIO()
@@ -95,22 +95,22 @@ def smaller(png: str) -> str:
 
 
 def main() -> None:
-    """Runs what the command line names, in the order of the files."""
+    """Runs the named notebooks, or all of them."""
     sources = {path.stem: path for path in sorted(FOLDER.glob("[0-9]*.py"))}
-    parser = argparse.ArgumentParser(description="Runs the notebooks to the end; fails with the first cell that fails.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which, of {', '.join(sources)}; all if left out")
-    parser.add_argument("--size", choices=("tiny", "full"), help="tiny if left out; with --write, as committed")
+    parser = argparse.ArgumentParser(description="Runs the notebooks and fails with the first cell that fails.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(sources)}; default: all")
+    parser.add_argument("--size", choices=("tiny", "full"), help="default: tiny; with --write, as committed")
     parser.add_argument("--write", action="store_true", help="write the .ipynb files with their outputs")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in sources]
     if unknown:
-        parser.error(f"there is no notebook {', '.join(unknown)}; there are {', '.join(sources)}")
+        parser.error(f"NAME={', '.join(unknown)} is not a notebook. Use one of {', '.join(sources)}.")
     for name in args.names or sources:
         size = args.size or ("full" if args.write and name not in WRITTEN_TINY else "tiny")
         print(f"{name} ({size}) ...", flush=True)
         start = time.monotonic()
         notebook = execute(sources[name], size)
-        print(f"{name} ({size}) ran to the end in {time.monotonic() - start:.0f} s", flush=True)
+        print(f"{name} ({size}) finished in {time.monotonic() - start:.0f} s", flush=True)
         if args.write:
             nbformat.write(notebook, sources[name].with_suffix(".ipynb"))
 

@@ -1,7 +1,7 @@
-"""Memory and time of a run, predicted: a formula tested against tiny cases, and a cost model with its assumptions.
+"""What fits: a memory formula, checked against tiny models.
 
 python -m benchmarks.scaling                                    writes results/scaling.json
-python -m benchmarks.scaling --model qwen3-8b --gpus 8          estimate for a set-up of your own
+python -m benchmarks.scaling --model qwen3-8b --gpus 8          estimates one setup
 
-Memory is in bytes, time in seconds, lengths in tokens, unless a name says otherwise.
+Memory is in bytes and lengths are in tokens, unless a name says otherwise.
 """

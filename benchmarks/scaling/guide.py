@@ -1,26 +1,28 @@
-"""Which configuration for which model, number of GPUs and length: the first that the memory formula lets fit."""
+"""What fits: the first configuration for each model, number of GPUs and length, and the shipped recipes."""
 
 from collections.abc import Iterator
+from math import isfinite
+from typing import Any
 
 from .hardware import GPU, GPUS
 from .memory import Estimate, estimate
 from .models import MODELS, PAPER
-from .setup import SHARDING, Setup
+from .setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
 
 PROMPT = 2048
 LENGTHS = (8192, 32768)
-CONFIGS = {  # those that ship, with the least traffic first
+CONFIGS = {  # shipped configurations, least traffic first
     1: ("single_gpu",),
     8: ("zero2", "zero3", "zero3_offload"),
     16: ("zero3_2nodes",),
 }
 ADAPTER = {1: "single_gpu", 8: "ddp"}
 UTILIZATIONS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
-SEQUENCES = 4  # of full length that vLLM's cache should hold
+SEQUENCES = 4  # full-length sequences that vLLM's cache must hold
 
 
 def choices(model: str, gpus: int, completion: int, gpu: GPU) -> Iterator[tuple[str, Setup]]:
-    """Configurations in the order of preference: all weights before an adapter, awake before asleep, large batches."""
+    """Configurations in order of preference: full training before LoRA, awake before asleep, large batches first."""
     options = [(config, None) for config in CONFIGS[gpus]]
     if gpus in ADAPTER:
         options.append((ADAPTER[gpus], 32))
@@ -49,8 +51,9 @@ def choices(model: str, gpus: int, completion: int, gpu: GPU) -> Iterator[tuple[
 
 
 def fits(setup: Setup) -> bool:
-    made = estimate(setup)
-    return made.problem is None and made.kv_tokens >= SEQUENCES * setup.longest
+    """Whether the setup fits and vLLM's cache holds `SEQUENCES` sequences of full length."""
+    result = estimate(setup)
+    return result.problem is None and result.kv_tokens >= SEQUENCES * setup.longest
 
 
 def choose(model: str, gpus: int, completion: int, gpu: GPU = GPUS["h800"]) -> tuple[str, Setup, Estimate] | None:
@@ -64,7 +67,7 @@ def choose(model: str, gpus: int, completion: int, gpu: GPU = GPUS["h800"]) -> t
         gpu ([`GPU`], *optional*, defaults to the H800): GPU.
 
     Returns:
-        `tuple`: Name of the accelerate configuration, set-up and estimate; `None` if none fits.
+        `tuple`: Name of the accelerate configuration, setup and estimate; `None` if none fits.
     """
     for config, setup in choices(model, gpus, completion, gpu):
         if fits(setup):
@@ -73,7 +76,7 @@ def choose(model: str, gpus: int, completion: int, gpu: GPU = GPUS["h800"]) -> t
 
 
 def guide() -> list[dict[str, object]]:
-    """The table of the launch guide."""
+    """The first configuration that fits, for each of the paper's models."""
     rows: list[dict[str, object]] = []
     for model in PAPER:
         for gpus in CONFIGS:
@@ -81,7 +84,7 @@ def guide() -> list[dict[str, object]]:
                 found = choose(model, gpus, completion)
                 row: dict[str, object] = {"model": MODELS[model].name, "gpus": gpus, "completion": completion}
                 if found is not None:
-                    config, setup, made = found
+                    config, setup, result = found
                     row.update(
                         config=config,
                         lora=setup.lora_rank,
@@ -89,9 +92,27 @@ def guide() -> list[dict[str, object]]:
                         utilization=setup.utilization,
                         tensor_parallel=setup.tensor_parallel,
                         sleep=setup.sleep,
-                        bytes=made.total,
-                        phase=made.phase,
-                        largest=made.largest,
+                        bytes=result.total,
+                        phase=result.phase,
+                        largest=result.largest,
                     )
                 rows.append(row)
+    return rows
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """Memory of every shipped recipe, on the hardware and with the accelerate configuration in its header."""
+    rows = {}
+    for path in sorted(RECIPES.glob("*.yaml")):
+        if path.stem == "playground":  # runs on a CPU
+            continue
+        result = estimate(read_setup(path, gpu_of(path)))
+        rows[path.stem] = {
+            "phase": result.phase,
+            "parts": result.parts,
+            "bytes": result.total,
+            "capacity": result.capacity,
+            "kv_tokens": result.kv_tokens if isfinite(result.kv_tokens) else None,
+            "problem": result.problem,
+        }
     return rows

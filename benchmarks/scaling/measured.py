@@ -1,9 +1,9 @@
-"""Memory of tiny models, counted on a CPU, beside what the formula says of them.
+"""The memory formula against tiny models, counted on a CPU.
 
-States are counted tensor by tensor. Activations are what autograd saves, each storage once. Peaks are of all
-allocations of a forward and backward pass, by torch's profiler, while gradients of an earlier pass are there, as in the
-midst of an accumulation; of the layers and of TRL's fused head by themselves. On a CPU the head folds its tile with
-temporaries that its GPU kernel does without: its cases are such that they are small.
+States are counted tensor by tensor. Activations are the storages that autograd saves, each counted once. Peaks cover
+all allocations of a forward and backward pass, from torch's profiler. Gradients of an earlier pass exist, as in the
+middle of an accumulation. The layers and TRL's fused head are measured separately. On a CPU the head uses temporaries
+that its GPU kernel does not need; the head's cases keep them small.
 """
 
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ from .setup import Setup
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny model and what it is run on."""
+    """A tiny model and the shape of its batch."""
 
     shape: Shape
     rows: int
@@ -37,7 +37,7 @@ class Case:
 
     @property
     def setup(self) -> Setup:
-        """The set-up whose update phase this is: weights in bf16 stand for DeepSpeed's, float32 for one process."""
+        """The setup with this update phase: bf16 weights stand for DeepSpeed, float32 for a single process."""
         return Setup(
             model=self.shape,
             gpu=GPUS["h100"],
@@ -122,7 +122,7 @@ def layers_step(model: PreTrainedModel, case: Case) -> None:
 
 
 def head_step(weight: Tensor, tokens: int) -> None:
-    """Forward and backward pass of the head, on bf16."""
+    """Forward and backward pass of the head in bf16."""
     hidden = torch.randn(tokens, weight.size(1), dtype=weight.dtype, requires_grad=True)
     labels = torch.randint(0, len(weight), (tokens,))
     out = ChunkedLogProbFunction.apply(
@@ -132,7 +132,7 @@ def head_step(weight: Tensor, tokens: int) -> None:
 
 
 def storages(tensors: list[Tensor]) -> dict[int, int]:
-    """Bytes by storage, so that views and shared weights count once."""
+    """Bytes by storage: views and shared weights count once."""
     return {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
 
 
@@ -150,10 +150,10 @@ def states(model: PreTrainedModel) -> dict[str, int]:
 
 
 def saved(model: PreTrainedModel, case: Case) -> int:
-    """Bytes that autograd saves in a forward pass, weights aside."""
+    """Bytes that autograd saves in a forward pass, without weights."""
     weights = storages(list(model.parameters()))
     found: dict[int, int] = {}
-    held = []  # or a storage that is freed could give its address to the next
+    held = []  # a freed storage could give its address to the next one
 
     def pack(tensor: Tensor) -> Tensor:
         found.update(storages([tensor]))
@@ -167,7 +167,7 @@ def saved(model: PreTrainedModel, case: Case) -> int:
 
 
 def measure(case: Case) -> dict[str, float]:
-    """Counted bytes of a case, and the formula's; with checkpointing, whose hooks are its own, the peak only."""
+    """Counted and predicted bytes of a case. Checkpointing has its own hooks, so only its peak is measured."""
     model, setup, tokens = build(case), case.setup, case.rows * case.tokens
     layers_step(model, case)
     kept = kept_layers(setup, tokens)

@@ -1,4 +1,4 @@
-"""The memory formula: bytes of one GPU, by part, in each phase of a step."""
+"""The memory formula: bytes on one GPU, by part, in each phase of a step."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ from .hardware import GIB
 from .models import Shape
 from .setup import Setup
 
-# TRL's fused LM head: tokens and vocabulary of the one tile of logits that exists at a time
+# TRL's fused LM head holds one tile of logits at a time: tokens and vocabulary of the tile
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
-# DeepSpeed's defaults, which accelerate's YAML leaves alone, in elements: gradients that are reduced at once, weights
-# of ZeRO-3 that may be gathered at once, weights that the optimizer takes at once
+# DeepSpeed's defaults in elements, which accelerate's YAML does not change: gradients reduced at once, ZeRO-3 weights
+# gathered at once, weights updated at once
 REDUCE_BUCKET, GATHERED, SUB_GROUP = 5 * 10**8, 10**9, 10**9
-# bitsandbytes, bytes of a weight in 4 bits with nested scales: one of 8 bits for 64 weights, one of 32 for 256 of those
+# bitsandbytes: bytes per 4-bit weight with nested scales, an 8-bit scale per 64 weights, a 32-bit one per 256 of those
 FOUR_BITS = 1 / 2 + 1 / 64 + 4 / (64 * 256)
-# Not from any source code, and not measured here: CUDA and NCCL contexts with fragmentation, as a share of the memory;
-# what vLLM keeps beside weights and cache; what it keeps asleep
+# Assumed, not measured: CUDA and NCCL contexts with fragmentation, as a share of the memory; vLLM's memory apart from
+# weights and cache; vLLM's memory in sleep mode
 RESERVE = 0.08
 VLLM_WORKSPACE = 3 * GIB
 VLLM_ASLEEP = 2 * GIB
@@ -27,12 +27,12 @@ class Estimate:
     Memory of one GPU.
 
     Args:
-        phase (`str`): The phase that needs most.
+        phase (`str`): The phase with the most memory.
         parts (`dict[str, float]`): Bytes by part in that phase.
         phases (`dict[str, float]`): Bytes of each phase.
-        kv_tokens (`float`): Tokens that vLLM's cache of one engine holds; infinite without vLLM.
-        capacity (`float`): Bytes that the GPU has.
-        problem (`str`, *optional*): Why it does not fit, and what to change.
+        kv_tokens (`float`): Tokens in the cache of one vLLM engine; infinite without vLLM.
+        capacity (`float`): Bytes of the GPU.
+        problem (`str`, *optional*): Why it does not fit, and the fix.
     """
 
     phase: str
@@ -53,19 +53,19 @@ class Estimate:
 
 def layer_activations(model: Shape, casts: bool) -> float:
     """
-    Bytes per token that a layer keeps for its backward pass: what autograd saves, tensor by tensor.
+    Bytes per token that autograd saves for the backward pass of one layer, tensor by tensor.
 
     Args:
         model ([`Shape`]): Model.
-        casts (`bool`): Whether weights and residual stream are float32 and autocast makes bf16 copies, rather than
-            all being bf16.
+        casts (`bool`): Whether weights and residual stream are float32 with bf16 copies by autocast. Otherwise all
+            are bf16.
 
     Returns:
         `float`: Bytes per token.
     """
     d, q, k, i = model.hidden, model.query, model.keys, model.intermediate
-    # Two RMSNorms: float32 input, normalised input, inverse root; then what the matrices take, once per matrix with
-    # autocast
+    # Two RMSNorms: float32 input, normalized input, inverse root; then the inputs of the matrices, one copy per matrix
+    # with autocast
     norms = 2 * (4 * d + (4 if casts else 2) * d + 4) + 2 * d * (5 if casts else 2)
     if model.family != "qwen2":  # norms of queries and keys
         norms += (4 + 2) * (q + k) + 4 * (model.heads + model.kv_heads)
@@ -79,37 +79,37 @@ def layer_activations(model: Shape, casts: bool) -> float:
 
 
 def kept_layers(setup: Setup, tokens: int) -> float:
-    """Bytes of the layers that live from the forward pass to the backward pass."""
+    """Bytes that the layers keep from the forward pass to the backward pass."""
     width = 4 if setup.casts else 2
     each = width * setup.model.hidden if setup.checkpointing else layer_activations(setup.model, setup.casts)
     return tokens * setup.model.layers * each
 
 
 def kept_ends(setup: Setup, tokens: int) -> float:
-    """Bytes of the final norm, its output and the rotary angles, which are gone when the layers' turn comes."""
+    """Bytes of the final norm, its output and the rotary angles, freed before the layers' backward pass."""
     width = 4 if setup.casts else 2
     return tokens * ((4 + width + 2) * setup.model.hidden + 4 * setup.model.head_dim)
 
 
 def norm_backward(setup: Setup, tokens: int) -> float:
-    """Bytes of the backward pass of the final norm: five buffers of the hidden size in float32, counted."""
+    """Bytes of the backward pass of the final norm: five float32 buffers of the hidden size, counted."""
     return tokens * 5 * 4 * setup.model.hidden
 
 
 def layer_backward(setup: Setup, tokens: int) -> float:
-    """Bytes of the backward pass of one layer: what checkpointing computes again, and gradients under way."""
+    """Bytes of the backward pass of one layer: recomputed activations and gradients in flight."""
     model, width = setup.model, 4 if setup.casts else 2
     routed = max(1, model.experts_per_token)
-    # Of the residual stream, twice, and of an MLP's gate, up and product; of the inputs and outputs of experts
+    # Gradients: residual stream, twice; gate, up and product of an MLP; inputs and outputs of experts
     under_way = 2 * width * model.hidden + 3 * 2 * routed * model.intermediate
     if model.experts:
         under_way += 2 * 2 * routed * model.hidden
-    # Of 4-bit weights one matrix at a time is unpacked
+    # 4-bit weights are unpacked one matrix at a time
     unpacked = 2 * model.hidden * max(model.query, model.intermediate) if setup.quantized else 0
     if not setup.checkpointing:
         return tokens * under_way + unpacked
     again = layer_activations(model, setup.casts)
-    if setup.casts:  # the kept input is also that of the first norm; copies of the weights of this layer
+    if setup.casts:  # the kept input is also the first norm's input; bf16 copies of this layer's weights
         return tokens * (again - 4 * model.hidden + under_way) + 2 * model.layer + unpacked
     return tokens * (again + under_way) + unpacked
 
@@ -124,17 +124,17 @@ def head_backward(setup: Setup, tokens: int) -> float:
 
 def passing(setup: Setup, tokens: int, head: bool = True) -> float:
     """
-    Bytes at the widest point beside what the layers keep: end of the forward pass, head, final norm or a layer.
+    Peak bytes in addition to what the layers keep: at the end of the forward pass, or in head, final norm or a layer.
 
     Args:
-        setup ([`Setup`]): Set-up.
+        setup ([`Setup`]): Setup.
         tokens (`int`): Tokens of the micro-batch.
         head (`bool`, *optional*, defaults to `True`): Whether the LM head runs.
 
     Returns:
         `float`: Bytes.
     """
-    copies = 2 * setup.model.parameters if setup.casts else 0  # autocast's, of weights; autograd keeps them
+    copies = 2 * setup.model.parameters if setup.casts else 0  # autocast's copies of the weights, kept by autograd
     ends = kept_ends(setup, tokens)
     backward = [ends + norm_backward(setup, tokens), layer_backward(setup, tokens)]
     if head:
@@ -143,7 +143,7 @@ def passing(setup: Setup, tokens: int, head: bool = True) -> float:
 
 
 def model_states(setup: Setup) -> dict[str, float]:
-    """Bytes of weights, gradients, optimizer and reference on each GPU, exact but for rounding to whole shards."""
+    """Bytes of weights, gradients, optimizer and reference on each GPU, exact up to rounding to whole shards."""
     total, trained, n = setup.model.parameters, setup.trained, setup.gpus
     frozen = total if setup.lora_rank else 0
     full = 4 if setup.dtype == "float32" else 2
@@ -157,7 +157,7 @@ def model_states(setup: Setup) -> dict[str, float]:
             "optimizer": 2 * own * trained,
             "reference": full * reference,
         }
-    if setup.sharding == "fsdp2":  # float32 shards of what is trained; gathered in bf16
+    if setup.sharding == "fsdp2":  # float32 shards of the trained weights, gathered in bf16
         return {
             "weights": (full * frozen + 4 * trained) / n,
             "gradients": 4 * trained / n,
@@ -178,12 +178,12 @@ def model_states(setup: Setup) -> dict[str, float]:
 
 
 def buffers(setup: Setup) -> float:
-    """Bytes of gathered weights, and of gradients on their way to their shard."""
+    """Bytes of gathered weights and of gradients being reduced."""
     model = setup.model
     largest = max(model.layer, model.embedding)
     if setup.sharding == "none":  # DDP's buckets hold the gradients themselves
         return 0
-    if setup.sharding == "fsdp2":  # this layer and the next, and the gradient of one
+    if setup.sharding == "fsdp2":  # this layer, the next, and the gradient of one
         return 3 * 2 * largest
     reduced = 2 * max(REDUCE_BUCKET, largest) if not setup.lora_rank else 2 * min(REDUCE_BUCKET, setup.trained)
     gathered = 2 * min(model.parameters, max(GATHERED, largest)) if setup.sharding.startswith("zero3") else 0
@@ -191,9 +191,9 @@ def buffers(setup: Setup) -> float:
 
 
 def engine(setup: Setup) -> tuple[float, float]:
-    """Bytes of vLLM awake, and tokens in the cache of one engine, wherever it runs."""
+    """Bytes of vLLM on a training GPU when awake, and tokens in the cache of one engine."""
     model, n = setup.model, setup.tensor_parallel
-    if setup.vllm == "none":  # transformers: weights are the trained ones, the cache holds this rank's completions
+    if setup.vllm == "none":  # transformers uses the trained weights; the cache holds this rank's completions
         return setup.completions / setup.gpus * setup.longest * model.kv_bytes, float("inf")
     share = (SERVER_UTILIZATION if setup.vllm == "server" else setup.utilization) * setup.gpu.memory
     return 0 if setup.vllm == "server" else share, n * (
@@ -203,10 +203,10 @@ def engine(setup: Setup) -> tuple[float, float]:
 
 def estimate(setup: Setup) -> Estimate:
     """
-    Memory of one GPU when every sequence of a micro-batch is as long as allowed.
+    Memory of one GPU when every sequence of a micro-batch has the maximum length.
 
     Args:
-        setup ([`Setup`]): Set-up.
+        setup ([`Setup`]): Setup.
 
     Returns:
         [`Estimate`]: Parts, phases and verdict.
@@ -218,7 +218,9 @@ def estimate(setup: Setup) -> Estimate:
     tokens = setup.micro_batch * setup.longest
     split = setup.sharding not in ("none", "fsdp2", "zero3_offload")
     step = 4 * min(setup.trained / setup.gpus, SUB_GROUP) if split else 0
-    kept_gradients = 0 if setup.sharding in ("none", "fsdp2") else states["gradients"]  # else freed after an update
+    kept_gradients = (
+        0 if setup.sharding in ("none", "fsdp2") else states["gradients"]
+    )  # otherwise freed after an update
     sampler = "cache" if setup.vllm == "none" else "vLLM"
     common = {"reserve": reserve, **states}
     phases: dict[str, dict[str, float]] = {

@@ -1,4 +1,4 @@
-"""Shapes of the models: the numbers of their public configurations, and what follows from them by arithmetic."""
+"""Shapes of the models, from their public configurations."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ class Shape:
 
     Args:
         name (`str`): Repository on the Hub.
-        family (`str`): `"qwen2"`, `"qwen3"` or `"qwen3_moe"`, as `model_type` of its configuration.
-        layers, hidden, heads, kv_heads, head_dim, intermediate, vocabulary (`int`): Sizes. `intermediate` is that of
-            one expert where there are experts.
+        family (`str`): `"qwen2"`, `"qwen3"` or `"qwen3_moe"`, the `model_type` of its configuration.
+        layers, hidden, heads, kv_heads, head_dim, intermediate, vocabulary (`int`): Sizes. For a mixture of
+            experts, `intermediate` is the size of one expert.
         tied (`bool`): Whether the LM head shares the weights of the embedding.
-        experts, experts_per_token (`int`, *optional*, defaults to 0): Of each layer; 0 is a dense model.
+        experts, experts_per_token (`int`, *optional*, defaults to 0): Experts of each layer; 0 for a dense model.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Shape:
 
     @property
     def keys(self) -> int:
-        """Width of the keys, which is that of the values."""
+        """Width of the keys, and of the values."""
         return self.kv_heads * self.head_dim
 
     @property
@@ -69,27 +69,16 @@ class Shape:
 
     @property
     def linear(self) -> int:
-        """Weights of the linear layers of a dense model without the LM head: what bitsandbytes quantises."""
+        """Weights of a dense model's linear layers without the LM head, which bitsandbytes quantizes."""
         return self.layers * (self.attention_matrices + self.expert)
 
     @property
-    def active_matrices(self) -> int:
-        """Weights that multiply each token, without the LM head."""
-        mlp = self.expert * max(1, self.experts_per_token) + self.hidden * self.experts
-        return self.layers * (self.attention_matrices + mlp)
-
-    @property
     def kv_bytes(self) -> int:
-        """KV cache of one token, 16 bits."""
+        """Bytes of the KV cache per token, in 16 bits."""
         return self.layers * 2 * self.keys * 2
 
-    @property
-    def tensors(self) -> int:
-        """Parameters as named tensors, about: what a weight sync goes through one by one."""
-        return self.layers * (12 if self.family == "qwen2" else 11) + 3
-
     def lora(self, rank: int) -> int:
-        """Weights of an adapter on all linear layers; experts, which are no linear layers, stay as they are."""
+        """Weights of an adapter on all linear layers; experts are not `nn.Linear` and get none."""
         widths = 2 * (self.hidden + self.query) + 2 * (self.hidden + self.keys)
         if not self.experts:
             widths += 3 * (self.hidden + self.intermediate)

@@ -1,4 +1,4 @@
-"""What is launched: model, hardware, accelerate configuration and the fields of a recipe that cost memory or time."""
+"""A run as the memory formula sees it: model, hardware, accelerate configuration and recipe fields."""
 
 import re
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from .hardware import GPU, GPUS
 from .models import MODELS, Shape
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / "examples" / "accelerate_configs"
-# How each accelerate configuration splits the states of training
+RECIPES = ROOT / "examples" / "recipes"
+# How each accelerate configuration shards the training states
 SHARDING = {
     "single_gpu": "none",
     "ddp": "none",
@@ -29,29 +29,27 @@ SHARDING = {
 @dataclass(frozen=True)
 class Setup:
     """
-    A run, as far as memory and time depend on it.
+    A run, as far as memory depends on it.
 
     Args:
         model ([`Shape`]): Model.
         gpu ([`GPU`]): Kind of GPU.
-        gpus (`int`): How many train.
+        gpus (`int`): Training GPUs.
         sharding (`str`): One of the values of `SHARDING`.
-        micro_batch (`int`): Completions of a forward pass, `per_device_train_batch_size`.
-        prompt, completion (`int`): Longest, in tokens.
+        micro_batch (`int`): Completions per forward pass, `per_device_train_batch_size`.
+        prompt, completion (`int`): Longest prompt and completion, in tokens.
         lora_rank (`int`, *optional*): Rank of an adapter on all linear layers; `None` trains all weights.
-        dtype (`str`, *optional*, defaults to `"float32"`): That of the loaded weights.
-        quantized (`bool`, *optional*, defaults to `False`): Whether linear layers are held in 4 bits, `load_in_4bit`
-            with `use_bnb_nested_quant`. Memory only; their times are not modelled.
+        dtype (`str`, *optional*, defaults to `"float32"`): Data type of the loaded weights.
+        quantized (`bool`, *optional*, defaults to `False`): Whether linear layers are stored in 4 bits: `load_in_4bit`
+            with `use_bnb_nested_quant`.
         reference (`bool`, *optional*, defaults to `True`): Whether `beta > 0`.
-        checkpointing (`bool`, *optional*, defaults to `True`): Whether layers are computed again in the backward pass.
+        checkpointing (`bool`, *optional*, defaults to `True`): Whether the backward pass recomputes the layers.
         vllm (`str`, *optional*, defaults to `"colocate"`): `"colocate"`, `"server"` or `"none"`.
         utilization (`float`, *optional*, defaults to 0.4): `vllm_gpu_memory_utilization`.
         tensor_parallel (`int`, *optional*, defaults to 1): `vllm_tensor_parallel_size`.
         sleep (`bool`, *optional*, defaults to `False`): `vllm_enable_sleep_mode`.
-        prompts, responses, mini_batch, passes (`int`, *optional*): Prompts and responses per prompt of a rollout,
-            prompts of an update, passes over each rollout. The paper's by default.
-        gpus_per_node (`int`, *optional*, defaults to 8): GPUs that NVLink joins.
-        server_gpus (`int`, *optional*, defaults to 8): GPUs of the vLLM server, beside those that train.
+        completions (`int`, *optional*, defaults to 1024): Completions per rollout, `generation_batch_size`.
+        server_gpus (`int`, *optional*, defaults to 8): GPUs of the vLLM server, in addition to the training GPUs.
     """
 
     model: Shape
@@ -70,22 +68,22 @@ class Setup:
     utilization: float = 0.4
     tensor_parallel: int = 1
     sleep: bool = False
-    prompts: int = 64
-    responses: int = 16
-    mini_batch: int = 32
-    passes: int = 3
-    gpus_per_node: int = 8
+    completions: int = 1024
     server_gpus: int = 8
 
     def __post_init__(self) -> None:
         if self.sharding not in SHARDING.values():
-            raise ValueError(f"sharding={self.sharding!r} is none of {', '.join(sorted(set(SHARDING.values())))}.")
+            raise ValueError(f"sharding={self.sharding!r} must be one of {', '.join(sorted(set(SHARDING.values())))}.")
         if self.vllm not in ("colocate", "server", "none"):
-            raise ValueError(f"vllm={self.vllm!r} is none of colocate, server, none.")
+            raise ValueError(f"vllm={self.vllm!r} must be one of colocate, server, none.")
         if self.quantized and (self.sharding != "none" or self.lora_rank is None or self.model.experts):
-            raise ValueError("quantized=True is modelled for adapters of dense models on one GPU, or with DDP.")
+            raise ValueError(
+                "quantized=True is modeled for adapters of dense models on one GPU or with DDP. Set it to False."
+            )
         if self.generating % self.tensor_parallel:
-            raise ValueError(f"tensor_parallel={self.tensor_parallel} does not divide {self.generating} GPUs of vLLM.")
+            raise ValueError(
+                f"tensor_parallel={self.tensor_parallel} does not divide {self.generating} vLLM GPUs. Use a divisor."
+            )
 
     @property
     def longest(self) -> int:
@@ -93,51 +91,42 @@ class Setup:
         return self.prompt + self.completion
 
     @property
-    def completions(self) -> int:
-        """Completions of a rollout."""
-        return self.prompts * self.responses
-
-    @property
     def generating(self) -> int:
-        """GPUs that generate."""
+        """GPUs that generate completions."""
         return self.server_gpus if self.vllm == "server" else self.gpus
 
     @property
-    def nodes(self) -> int:
-        return -(-self.gpus // self.gpus_per_node)
-
-    @property
     def trained(self) -> int:
-        """Weights that are trained."""
+        """Trained weights."""
         return self.model.parameters if self.lora_rank is None else self.model.lora(self.lora_rank)
 
     @property
     def casts(self) -> bool:
-        """Whether float32 weights are cast to bf16 in the forward pass, rather than kept beside a bf16 copy."""
+        """Whether autocast converts float32 weights to bf16 in the forward pass. Sharded setups keep a bf16 copy."""
         return self.dtype == "float32" and self.sharding == "none"
 
 
 def read_setup(recipe: Path, gpu: GPU) -> Setup:
     """
-    The set-up of a recipe, with the accelerate configuration that its head names.
+    The setup of a recipe, with the accelerate configuration that its header names.
 
     Args:
         recipe (`Path`): Recipe.
-        gpu ([`GPU`]): GPU it runs on.
+        gpu ([`GPU`]): Its GPUs.
 
     Returns:
-        [`Setup`]: The set-up.
+        [`Setup`]: The setup.
 
     Raises:
-        ValueError: If its model is none whose shape is known.
+        ValueError: If the shape of its model is unknown.
     """
     values: dict[str, Any] = read_recipe(recipe)
     shapes = {shape.name: shape for shape in MODELS.values()}
     if values["model_name_or_path"] not in shapes:
-        raise ValueError(f"{recipe}: no shape for {values['model_name_or_path']!r}. Add it to benchmarks/scaling.")
+        raise ValueError(
+            f"{recipe}: model_name_or_path={values['model_name_or_path']!r} has no known shape. Add it to `MODELS`."
+        )
     named = re.search(r"--config_file \S*/(\w+)\.yaml", recipe.read_text())
-    responses = values["num_generations"]
-    per_update = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"] * values["num_processes"]
     return Setup(
         model=shapes[values["model_name_or_path"]],
         gpu=gpu,
@@ -152,16 +141,13 @@ def read_setup(recipe: Path, gpu: GPU) -> Setup:
         reference=values.get("beta", 0.001) != 0,
         checkpointing=values.get("gradient_checkpointing", True),
         vllm=values["vllm_mode"] if values.get("use_vllm") else "none",
-        utilization=values.get("vllm_gpu_memory_utilization", 0.3),  # the default of TRL
+        utilization=values.get("vllm_gpu_memory_utilization", 0.3),  # TRL's default
         tensor_parallel=values.get("vllm_tensor_parallel_size", 1),
         sleep=values.get("vllm_enable_sleep_mode", False),
-        prompts=values["generation_batch_size"] // responses,
-        responses=responses,
-        mini_batch=per_update // responses,
-        passes=values["num_iterations"],
+        completions=values["generation_batch_size"],
     )
 
 
 def gpu_of(recipe: Path) -> GPU:
-    """The GPU that the head of a recipe states: 80 GB, or the 24 GB of an A10."""
+    """The GPU in the header of a recipe: 80 GB, or an A10 with 24 GB."""
     return GPUS["a10"] if "24 GB" in recipe.read_text().split("\n\n")[0] else GPUS["h800"]

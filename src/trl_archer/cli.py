@@ -15,10 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Runs the command line and returns its exit status.
 
     Args:
-        argv (`Sequence[str]`, *optional*): Arguments; those of the process if `None`.
+        argv (`Sequence[str]`, *optional*): Arguments; `None` uses those of the process.
 
     Returns:
-        `int`: 0 on success, 2 when its input cannot be used, 130 when interrupted; argparse exits with 2 on wrong use.
+        `int`: 0 on success, 2 on invalid input, 130 when interrupted; argparse exits with 2 on invalid arguments.
     """
     parser = argparse.ArgumentParser(prog="trl-archer", description=description)
     parser.add_argument("--version", action="version", version=f"trl-archer {__version__}")
@@ -41,30 +41,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
+        raise argparse.ArgumentTypeError(f"{value} is below 1; use a positive number")
     return value
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo = commands.add_parser(
         "demo",
-        help="train Archer on the embedded playground, offline, minutes on a CPU",
+        help="train Archer on the embedded playground, offline, in minutes on a CPU",
         description="Trains a small warm-started policy on countdown (combine four numbers with + and - into a target) "
-        "with ArcherGRPOTrainer, and prints its accuracy on held-out problems and its entropies by token role before "
-        "and after. Needs no network and no GPU.",
+        "with ArcherGRPOTrainer. Prints held-out accuracy and entropies by token role before and after. Needs neither "
+        "network nor GPU.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--steps", type=_positive, default=150, help="optimizer steps")
-    demo.add_argument("--method", choices=("archer", "grpo"), default="archer", help="trainer; grpo is TRL's own")
+    demo.add_argument(
+        "--method", choices=("archer", "grpo"), default="archer", help="trainer; grpo is TRL's GRPOTrainer"
+    )
     demo.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
     demo.add_argument("--seed", type=int, default=0, help="seed of data order and sampling")
     demo.add_argument("--problems", type=_positive, default=256, help="held-out problems to evaluate on")
-    demo.add_argument("--output-dir", default="runs/demo", help="where the policy, its numbers and its records go")
+    demo.add_argument("--output-dir", default="runs/demo", help="directory of the policy, results and records")
     demo.set_defaults(run=_run_demo)
 
 
 def _run_demo(args: argparse.Namespace) -> int:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the libraries are imported
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the libraries read it on import
     from .commands.demo import run_demo
 
     run_demo(
@@ -80,9 +82,9 @@ def _run_demo(args: argparse.Namespace) -> int:
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser(
-        "train", help="train a model by a recipe, on one GPU or with accelerate launch on many", add_help=False
+        "train", help="train a model with a recipe, on one GPU or on many with accelerate launch", add_help=False
     )
-    # The flags are those of TRL's dataclasses, too slow to import for the other commands
+    # Its flags come from TRL's dataclasses, which are too slow to import for the other commands
     train.set_defaults(run=_run_train)
 
 
@@ -97,17 +99,17 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "export",
         help="merge a trained adapter into its base model, for transformers and vLLM without PEFT",
         description="Merges the adapter of a run into its base model, in float32 on the CPU, and saves model, "
-        "tokenizer and generation configuration. For an adapter trained on quantised weights the base model is the one "
-        "before quantisation.",
+        "tokenizer and generation configuration. For an adapter trained on quantized weights, the base model is the "
+        "unquantized one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    export.add_argument("--run", dest="run_dir", required=True, help="folder of a run, a checkpoint or an adapter")
-    export.add_argument("--output", required=True, help="folder to write, which must not exist")
-    export.add_argument("--checkpoint", type=_positive, help="step of the checkpoint; None takes the end of the run")
-    export.add_argument("--base", help="base model, if it is no longer where the adapter says")
-    export.add_argument("--revision", help="revision of the base model; None takes that of the run")
-    export.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="None takes the base model's")
-    export.add_argument("--trust-remote-code", action="store_true", help="let the base model bring code of its own")
+    export.add_argument("--run", dest="run_dir", required=True, help="directory of a run, a checkpoint or an adapter")
+    export.add_argument("--output", required=True, help="directory to create")
+    export.add_argument("--checkpoint", type=_positive, help="step of the checkpoint; None means the end of the run")
+    export.add_argument("--base", help="base model, if it has moved since training")
+    export.add_argument("--revision", help="revision of the base model; None means that of the run")
+    export.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="None means that of the base model")
+    export.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the base model")
     export.set_defaults(run=_run_export)
 
 

@@ -84,7 +84,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[st
     weights = "adapter_model.safetensors" if "--lora" in flags else "model.safetensors"
     assert (tmp_path / weights).exists()
 
-    commands = [line.strip() for line in out.split("To draw what it did:")[1].splitlines() if line.strip()]
+    commands = [line.strip() for line in out.split("To draw the run:")[1].splitlines() if line.strip()]
     kinds = ["runs", "accuracy"] if "grpo" in flags else ["runs", "records", "tokens", "accuracy"]
     assert [shlex.split(command)[4] for command in commands] == kinds
     for command in commands:

@@ -6,12 +6,10 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reasoning_gym.games.countdown import CountdownConfig, CountdownDataset
 
 from trl_archer.playground.countdown import (
     SPLITS,
@@ -133,19 +131,19 @@ def test_one_changed_word_spoils_the_solution(position, word):
     ["", "3 5 6 8 = 10", "3 5 6 = 10 >", "3 5 6 8 = 10 > 1", "3 5 6 8 10 = >", "3 5 6 8 = ten >", "3 5 6 16 = 10 >"],
 )
 def test_a_malformed_prompt_is_an_error_not_a_score(prompt):
-    with pytest.raises(ValueError, match=r"countdown prompt|numbers must be"):
+    with pytest.raises(ValueError, match=r"is not a countdown prompt\. Use|numbers=.* is invalid"):
         verify(prompt, SOLUTION)
 
 
 @pytest.mark.parametrize(
     ("numbers", "target", "message"),
     [
-        ((1, 2, 3), 5, r"4 integers in 1..15, got \(1, 2, 3\)"),
-        ((0, 2, 3, 4), 5, "got .0, 2, 3, 4"),
-        ((1, 2, 3, 16), 5, "got .1, 2, 3, 16"),
+        ((1, 2, 3), 5, r"numbers=\(1, 2, 3\) is invalid. Use 4 integers in 1..15"),
+        ((0, 2, 3, 4), 5, "numbers=.0, 2, 3, 4. is invalid"),
+        ((1, 2, 3, 16), 5, "numbers=.1, 2, 3, 16. is invalid"),
         ((1, 2, 3, 4.0), 5, "4.0"),
-        ((1, 2, 3, 4), 0, "1..50, got 0"),
-        ((1, 2, 3, 4), 51, "1..50, got 51"),
+        ((1, 2, 3, 4), 0, "target=0 is invalid. Use an integer in 1..50"),
+        ((1, 2, 3, 4), 51, "target=51 is invalid"),
     ],
 )
 def test_problem_out_of_range(numbers, target, message):
@@ -238,22 +236,9 @@ def test_demonstrator_solves_more_the_less_it_plays_at_random():
 
 
 @pytest.mark.parametrize("random_move", [-0.1, 1.1, float("nan")])
-def test_demonstrate_rejects_what_is_no_probability(random_move):
-    with pytest.raises(ValueError, match="random_move must be a probability"):
+def test_demonstrate_rejects_values_outside_0_1(random_move):
+    with pytest.raises(ValueError, match=f"random_move={random_move} is not a probability"):
         demonstrate(PROBLEM, random.Random(0), random_move)
-
-
-def test_agrees_with_reasoning_gym():
-    scorer = CountdownDataset(CountdownConfig(seed=0, size=1))
-    problems, rng = sample_problems("eval", 300, seed=1), random.Random(1)
-    scores = Counter()
-    for problem in problems:
-        trace = demonstrate(problem, rng)
-        entry = {"metadata": {"numbers": list(problem.numbers), "target": problem.target}}
-        theirs = scorer.score_answer(to_expression(trace), entry)
-        assert (theirs == 1.0) == (verify(problem, trace) == 1), trace
-        scores[theirs] += 1
-    assert min(scores[1.0], scores[0.05]) > 50
 
 
 @pytest.mark.parametrize(
@@ -320,10 +305,10 @@ def test_samples_stay_the_same():
 @pytest.mark.parametrize(
     ("split", "n", "message"),
     [
-        ("test", 1, "unknown split 'test'; choose one of 'warm_start', 'rl', 'eval'"),
-        ("rl", 0, "between 1 and .* got 0"),
-        ("rl", -1, "got -1"),
-        ("eval", 10**6, "size of split 'eval', got 1000000"),
+        ("test", 1, "split='test' is unknown. Use one of 'warm_start', 'rl', 'eval'"),
+        ("rl", 0, "n=0 is outside 1.."),
+        ("rl", -1, "n=-1 is outside"),
+        ("eval", 10**6, "n=1000000 is outside 1..1942, the size of split 'eval'"),
     ],
 )
 def test_bad_samples(split, n, message):

@@ -1,13 +1,16 @@
-"""The playground's tokenizer, its sampler and the shipped weights."""
+"""The playground's tokenizer, evaluation and shipped weights."""
 
 import json
 import math
 import random
+from functools import partial
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from trl_archer.evaluation import sample
+from trl_archer.evaluation.sampling import Batch
 from trl_archer.objective import reasoning_gate
 from trl_archer.playground import (
     build_model,
@@ -16,23 +19,22 @@ from trl_archer.playground import (
     evaluate_policy,
     load_policy,
     policy,
-    sample,
     sample_problems,
     token_roles,
     verify,
     warm_start,
 )
 from trl_archer.playground.countdown import Problem
-from trl_archer.playground.evaluate import Batch, token_entropies
+from trl_archer.playground.evaluate import MAX_COMPLETION_LENGTH, token_entropies
 
 SOLUTION = "5 + 8 = 13 : 3 6 13 ; 3 + 13 = 16 : 6 16 ; 16 - 6 = 10 : 10 ;"
 PROMPT = "3 5 6 8 = 10 >"
 
-# Float32 forward passes over the same tokens with other padding; logits and entropies are of order 1 to 10.
+# Float32 forward passes over the same tokens with different padding; logits and entropies are of order 1 to 10.
 FLOAT32_FORWARD = 1e-4
-# Another machine or torch version may draw other samples: five standard errors of a share over 2048 samples.
+# Another machine or torch version may draw different samples: five standard errors of a share over 2048 samples.
 SHARE = 5 * 0.5 / math.sqrt(256 * 8)
-# Relative, of mean entropies over some ten thousand tokens, most of them near 0.
+# Relative tolerance of mean entropies over about ten thousand tokens, most of them near 0.
 ENTROPY = 0.2
 
 MAX_WEIGHT_BYTES = 3_000_000
@@ -144,67 +146,25 @@ def test_training_batch_labels_completion_and_eos_only():
         assert tokenizer.decode(row) == f"{problem.prompt} {demonstrate(problem, rng)} <eos>"
 
 
-def test_sampling_leaves_everything_as_it_was(shipped):
+def test_evaluation_changes_neither_the_model_nor_the_random_state(shipped):
     model, tokenizer = shipped
     model.train()
     model.model.layers[1].eval()
     try:
         modes = [module.training for module in model.modules()]
         state, generation = random_state(), model.generation_config.to_dict()
-        problem = Problem((3, 5, 6, 8), 10)
-        sample(model, tokenizer, [PROMPT], 2, seed=1)
-        evaluate_policy(model, tokenizer, [problem], k=2, seed=1)
+        evaluate_policy(model, tokenizer, [Problem((3, 5, 6, 8), 10)], k=2, seed=1)
         token_roles(model, tokenizer, PROMPT, SOLUTION)
-        with pytest.raises(TypeError):
-            sample(model, tokenizer, [PROMPT, None], 1)
         assert [module.training for module in model.modules()] == modes
         assert random_state() == state
         assert model.generation_config.to_dict() == generation
-        assert torch.is_grad_enabled()
-        assert tokenizer.padding_side == "left"
-        assert all(parameter.grad is None for parameter in model.parameters())
     finally:
         model.eval()
 
 
-def test_samples_follow_the_seed(shipped):
-    model, tokenizer = shipped
-    prompts = [problem.prompt for problem in sample_problems("eval", 4, seed=0)]
-    first = sample(model, tokenizer, prompts, 6, seed=0)
-    assert first == sample(model, tokenizer, prompts, 6, seed=0)
-    assert first != sample(model, tokenizer, prompts, 6, seed=1)
-    assert [len(row) for row in first] == [6] * 4
-    assert len(set(first[0])) > 1
-
-
-def test_samples_come_from_the_policy(shipped):
-    model, tokenizer = shipped
-    first_words = [text.split()[0] for text in sample(model, tokenizer, [PROMPT], 4000, max_new_tokens=1, seed=0)[0]]
-    with torch.no_grad():
-        probabilities = model(**tokenizer([PROMPT], return_tensors="pt")).logits[0, -1].softmax(-1)
-    for word in "3 5 6 8".split():
-        p = probabilities[tokenizer.convert_tokens_to_ids(word)].item()
-        assert first_words.count(word) / 4000 == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / 4000) + 1e-3)
-
-
-def test_greedy_is_the_most_likely_token_at_each_step(shipped):
-    model, tokenizer = shipped
-    prompts = [problem.prompt for problem in sample_problems("eval", 8, seed=0)]
-    for prompt, (text,) in zip(prompts, sample(model, tokenizer, prompts, 1, temperature=0.0), strict=True):
-        ids = tokenizer(f"{prompt} {text} <eos>", return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            best = model(input_ids=ids).logits[0].argmax(-1)
-        start = len(prompt.split())
-        assert best[start - 1 : -1].tolist() == ids[0, start:].tolist()
-
-
-def test_left_padding_does_not_change_the_policy(shipped):
+def test_left_padding_does_not_change_entropies(shipped):
     model, tokenizer = shipped
     prompts = ["3 5 6 8 = 10 >", "5 8 = 13 >", "1 >"]
-    together = sample(model, tokenizer, prompts, 1, temperature=0.0)
-    alone = [sample(model, tokenizer, [prompt], 1, temperature=0.0)[0] for prompt in prompts]
-    assert together == alone
-
     completion = tokenizer([SOLUTION] * 3, return_tensors="pt")
     padded = tokenizer(prompts, return_tensors="pt", padding=True)
     batch = Batch(padded["input_ids"], padded["attention_mask"], completion["input_ids"], completion["attention_mask"])
@@ -247,29 +207,18 @@ def test_token_roles(shipped):
 def test_evaluation_matches_its_samples(shipped):
     model, tokenizer = shipped
     problems = sample_problems("eval", 16, seed=2)
-    measured = evaluate_policy(model, tokenizer, problems, k=4, seed=5)
+    measured, counts, samples = evaluate_policy(model, tokenizer, problems, k=4, seed=5)
     prompts = [problem.prompt for problem in problems]
-    texts = sample(model, tokenizer, prompts, 4, seed=5)
+    draw = partial(sample, model, tokenizer, prompts, max_new_tokens=MAX_COMPLETION_LENGTH)
+    texts = draw(4, seed=5)
     correct = [[verify(problem, text) for text in row] for problem, row in zip(problems, texts, strict=True)]
+    assert (counts, samples) == (list(map(sum, correct)), 4)
     assert measured["avg_at_k"] == sum(map(sum, correct)) / 64
     assert measured["pass_at_k"] == sum(map(any, correct)) / 16
-    greedy = sample(model, tokenizer, prompts, 1, temperature=0.0)
+    greedy = draw(1, temperature=0.0)
     assert measured["greedy"] == sum(verify(p, text) for p, (text,) in zip(problems, greedy, strict=True)) / 16
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"k": 0}, "k must be at least 1, got 0"),
-        ({"k": 1, "temperature": -1.0}, "temperature must be .* got -1.0"),
-        ({"k": 1, "batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_bad_sampling_options(shipped, options, message):
-    with pytest.raises(ValueError, match=message):
-        sample(*shipped, [PROMPT], **options)
-
-
 def test_evaluation_needs_problems(shipped):
-    with pytest.raises(ValueError, match="problems is empty"):
+    with pytest.raises(ValueError, match=r"problems=\[\] is empty. Pass"):
         evaluate_policy(*shipped, [])

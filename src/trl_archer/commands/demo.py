@@ -1,4 +1,4 @@
-"""The demo: trains the shipped policy on countdown with Archer and shows what changed."""
+"""The demo: trains the shipped policy on countdown and compares it before and after."""
 
 import json
 import shlex
@@ -21,17 +21,17 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from ..config import ArcherGRPOConfig
+from ..evaluation import sample
 from ..playground.countdown import Problem, countdown_reward, load_dataset, sample_problems, verify
-from ..playground.evaluate import Evaluation, evaluate_problems, sample, token_roles
+from ..playground.evaluate import MAX_COMPLETION_LENGTH, Evaluation, evaluate_policy, token_roles
 from ..playground.policy import load_policy
 from ..trainer import ArcherGRPOTrainer
 
 LOG_EVERY = 10
 RECORDED_UPDATES = 5
-MAX_COMPLETION_LENGTH = 32
 ROWS = {
-    "avg_at_k": "avg@8, share of samples that are right",
-    "pass_at_k": "pass@8, share of problems solved in 8 samples",
+    "avg_at_k": "avg@8, share of correct samples",
+    "pass_at_k": "pass@8, share of problems solved within 8 samples",
     "greedy": "greedy accuracy",
     "entropy_reasoning": "entropy of reasoning tokens (nats)",
     "entropy_knowledge": "entropy of knowledge tokens (nats)",
@@ -39,7 +39,7 @@ ROWS = {
 
 
 class ProgressTable(TrainerCallback):
-    """A progress bar, and above it a line of metrics at every log."""
+    """A progress bar with a line of metrics above it at every log."""
 
     def __init__(self, console: Console):
         self.progress = Progress(
@@ -63,15 +63,15 @@ class ProgressTable(TrainerCallback):
 
 def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str, **config: Any) -> GRPOTrainer:
     """
-    A trainer for the shipped policy on countdown: four updates of 64 completions per rollout, on the CPU.
+    A trainer for the shipped policy on countdown, on the CPU, with four updates of 64 completions per rollout.
 
     Args:
-        method (`str`): `"archer"`, or `"grpo"` for TRL's own trainer with its own defaults.
+        method (`str`): `"archer"`, or `"grpo"` for TRL's trainer with its defaults.
         steps (`int`): Optimizer steps.
         seed (`int`): Seed of the data order and of sampling.
         lora (`bool`): Whether to train a LoRA adapter instead of all weights.
-        output_dir (`str`): Where checkpoints and the model card go.
-        config: Any field of the trainer's configuration.
+        output_dir (`str`): Directory of checkpoints and model card.
+        config: Fields of the trainer's configuration.
 
     Returns:
         [`ArcherGRPOTrainer`] or [`~trl.GRPOTrainer`]: the trainer, ready to train.
@@ -115,7 +115,7 @@ def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str
 
 
 class Run(NamedTuple):
-    """A run of the demo, with the right samples of each problem before and after."""
+    """A run of the demo, evaluated before and after training."""
 
     settings: dict[str, Any]
     before: Evaluation
@@ -125,7 +125,7 @@ class Run(NamedTuple):
 
     @property
     def result(self) -> dict[str, Any]:
-        """Settings and measures, as JSON can hold them."""
+        """Settings and measures as JSON."""
         return {
             **self.settings,
             "before": self.before.measures,
@@ -145,7 +145,7 @@ def train_and_measure(
     **config: Any,
 ) -> tuple[dict[str, Any], GRPOTrainer]:
     """
-    Trains and evaluates on held-out problems before and after.
+    Trains a policy and evaluates it on held-out problems before and after.
 
     Returns:
         `tuple`: a dictionary with the settings, `before` and `after` (see [`evaluate_policy`]) and `seconds` of
@@ -165,7 +165,7 @@ def _train(
     table = ProgressTable(console)
     trainer.add_callback(table)
     with console.status(f"evaluating on {problems} held-out problems ..."):
-        before = evaluate_problems(trainer.model, trainer.processing_class, held_out)
+        before = evaluate_policy(trainer.model, trainer.processing_class, held_out)
     start = time.perf_counter()
     try:
         trainer.train()
@@ -173,19 +173,19 @@ def _train(
         table.progress.stop()
     seconds = time.perf_counter() - start
     with console.status(f"evaluating on {problems} held-out problems ..."):
-        after = evaluate_problems(trainer.model, trainer.processing_class, held_out)
+        after = evaluate_policy(trainer.model, trainer.processing_class, held_out)
     settings = {"method": method, "steps": steps, "seed": seed, "problems": problems, "lora": lora}
     return Run(settings, before, after, seconds, trainer)
 
 
 def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, output_dir: str) -> None:
     """
-    Trains with visible progress, prints the comparison, a few completions and how to draw the run; saves the policy,
-    its numbers and what the figures are made of.
+    Trains with visible progress. Prints the comparison, some completions and the commands that draw the run. Saves the
+    policy, its results and the data of the figures.
     """
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    torch.set_num_threads(1)  # as fast as more for a model this small, and safe on a busy machine
+    torch.set_num_threads(1)  # more threads do not speed up a model this small
 
     console = Console()
     name = "Archer" if method == "archer" else "TRL's GRPO"
@@ -193,7 +193,7 @@ def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, outp
     console.print(f"[bold]{name}[/bold] on countdown: training {what} a 0.7M-parameter policy for {steps} steps")
     folder = Path(output_dir)
     for left in folder.glob("token_records/step-*.parquet"):
-        left.unlink()  # of an earlier demo: figures would mix the two
+        left.unlink()  # records of an earlier demo would mix with the new ones
     records = {"token_records_steps": max(1, steps // RECORDED_UPDATES)} if method == "archer" else {}
     run = _train(method, steps, seed, problems, lora, output_dir, console, **records)
     console.print(comparison(run.result))
@@ -203,8 +203,8 @@ def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, outp
     _write_json(folder / "results.json", run.result)
     for when, evaluation in (("before", run.before), ("after", run.after)):
         _write_json(folder / f"{when}.json", {**evaluation.counts, **evaluation.measures})
-    console.print(f"Trained in {run.seconds:.0f} s. Policy and numbers are in {output_dir}/ (results.json).")
-    console.print("To draw what it did:")
+    console.print(f"Trained in {run.seconds:.0f} s. Policy and results are in {output_dir}/ (results.json).")
+    console.print("To draw the run:")
     for command in figure_commands(folder):
         console.print(f"  {shlex.join(command)}", soft_wrap=True, markup=False, highlight=False)
 
@@ -215,13 +215,13 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def figure_commands(folder: Path) -> list[list[str]]:
     """
-    The commands that draw a run of the demo, to be called as the demo was.
+    The commands that draw a run of the demo, from the same working directory.
 
     Args:
         folder (`Path`): Its output directory.
 
     Returns:
-        `list[list[str]]`: the arguments of each command, its program first.
+        `list[list[str]]`: program and arguments of each command.
     """
     figures = [*_program(), "figures"]
     output = ["--output", str(folder / "figures")]
@@ -238,7 +238,7 @@ def figure_commands(folder: Path) -> list[list[str]]:
 
 
 def _program() -> list[str]:
-    """How the shell finds this program again: by its name where that is on the path, or as it was called."""
+    """How a shell can start this program: by name if it is on the path, otherwise by its path."""
     called = Path(sys.argv[0])
     if called.name != "trl-archer":  # python -m
         return [sys.executable, "-m", "trl_archer.cli"]
@@ -260,7 +260,7 @@ def comparison(result: dict[str, Any]) -> Table:
 def print_completions(
     console: Console, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[Problem]
 ) -> None:
-    """Prints one sample per problem, reasoning tokens highlighted, with the verifier's verdict."""
+    """Prints one sample per problem with reasoning tokens highlighted and the verdict of the verifier."""
     console.print(
         Text.assemble("Completions: ", ("reasoning", "bold yellow"), " and ", ("knowledge", "cyan"), " tokens")
     )
@@ -269,5 +269,5 @@ def print_completions(
         line = Text(f"  {problem.prompt} ")
         for text, _, is_reasoning in token_roles(model, tokenizer, problem.prompt, completion):
             line.append(f"{text} ", style="bold yellow" if is_reasoning else "cyan")
-        line.append("right" if verify(problem, completion) else "wrong", style="bold")
+        line.append("correct" if verify(problem, completion) else "wrong", style="bold")
         console.print(line)

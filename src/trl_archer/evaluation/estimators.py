@@ -11,68 +11,64 @@ def _rows(correct: Any) -> list[list[Any]]:
     """Nested lists from lists, NumPy arrays or torch tensors, without importing either library."""
     outer: Any = correct.tolist() if hasattr(correct, "tolist") else correct
     if not isinstance(outer, Iterable) or isinstance(outer, str | bytes):
-        raise ValueError(f"correct must be a (problems, samples) matrix, got {correct!r}")
+        raise ValueError(f"correct={correct!r} is not a matrix. Pass one row of samples per problem.")
     rows = [row.tolist() if hasattr(row, "tolist") else row for row in outer]
     for i, row in enumerate(rows):
         if not isinstance(row, list | tuple):
-            raise ValueError(f"correct[{i}] must be a row of samples, got {row!r}")
+            raise ValueError(f"correct[{i}]={row!r} is not a row of samples. Pass a list of 0 and 1.")
     return rows
 
 
-def _counts(correct: Any, k: int) -> tuple[int, list[int]]:
-    """Checks the matrix and `k`; returns n, the samples per problem, and c, the correct ones of each problem."""
+def _counts(correct: Any) -> tuple[int, list[int]]:
+    """Checks the matrix; returns n, the samples per problem, and the correct samples of each problem."""
     rows = _rows(correct)
     if not rows or not len(rows[0]):
-        raise ValueError(f"correct is empty ({len(rows)} problems); score at least one sample")
+        raise ValueError(f"correct is empty ({len(rows)} problems). Score at least one sample.")
     n = len(rows[0])
     for i, row in enumerate(rows):
         if len(row) != n:
             raise ValueError(
-                f"correct[{i}] has {len(row)} samples but correct[0] has {n}; every problem needs the same number"
+                f"correct[{i}] has {len(row)} samples but correct[0] has {n}. Use the same number for every problem."
             )
         for j, value in enumerate(row):
             if value is None:
                 raise ValueError(
-                    f"correct[{i}][{j}] is None (not scorable); drop problem {i} or score it again, "
-                    "an outcome that is not known does not count as 0"
+                    f"correct[{i}][{j}]=None is not scorable. Drop problem {i} or score it again; an unknown outcome "
+                    "does not count as 0."
                 )
             if value not in (0, 1):
-                raise ValueError(f"correct[{i}][{j}] must be 0 or 1, got {value!r}")
-    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= n:
-        raise ValueError(f"k must be an integer in 1..{n}, the samples per problem, got {k!r}")
+                raise ValueError(f"correct[{i}][{j}]={value!r} is neither 0 nor 1. Use 1 for a correct sample.")
     return n, [int(sum(map(int, row))) for row in rows]
 
 
-def avg_at_k(correct: Any, k: int) -> float:
+def avg_at_k(correct: Any) -> float:
     r"""
     Expected accuracy of one sample, averaged over problems (avg@k).
 
-    It is the mean over all n samples, which is the average of the k-sample mean over all k-subsets of the n
-    samples; the value therefore does not depend on `k`, its standard error depends on n.
+    It averages over all n samples. This equals the average of the k-sample mean over all k-subsets, so the value does
+    not depend on k; its standard error depends on n.
 
     $$ \text{avg@k} = \frac{1}{P} \sum_{p=1}^{P} \frac{c_p}{n} $$
 
     Args:
         correct (matrix of shape `(P, n)`: nested lists, NumPy array or torch tensor):
             Outcomes 0/1 or bool of n samples for each of P problems.
-        k (`int`):
-            Samples the score is named after, `1 <= k <= n`.
 
     Returns:
         `float`: probability in [0, 1].
 
     Raises:
-        `ValueError`: on an empty or ragged matrix, a value other than 0/1, `None`, or `k` outside 1..n.
+        ValueError: If the matrix is empty or ragged, or a value is `None` or neither 0 nor 1.
 
     Example:
 
     ```python
-    >>> avg_at_k([[1, 0, 0, 0], [1, 1, 1, 0]], k=4)
+    >>> avg_at_k([[1, 0, 0, 0], [1, 1, 1, 0]])
     0.5
 
     ```
     """
-    n, counts = _counts(correct, k)
+    n, counts = _counts(correct)
     return sum(counts) / (n * len(counts))
 
 
@@ -82,7 +78,7 @@ def pass_at_k(correct: Any, k: int) -> float:
 
     $$ \text{pass@k} = \frac{1}{P} \sum_{p=1}^{P} \left( 1 - \frac{\binom{n - c_p}{k}}{\binom{n}{k}} \right) $$
 
-    Computed in whole numbers with one correctly rounded division per problem, so no n or k overflows.
+    Uses integers and one correctly rounded division per problem, so no n or k overflows.
 
     Args:
         correct (matrix of shape `(P, n)`: nested lists, NumPy array or torch tensor):
@@ -94,7 +90,7 @@ def pass_at_k(correct: Any, k: int) -> float:
         `float`: probability in [0, 1].
 
     Raises:
-        `ValueError`: on an empty or ragged matrix, a value other than 0/1, `None`, or `k` outside 1..n.
+        ValueError: If the matrix is empty or ragged, a value is `None` or neither 0 nor 1, or `k` is outside 1..n.
 
     Source:
         Chen et al., Evaluating Large Language Models Trained on Code, https://huggingface.co/papers/2107.03374,
@@ -108,7 +104,9 @@ def pass_at_k(correct: Any, k: int) -> float:
 
     ```
     """
-    n, counts = _counts(correct, k)
+    n, counts = _counts(correct)
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= n:
+        raise ValueError(f"k={k!r} is not an integer in 1..{n}, the samples per problem. Lower k or draw more samples.")
     subsets = math.comb(n, k)
     return math.fsum(
         problems * ((subsets - math.comb(n - c, k)) / subsets) for c, problems in Counter(counts).items()

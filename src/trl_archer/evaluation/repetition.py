@@ -8,7 +8,7 @@ from torch import Tensor
 
 def repeated_ngram_share(token_ids: Sequence[Sequence[int]], n: int = 20) -> Tensor:
     """
-    Share of each response's n-grams that occurred in it before, the paper's sign of collapse.
+    Share of each response's n-grams that repeat an earlier one, the paper's sign of collapse.
 
     Args:
         token_ids (`Sequence` of `Sequence[int]`): Token ids of `B` responses.
@@ -32,7 +32,7 @@ def _repeated_share(ids: Tensor, n: int) -> float:
     count = len(ids) - n + 1
     if count < 1:
         return 0.0
-    # One 64-bit polynomial hash per window; integers wrap around, as they should
+    # One 64-bit polynomial hash per window; integer overflow is intended
     window = torch.zeros(count, dtype=torch.int64)
     for offset in range(n):
         window = window * 6364136223846793005 + ids[offset : offset + count]

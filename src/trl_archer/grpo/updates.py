@@ -105,7 +105,7 @@ class UpdateGuard:
         Checks an update just before it is made.
 
         DeepSpeed makes its update inside the backward pass and skips non-finite gradients itself, on every rank; it is
-        asked whether it did (`deepspeed` is its engine). Overflows while float16 searches for a loss scale do not count.
+        asked whether it did (`deepspeed` is its engine). Overflows during the search for a loss scale do not count.
 
         Raises:
             FloatingPointError: On every rank, at the last of `max_skipped_updates` in a row; each rank writes its

@@ -136,8 +136,8 @@ def generate_with_retries(
     """
     Generates on a vLLM server that may go down and come back, on all ranks together.
 
-    A restarted server has lost the policy, so all ranks send it the weights before it generates. `watch` is `None` on all
-    ranks but the main process.
+    A restarted server has lost the policy, so all ranks send it the weights before it generates. `watch` is `None` on
+    all ranks but the main process.
 
     Returns:
         `tuple`: The result of `generate`.

@@ -1,6 +1,6 @@
 """Countdown with scratchpad: a verifiable task, a tiny tokenizer and a tiny policy, all offline.
 
-Names are imported on first use, so that importing this package does not import torch.
+Names are imported on first use: importing this package does not import torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         to_expression,
         verify,
     )
-    from .evaluate import evaluate_policy, sample, token_roles
+    from .evaluate import evaluate_policy, token_roles
     from .policy import build_model, build_tokenizer, load_policy
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "evaluate_policy",
     "load_dataset",
     "load_policy",
-    "sample",
     "sample_problems",
     "solve",
     "to_expression",
@@ -40,7 +39,7 @@ __all__ = [
 
 _PUBLIC = {
     **dict.fromkeys(__all__, ".countdown"),
-    **dict.fromkeys(("evaluate_policy", "sample", "token_roles"), ".evaluate"),
+    **dict.fromkeys(("evaluate_policy", "token_roles"), ".evaluate"),
     **dict.fromkeys(("build_model", "build_tokenizer", "load_policy"), ".policy"),
 }
 

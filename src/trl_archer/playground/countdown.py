@@ -3,7 +3,7 @@
     prompt      3 5 6 8 = 10 >
     completion  5 + 8 = 13 : 3 6 13 ; 3 + 13 = 16 : 6 16 ; 16 - 6 = 10 : 10 ;
 
-Each step names two numbers and an operator (decisions), then the result and the numbers left (recall).
+Each step picks two numbers and an operator (decisions), then states the result and the remaining numbers (recall).
 """
 
 import hashlib
@@ -22,10 +22,10 @@ MAX_NUMBER = 15
 MAX_TARGET = 50
 MAX_VALUE = 99
 
-# Share of all problems in each split, in percent of the hash range.
+# Percent of all problems in each split.
 SPLITS = {"warm_start": 50, "rl": 40, "eval": 10}
 
-# The only spellings of numbers: no leading zeros, no sign, ASCII digits.
+# The only valid spellings of numbers: no leading zeros, no sign, ASCII digits.
 _VALUES = {str(value): value for value in range(MAX_VALUE + 1)}
 
 Numbers = tuple[int, ...]
@@ -38,12 +38,12 @@ class Problem:
 
     Args:
         numbers (`tuple[int, ...]`):
-            Four integers in 1..15, repeats allowed; stored in ascending order.
+            Four integers in 1..15, in ascending order. Repeats are allowed; other orders are sorted.
         target (`int`):
             Integer in 1..50.
 
     Raises:
-        `ValueError`: on any other numbers or target.
+        ValueError: If the numbers or the target are out of range.
 
     Example:
 
@@ -59,14 +59,14 @@ class Problem:
 
     def __post_init__(self) -> None:
         if len(self.numbers) != COUNT or not all(_in_range(n, MAX_NUMBER) for n in self.numbers):
-            raise ValueError(f"numbers must be {COUNT} integers in 1..{MAX_NUMBER}, got {self.numbers!r}")
+            raise ValueError(f"numbers={self.numbers!r} is invalid. Use {COUNT} integers in 1..{MAX_NUMBER}.")
         if not _in_range(self.target, MAX_TARGET):
-            raise ValueError(f"target must be an integer in 1..{MAX_TARGET}, got {self.target!r}")
+            raise ValueError(f"target={self.target!r} is invalid. Use an integer in 1..{MAX_TARGET}.")
         object.__setattr__(self, "numbers", tuple(sorted(self.numbers)))
 
     @property
     def prompt(self) -> str:
-        """The problem as the policy reads it: `3 5 6 8 = 10 >`."""
+        """The prompt of the problem: `3 5 6 8 = 10 >`."""
         return f"{_spell(self.numbers)} = {self.target} >"
 
     @classmethod
@@ -75,13 +75,13 @@ class Problem:
         words = prompt.split(maxsplit=COUNT + 3)
         values = [_VALUES.get(word) for word in [*words[:COUNT], *words[COUNT + 1 : COUNT + 2]]]
         if len(words) != COUNT + 3 or words[COUNT] != "=" or words[-1] != ">" or None in values:
-            raise ValueError(f"not a countdown prompt: {prompt[:80]!r}; expected the form '3 5 6 8 = 10 >'")
+            raise ValueError(f"prompt={prompt[:80]!r} is not a countdown prompt. Use the form '3 5 6 8 = 10 >'.")
         *numbers, target = [value for value in values if value is not None]
         return cls(tuple(numbers), target)
 
 
 class Move(NamedTuple):
-    """One step: `left operator right = result`, and the numbers left after it (`rest`)."""
+    """One step: `left operator right = result`, and the remaining numbers (`rest`)."""
 
     left: int
     operator: str
@@ -107,11 +107,11 @@ def _apply(left: int, operator: str, right: int) -> int:
 
 
 def _parse(completion: object) -> list[Move] | None:
-    """Reads the fixed shape of three steps (27 words); arithmetic is not checked here."""
+    """Parses three steps of fixed shape (27 words) without checking the arithmetic."""
     if not isinstance(completion, str) or not completion.isascii():
         return None
     moves = []
-    # `maxsplit` bounds the work: a longer text leaves its tail in one last word, which fits nowhere.
+    # `maxsplit` bounds the work: the tail of a longer text ends up in one invalid word.
     words = completion.split(maxsplit=27)
     for left_over in range(COUNT - 1, 0, -1):
         step, words = words[: 7 + left_over], words[7 + left_over :]
@@ -150,21 +150,21 @@ def verify(prompt: str | Problem, completion: object) -> int:
     """
     Exact check of a completion: 1 if it solves the problem, else 0.
 
-    Solved means: three steps, each on two numbers that are there (as a multiset), with the right result in
-    0..99 and the right numbers left in any order; the last number is the target; only whitespace follows the
+    A solution has three steps. Each uses two of the available numbers (as a multiset), and states the correct result,
+    in 0..99, and the remaining numbers in any order. The last number is the target, and only whitespace follows the
     last `;`. Words are separated by ASCII whitespace. Time is linear in the length of the completion.
 
     Args:
         prompt (`str` or [`Problem`]):
             The problem.
         completion (`object`):
-            The answer. Malformed text and anything that is not a string score 0 and never raise.
+            The answer. Malformed text and values other than strings score 0; they never raise.
 
     Returns:
         `int`: 0 or 1.
 
     Raises:
-        `ValueError`: if `prompt` is a text that is not a countdown prompt.
+        ValueError: If `prompt` is a string but not a countdown prompt.
 
     Example:
 
@@ -184,9 +184,9 @@ def verify(prompt: str | Problem, completion: object) -> int:
 
 def to_expression(completion: object) -> str | None:
     """
-    A legal trace as one parenthesised arithmetic expression, `None` for any other text.
+    A legal trace as one parenthesized arithmetic expression; `None` for any other text.
 
-    The starting numbers are read off the first step; its value is the last number of the trace.
+    The starting numbers come from the first step. The value of the expression is the last number of the trace.
 
     Example:
 
@@ -208,7 +208,7 @@ def to_expression(completion: object) -> str | None:
 
 def decision_mask(words: Sequence[str]) -> list[bool]:
     """
-    Marks the operands and operators of a completion, well formed or not: the numbers and signs before each `=`.
+    Marks the operands and operators of a completion: the numbers and signs before each `=`. Malformed text is fine.
 
     Example:
 
@@ -235,13 +235,13 @@ def countdown_reward(prompts: Sequence[Any], completions: Sequence[Any], **kwarg
         completions (`list[str]` or `list[list[dict]]`):
             One completion per prompt, plain or conversational (the last message is scored).
         **kwargs:
-            Other columns that TRL passes; not used.
+            Other columns that TRL passes; ignored.
 
     Returns:
         `list[float]`: one reward per completion.
 
     Raises:
-        `ValueError`: if a prompt is not a countdown prompt.
+        ValueError: If a prompt is not a countdown prompt.
     """
     return [
         float(verify(_text(prompt), _text(completion))) for prompt, completion in zip(prompts, completions, strict=True)
@@ -272,7 +272,7 @@ def legal_moves(numbers: Numbers) -> tuple[Move, ...]:
 
 @cache
 def reachable(numbers: Numbers) -> frozenset[int]:
-    """All values that legal moves can make out of all of `numbers` (sorted)."""
+    """All values that legal moves can reach with all of `numbers` (sorted)."""
     if len(numbers) == 1:
         return frozenset(numbers)
     return frozenset().union(*(reachable(move.rest) for move in legal_moves(numbers)))
@@ -287,10 +287,10 @@ def solve(problem: Problem) -> str | None:
 
 def demonstrate(problem: Problem, rng: random.Random, random_move: float = 0.3) -> str:
     """
-    A legal trace that often, not always, reaches the target: what the warm start learns from.
+    A legal trace that often, but not always, reaches the target: the training data of the warm start.
 
-    Each step is a random legal move with probability `random_move`, else a random move among those that keep the
-    target reachable, else (none does) a random legal move.
+    Each step is a random legal move with probability `random_move`. Otherwise it is a random move among those that
+    keep the target reachable, or a random legal move if there are none.
 
     Args:
         problem ([`Problem`]):
@@ -304,10 +304,10 @@ def demonstrate(problem: Problem, rng: random.Random, random_move: float = 0.3) 
         `str`: a completion of three legal steps.
 
     Raises:
-        `ValueError`: if `random_move` is outside [0, 1].
+        ValueError: If `random_move` is outside [0, 1].
     """
     if not 0.0 <= random_move <= 1.0:
-        raise ValueError(f"random_move must be a probability in [0, 1], got {random_move}")
+        raise ValueError(f"random_move={random_move} is not a probability. Use a value in [0, 1].")
     numbers, steps = problem.numbers, []
     while len(numbers) > 1:
         moves = legal_moves(numbers)
@@ -320,7 +320,7 @@ def demonstrate(problem: Problem, rng: random.Random, random_move: float = 0.3) 
 
 
 def split_of(problem: Problem) -> str:
-    """The split that owns a problem: a SHA-256 of its prompt, so the same in every process."""
+    """The split of a problem, by the SHA-256 of its prompt: the same in every process."""
     bucket = int.from_bytes(hashlib.sha256(problem.prompt.encode()).digest()[:8], "big") % 100
     for split, share in SPLITS.items():
         bucket -= share
@@ -343,7 +343,7 @@ def _pools() -> dict[str, list[Problem]]:
 def all_problems(split: str) -> list[Problem]:
     """Every solvable problem of a split, in a fixed order; `ValueError` on an unknown split."""
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(map(repr, SPLITS))}")
+        raise ValueError(f"split={split!r} is unknown. Use one of {', '.join(map(repr, SPLITS))}.")
     return list(_pools()[split])
 
 
@@ -357,17 +357,17 @@ def sample_problems(split: str, n: int, seed: int) -> list[Problem]:
         n (`int`):
             Number of problems, from 1 to the size of the split.
         seed (`int`):
-            The same seed gives the same problems, in every process.
+            The same seed gives the same problems in every process.
 
     Returns:
         `list[Problem]`: `n` different problems in random order.
 
     Raises:
-        `ValueError`: on an unknown split, `n < 1`, or `n` larger than the split.
+        ValueError: If the split is unknown, or `n` is below 1 or larger than the split.
     """
     pool = all_problems(split)
     if not 1 <= n <= len(pool):
-        raise ValueError(f"n must be between 1 and {len(pool)}, the size of split {split!r}, got {n}")
+        raise ValueError(f"n={n} is outside 1..{len(pool)}, the size of split {split!r}. Use a number in that range.")
     return random.Random(seed).sample(pool, n)
 
 
@@ -379,7 +379,7 @@ def load_dataset(split: str, n: int, seed: int) -> "Dataset":
         `datasets.Dataset`: columns `prompt` (`str`), `numbers` (`list[int]`) and `target` (`int`).
 
     Raises:
-        `ValueError`: as [`sample_problems`].
+        ValueError: As [`sample_problems`].
     """
     from datasets import Dataset
 

@@ -25,13 +25,13 @@ SYMBOLS = ("+", "-", "=", ":", ";", ">")
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """
-    One token per whitespace-separated word: 0..99, the six symbols, pad, eos and unk (109 words).
+    A tokenizer with one token per whitespace-separated word: 0..99, the six symbols, pad, eos and unk (109 words).
 
-    Pads on the left. Decoding gives the words back with single spaces, so countdown text makes the round trip
-    unchanged; any other word becomes `<unk>`.
+    It pads on the left. Decoding joins the words with single spaces, which restores countdown text exactly. Any other
+    word becomes `<unk>`.
 
     Returns:
-        [`~transformers.PreTrainedTokenizerFast`]: the tokenizer, built in memory.
+        [`~transformers.PreTrainedTokenizerFast`]: the tokenizer.
     """
     words = [PAD, EOS, UNK, *SYMBOLS, *map(str, range(MAX_VALUE + 1))]
     backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
@@ -54,7 +54,7 @@ def build_model(seed: int) -> PreTrainedModel:
 
     Args:
         seed (`int`):
-            Seed of the initial weights; the global random state is left as it was.
+            Seed of the initial weights. The global random state does not change.
 
     Returns:
         [`~transformers.LlamaForCausalLM`]: the model, on the CPU, in training mode.
@@ -81,20 +81,20 @@ def build_model(seed: int) -> PreTrainedModel:
 
 def load_policy() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """
-    Loads the shipped warm-start policy from the package, without network.
+    Loads the shipped warm-start policy from the package, offline.
 
-    `model.config._name_or_path` is the package directory, from which TRL loads the reference model.
+    TRL loads the reference model from `model.config._name_or_path`, the package directory.
 
     Returns:
         `tuple`: the model (float32, CPU, evaluation mode) and its tokenizer.
 
     Raises:
-        `FileNotFoundError`: if the installed package lacks the weights.
+        FileNotFoundError: If the installed package lacks the weights.
     """
     if not (POLICY_DIR / "model.safetensors").is_file():
         raise FileNotFoundError(
-            f"no weights in {POLICY_DIR}; make them with "
-            f"`python -m trl_archer.playground.warm_start --output {POLICY_DIR}`"
+            f"{POLICY_DIR} has no model.safetensors. Train it with "
+            f"`python -m trl_archer.playground.warm_start --output {POLICY_DIR}`."
         )
     model = AutoModelForCausalLM.from_pretrained(str(POLICY_DIR), dtype=torch.float32, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(str(POLICY_DIR), local_files_only=True)

@@ -1,4 +1,4 @@
-"""Makes the shipped policy from nothing: supervised training on demonstrations that are often wrong.
+"""Trains the shipped policy from scratch, supervised, on demonstrations that are often wrong.
 
 python -m trl_archer.playground.warm_start --output DIR
 """
@@ -37,7 +37,7 @@ def make_batch(
     tokenizer: PreTrainedTokenizerBase, problems: list[Problem], rng: random.Random
 ) -> tuple[Tensor, Tensor]:
     """
-    Demonstrations as token ids; every countdown prompt and trace has the same length, so nothing is padded.
+    Demonstrations as token ids. All countdown prompts and traces have the same length and need no padding.
 
     Returns:
         `tuple[Tensor, Tensor]`: input ids and labels of shape `(B, T)`; labels are -100 on the prompt.
@@ -82,13 +82,13 @@ def train(seed: int, steps: int = STEPS) -> tuple[PreTrainedModel, float]:
 
 
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> dict[str, float]:
-    """The numbers of the model card: `evaluate_policy` on 256 problems of the eval split, 8 samples each."""
+    """The measures of the model card: `evaluate_policy` on 256 problems of the eval split, 8 samples each."""
     problems = sample_problems("eval", EVAL_PROBLEMS, seed)
-    return evaluate_policy(model, tokenizer, problems, k=EVAL_K, seed=seed)
+    return evaluate_policy(model, tokenizer, problems, k=EVAL_K, seed=seed).measures
 
 
 def render_card(metrics: dict[str, Any]) -> str:
-    """The model card; every number in it comes from `metrics`."""
+    """The model card. All its numbers come from `metrics`."""
     m, t, e = metrics["evaluation"], metrics["training"], metrics["environment"]
     return f"""\
 ---
@@ -100,8 +100,8 @@ pipeline_tag: text-generation
 # Countdown warm start
 
 A Llama with {metrics["parameters"]:,} parameters (float32) and a vocabulary of {metrics["vocabulary"]} words that
-plays countdown with a scratchpad. It has learnt the format and most of the arithmetic, little of the search:
-a start for reinforcement learning with verifiable rewards that runs on a CPU.
+plays countdown with a scratchpad. It has learned the format and most of the arithmetic, but little of the search.
+It is a starting point for reinforcement learning with verifiable rewards on a CPU.
 
     prompt      3 5 6 8 = 10 >
     completion  5 + 8 = 13 : 3 6 13 ; 3 + 13 = 16 : 6 16 ; 16 - 6 = 10 : 10 ;
@@ -131,7 +131,7 @@ model, tokenizer = load_policy()
 gradient norm at most {t["max_grad_norm"]:g}), batch {t["batch_size"]}, cross-entropy on completion tokens;
 last loss {t["final_loss"]:.3f} nats per token. Each demonstration plays a random legal move with probability 0.3 per
 step, so it often misses the target. {t["seconds"]:.0f} seconds on {e["machine"]}, {e["threads"]} threads,
-torch {e["torch"]}, transformers {e["transformers"]}. Make it again with
+torch {e["torch"]}, transformers {e["transformers"]}. Reproduce it with
 
     {metrics["command"]}
 """
