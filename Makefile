@@ -118,7 +118,7 @@ mutate: setup ## Break the objective on purpose; the tests must kill every mutan
 	@$(BIN)/python -m tests.mutate
 
 policy: setup # Retrains the playground's warm-started policy
-	@$(BIN)/python -m trl_archer.playground.warm_start --output runs/warm_start_policy
+	@$(BIN)/python -m benchmarks.warm_start --output runs/warm_start_policy
 
 build: $(VENV)/.installed ## Build wheel and sdist into dist/
 	@$(BIN)/pip install $(PIP_FLAGS) build
