@@ -65,6 +65,7 @@ def random_inputs(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Te
 
 
 def compute(inputs: dict[str, Any], **overrides: Any) -> ArcherTokenLoss:
+    """`archer_token_loss` with some inputs and settings replaced."""
     return token_loss(**(inputs | overrides))
 
 
