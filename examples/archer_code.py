@@ -6,7 +6,7 @@
 # ///
 
 r"""
-Archer on programming problems, as a script to copy and change. Programs run in a sandbox, which needs Linux
+Archer on programming problems: a script to copy and change. Programs run in a sandbox, which needs Linux
 (docs/security.md).
 
 8 GPUs of 80 GB, all weights:
@@ -37,7 +37,7 @@ INSTRUCTION = "Write a Python program that solves the problem. Put it into one b
 
 
 def make_conversation(row: dict) -> dict:
-    """The prompt as messages, so that the chat template applies."""
+    """Wraps the prompt as messages, so that the chat template applies."""
     return {"prompt": [{"role": "user", "content": f"{row['prompt']}\n\n{INSTRUCTION}"}]}
 
 
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     }
 
     ################
-    # Dataset: columns `prompt` and `tests`, which this one calls `ground_truth`
+    # Dataset: columns `prompt` and `tests`, here named `ground_truth`
     ################
     dataset = load_dataset(
         script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming

@@ -6,7 +6,7 @@
 # ///
 
 r"""
-Archer on math problems, as a script to copy and change.
+Archer on math problems: a script to copy and change.
 
 One GPU of 24 GB, with a LoRA adapter:
 
@@ -53,7 +53,7 @@ SYSTEM_PROMPT = r"Reason step by step, and put the final answer into \boxed{}."
 
 
 def make_conversation(row: dict) -> dict:
-    """The prompt as messages, so that the chat template applies; data sets hold text or messages."""
+    """Wraps a text prompt as messages, so that the chat template applies."""
     prompt = row["prompt"]
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return {"prompt": [{"role": "system", "content": SYSTEM_PROMPT}, *messages]}

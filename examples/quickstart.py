@@ -9,13 +9,13 @@ trainer = ArcherGRPOTrainer(
     reward_funcs=countdown_reward,
     args=ArcherGRPOConfig(
         output_dir="runs/quickstart",
-        epsilon_reasoning=0.5,  # clip range of high-entropy tokens; of the others `epsilon`, 0.2
+        epsilon_reasoning=0.5,  # clip range of high-entropy tokens; others use `epsilon`, 0.2
         steps_per_generation=4,  # four updates per rollout, so that the clip ranges act
-        learning_rate=2e-4,  # for 0.7M parameters; TRL's default, the paper's too, is 1e-6
-        per_device_train_batch_size=64,  # completions: 8 prompts with 8 each
+        learning_rate=2e-4,  # for 0.7M parameters; the default and the paper's value is 1e-6
+        per_device_train_batch_size=64,  # 8 prompts with 8 completions each
         max_completion_length=32,
         max_steps=40,
-        use_cpu=True,  # leave this and the next out on a GPU
+        use_cpu=True,  # omit this and the next line on a GPU
         bf16=False,
     ),
     train_dataset=load_dataset("rl", n=2048, seed=0),
