@@ -90,7 +90,7 @@ class WorkerPool:
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        self._finalizer = weakref.finalize(self, _shut_down, self._owner, self._workers, folder)
+        self._finalizer = weakref.finalize(self, _shut_down, self._owner, self._workers, self._idle, folder)
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -180,10 +180,15 @@ _shared: dict[tuple[str, int | None, int | None], WorkerPool] = {}
 _shared_lock = threading.Lock()
 
 
-def _shut_down(owner: int, workers: "list[_Worker]", folder: str) -> None:
+def _shut_down(owner: int, workers: "list[_Worker]", idle: "queue.SimpleQueue[_Worker]", folder: str) -> None:
     if os.getpid() == owner:
         for worker in workers:
             worker.stop()
+        for _ in range(idle.qsize()):  # busy workers are closed by the thread that waits for their answer
+            with contextlib.suppress(queue.Empty):
+                worker = idle.get_nowait()
+                worker._kill()
+                idle.put(worker)
         shutil.rmtree(folder, ignore_errors=True)
 
 
