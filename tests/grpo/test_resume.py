@@ -62,8 +62,10 @@ def assert_same_run(run: dict[str, Any], undisturbed: dict[str, Any]) -> None:
     assert all(torch.equal(run["weights"][name], x) for name, x in undisturbed["weights"].items())
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("lora", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "name", ["default", "misaligned", *(pytest.param(name, marks=pytest.mark.slow) for name in ("passes", "window"))]
+)
 def test_killed_run_ends_as_an_undisturbed_one(model_path: str, tmp_path: Path, name: str, lora: bool) -> None:
     options = {"max_steps": 8, **CASES[name]}
     assert in_a_process(train, model_path, str(tmp_path / "undisturbed"), options, lora) == 0
@@ -77,7 +79,9 @@ def test_killed_run_ends_as_an_undisturbed_one(model_path: str, tmp_path: Path, 
     assert_same_run(result(output), result(tmp_path / "undisturbed"))
 
 
-@pytest.mark.parametrize("before", ["progress", "manifest", "state"])
+@pytest.mark.parametrize(
+    "before", ["manifest", *(pytest.param(name, marks=pytest.mark.slow) for name in ("progress", "state"))]
+)
 def test_killed_while_saving(model_path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str) -> None:
     """The previous checkpoint is used, though rotation keeps only one, and the half-written one goes."""
     reason = "trainer_state.json, which is written last, is missing"
