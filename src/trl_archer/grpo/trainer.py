@@ -37,6 +37,7 @@ from .reward_checks import check_reward_models, checked_reward, raise_on_all_ran
 from .saving import CheckpointSaver, failing_together
 from .updates import UpdateGuard, poison_backward
 from .vllm_retries import ServerWatch, generate_with_retries
+from .weights import load_all_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -296,7 +297,15 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_trained_adapter(self.model if model is None else model, resume_from_checkpoint)
+        model = self.model if model is None else model
+        load_trained_adapter(model, resume_from_checkpoint)
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # they load by the module's names
+            load_all_weights(model, resume_from_checkpoint)
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            load_all_weights(self.model, self.state.best_model_checkpoint)
 
     def _get_train_sampler(self, dataset=None):
         sampler = super()._get_train_sampler(dataset)
