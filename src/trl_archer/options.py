@@ -16,7 +16,7 @@ HONORED_BY_LOSS = {
     "max_completion_length": "normalizer of dr_grpo",
     "num_iterations": "passes over a generation batch; ratios differ from 1 from the second update on",
     "off_policy_mask_threshold": "multiplies the surrogate of both roles, not the KL",
-    "router_aux_loss_coef": "added to the loss of mixture-of-experts models",
+    "router_aux_loss_coef": "added to the loss of mixture-of-experts models; None means the model's own coefficient",
     "steps_per_generation": "micro-batches per generation batch; enters the normalizer",
     "temperature": "of log-probabilities and of the entropies that the gate sees",
     "use_bias_correction_kl": "multiplies the KL of both roles by the ratio; False here, as in the paper",
@@ -45,10 +45,10 @@ HONORED_BY_TRL = frozenset(
 HONORED_BY_TRAINER = frozenset(
     """
     accelerator_config activation_checkpointing activation_checkpointing_kwargs adam_beta1 adam_beta2 adam_epsilon
-    bf16 bf16_full_eval data_seed dataloader_drop_last dataloader_in_order dataloader_multiprocessing_context
+    bf16 bf16_full_eval dataloader_drop_last dataloader_in_order dataloader_multiprocessing_context
     dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend
     ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug deepspeed
-    disable_tqdm do_eval do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay eval_on_start
+    disable_tqdm do_eval enable_jit_checkpoint eval_accumulation_steps eval_delay eval_on_start
     eval_steps eval_strategy fp16 fp16_full_eval fsdp fsdp_config full_determinism gradient_accumulation_steps
     gradient_checkpointing gradient_checkpointing_kwargs greater_is_better hub_always_push hub_model_id
     hub_private_repo hub_revision hub_strategy hub_token ignore_data_skip learning_rate liger_kernel_config
@@ -83,6 +83,9 @@ REJECTED = {
 IRRELEVANT = {
     "average_tokens_across_devices": "the loss has its own normalizer",
     "batch_eval_metrics": "there is no compute_metrics",
+    "data_seed": "TRL's sampler takes `seed`",
+    "do_predict": "read by example scripts only",
+    "do_train": "read by example scripts only",
     "entropy_coef_delta": "parameter of the rejected use_adaptive_entropy",
     "entropy_coef_max": "parameter of the rejected use_adaptive_entropy",
     "entropy_coef_min": "parameter of the rejected use_adaptive_entropy",

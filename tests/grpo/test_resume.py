@@ -221,7 +221,7 @@ def test_changed_batches_are_sampled_again(
     trainer = make_trainer(model_path, tmp_path, num_iterations=2, max_steps=4)
     with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.progress"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
-    (said,) = (record.getMessage() for record in caplog.records if "Batches" in record.getMessage())
+    (said,) = (record.getMessage() for record in caplog.records if "Settings" in record.getMessage())
     assert f"since {checkpoint} (num_iterations from 3 to 2): completions are sampled again." in said
     assert trainer.state.global_step == 4
 
@@ -465,3 +465,29 @@ def test_errors_that_are_not_of_writing_are_not_swallowed(
     monkeypatch.setattr("trl_archer.grpo.trainer.save_progress", broken)
     with pytest.raises(RuntimeError, match="CUDA error"):
         make_trainer(model_path, tmp_path, max_steps=4, save_steps=1).train()
+
+
+@pytest.mark.parametrize(
+    ("before", "changes"),
+    [
+        ({}, {"temperature": 0.7}),
+        ({"beta": 0.0}, {"beta": 0.001}),
+        ({}, {"scale_rewards": "none"}),
+        ({}, {"mask_zero_std_groups": False}),
+    ],
+    ids=lambda value: ",".join(value) or "defaults",
+)
+def test_settings_that_a_rollout_depends_on(
+    model_path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, before: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    """In the middle of a rollout, its completions are sampled again, and the ratio of unmoved weights is 1."""
+    options: dict[str, Any] = {"num_iterations": 3, "learning_rate": 0.0, "save_steps": 2}
+    make_trainer(model_path, tmp_path, **options, **before, max_steps=2).train()
+    with caplog.at_level(logging.WARNING, logger="trl_archer.grpo.progress"):
+        trainer = make_trainer(model_path, tmp_path, **{**options, **before, **changes}, max_steps=3)
+        trainer.train(resume_from_checkpoint=True)
+    assert "completions are sampled again" in caplog.text
+    last = trainer.state.log_history[-2]
+    assert last["step"] == 3
+    assert last["clip_ratio/region_mean"] == 0.0
+    assert last.get("kl", 0.0) <= 1e-6

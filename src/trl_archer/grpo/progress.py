@@ -22,10 +22,14 @@ logger = get_logger(__name__)
 
 PROGRESS = "durable_state"
 
-# Fields whose change makes the saved rollouts useless
-_GEOMETRY = (
+# Fields that a rollout and what is computed from it depend on: a change makes saved rollouts useless
+_FINGERPRINT = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations"),
-    *("num_generations", "world_size"),
+    *("num_generations", "world_size", "max_completion_length", "chat_template_kwargs", "generation_kwargs"),
+    *("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "mask_truncated_completions"),
+    *("reward_weights", "scale_rewards", "multi_objective_aggregation", "mask_zero_std_groups"),
+    *("use_vllm", "vllm_importance_sampling_correction", "vllm_importance_sampling_mode"),
+    *("vllm_importance_sampling_clip_min", "vllm_importance_sampling_clip_max"),
 )
 
 
@@ -43,9 +47,9 @@ def trained_micro_batches(state: TrainerState, args: DurableGRPOConfig, dataload
     return epochs * len(dataloader) + updates * accumulation
 
 
-def _geometry(args: DurableGRPOConfig) -> dict[str, int]:
-    """The fields that saved rollouts depend on."""
-    return {name: getattr(args, name) for name in _GEOMETRY}
+def _fingerprint(args: DurableGRPOConfig) -> dict[str, Any]:
+    fields = {name: getattr(args, name, None) for name in _FINGERPRINT}  # not every configuration drops groups
+    return {**fields, "beta != 0": args.beta != 0}  # whether there are reference log-probabilities
 
 
 def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
@@ -62,7 +66,7 @@ def _progress_file(folder: str | Path, args: DurableGRPOConfig) -> Path:
 def save_progress(progress: dict[str, Any], folder: str | Path, args: DurableGRPOConfig) -> None:
     """Writes what this rank needs to resume exactly."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    torch.save({**progress, "geometry": _geometry(args)}, _progress_file(folder, args))
+    torch.save({**progress, "fingerprint": _fingerprint(args)}, _progress_file(folder, args))
 
 
 def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any] | None:
@@ -70,8 +74,8 @@ def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any]
     Reads what this rank saved in a checkpoint.
 
     Returns:
-        `dict` or `None`: The state. `None`, with a warning, if there is none or if batch sizes or the number of
-        processes have changed: completions are then sampled again.
+        `dict` or `None`: The state. `None`, with a warning, if there is none or if a setting has changed that
+        the rollouts depend on: completions are then sampled again.
     """
     path = _progress_file(folder, args)
     if not path.is_file():
@@ -85,12 +89,12 @@ def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any]
         )
         return None
     progress = torch.load(path, map_location="cpu", weights_only=True)
-    before, now = progress["geometry"], _geometry(args)
+    before, now = progress["fingerprint"], _fingerprint(args)
     if before != now:
         changed = ", ".join(
             f"{name} from {before.get(name)} to {x}" for name, x in now.items() if before.get(name) != x
         )
-        logger.warning(f"Batches have changed since {folder} ({changed}): completions are sampled again.")
+        logger.warning(f"Settings have changed since {folder} ({changed}): completions are sampled again.")
         return None
     return progress
 
