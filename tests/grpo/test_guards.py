@@ -641,3 +641,11 @@ def test_alarm_lets_other_runs_save(model_path: str, tmp_path: Path, action: str
 def test_alarm_settings_are_checked(kwargs: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         CollapseAlarm(**kwargs)
+
+
+@pytest.mark.parametrize(("precision", "refused"), [("bf16", True), ("float32", False)])
+def test_continuous_batching_in_16_bits_is_refused(tmp_path: Path, precision: str, refused: bool) -> None:
+    with pytest.raises(ValueError, match="casts the trained weights") if refused else nullcontext():
+        DurableGRPOConfig(
+            str(tmp_path), use_cpu=True, bf16=precision == "bf16", use_transformers_continuous_batching=True
+        )

@@ -110,6 +110,11 @@ class DurableGRPOConfig(GRPOConfig):
     def __post_init__(self):
         self._check()  # before TRL computes anything from the values
         super().__post_init__()
+        if self.use_transformers_continuous_batching and (self.bf16 or self.fp16):
+            raise ValueError(
+                "use_transformers_continuous_batching=True with bf16 or fp16: TRL casts the trained weights themselves "
+                "to 16 bits, in which most updates round to zero. Set it to False, generate with vLLM, or train in float32."
+            )
 
     def _check(self) -> None:
         self._check_count("max_skipped_updates", at_least=1)
