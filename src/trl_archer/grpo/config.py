@@ -113,7 +113,7 @@ class DurableGRPOConfig(GRPOConfig):
         if self.use_transformers_continuous_batching and (self.bf16 or self.fp16):
             raise ValueError(
                 "use_transformers_continuous_batching=True with bf16 or fp16: TRL casts the trained weights themselves "
-                "to 16 bits, in which most updates round to zero. Set it to False, generate with vLLM, or train in float32."
+                "to 16 bits, in which most updates round to zero. Set it to False, use vLLM, or train in float32."
             )
 
     def _check(self) -> None:
