@@ -1,28 +1,31 @@
-# Everything a newcomer needs: `make demo` and `make test`. Each target sets up what it needs.
+# Start with `make demo` and `make test`. Each target installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 VLLM := .venv-vllm
 PIP_FLAGS := --quiet --disable-pip-version-check
+PARALLEL := -n logical --dist worksteal
+# Tests that need nothing but the development tools
+PLAIN := not distributed and not browser and not vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-distributed test-browser test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-slow test-lowest test-distributed test-browser test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing trl-archer into $(VENV) (once) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "trl-archer needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt torch
 	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable .
 	@touch $@
 
-# What an extra of pyproject.toml brings: .installed-dev, .installed-docs, ...
+# An extra of pyproject.toml: .installed-dev, .installed-docs, ...
 $(VENV)/.installed-%: $(VENV)/.installed
-	@echo "Installing what the extra '$*' brings ..."
+	@echo "Installing the extra '$*' ..."
 	@$(BIN)/pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
@@ -33,25 +36,29 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt constraints-lowest.txt
 	@$(LOWEST)/bin/pip install $(PIP_FLAGS) --constraint constraints-lowest.txt --editable '.[dev]' triton
 	@touch $@
 
-setup: $(VENV)/.installed-dev ## Make .venv with the package and the test tools, at pinned versions
+setup: $(VENV)/.installed-dev ## Create .venv with the package and the development tools, at pinned versions
 
-demo: $(VENV)/.installed-plots ## Train Archer on the embedded playground, offline, minutes on a CPU
+demo: $(VENV)/.installed-plots ## Train Archer on the playground: offline, a few minutes on a CPU
 	@$(BIN)/trl-archer demo $(ARGS)
 
-test: setup ## Run the tests, offline, on the installed TRL
-	@$(BIN)/pytest -n 2 -m "not distributed and not browser and not vllm" $(ARGS)
+test: setup ## Run the tests: offline, up to 5 minutes on 2 cores
+	@$(BIN)/pytest $(PARALLEL) -m "$(PLAIN) and not slow" $(ARGS)
 
-# The sandbox asks nothing of the libraries that are older here
-test-lowest: $(LOWEST)/.installed ## Run them on the lowest versions that we declare, but for those that train long
-	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest -n 2 -m "not distributed and not browser and not vllm and not training" --ignore tests/sandbox/test_sandbox.py $(ARGS)
+test-slow: setup ## Run the long proofs that `make test` leaves out
+	@$(BIN)/pytest $(PARALLEL) -m "$(PLAIN) and slow" $(ARGS)
 
-test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests that start several processes (DDP, ZeRO, FSDP2; on CPUs)
+# Only the tests that depend on the versions of TRL and its companions. Older libraries warn about other things.
+LOWEST_TESTS := tests/trainer tests/grpo tests/records tests/commands tests/rewards/test_training.py
+test-lowest: $(LOWEST)/.installed ## Run the tests that depend on TRL on the lowest versions that we support
+	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest $(PARALLEL) -W default -m "$(PLAIN) and not slow and not training" $(LOWEST_TESTS) $(ARGS)
+
+test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests with several processes (DDP, ZeRO, FSDP2) on the CPU
 	@$(BIN)/pytest -m distributed $(ARGS)
 
-test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium, token view and dashboard (Debian, Ubuntu: apt install chromium)
+test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
-# torch first, with what it needs; the others without, since vLLM's CPU wheel asks for packages that we leave out
+# Dependencies are resolved for torch only: vLLM's CPU wheel requires packages that we leave out
 $(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_engine/cpu_shims/*)
 	@echo "Installing vLLM for CPUs into $(VLLM) (once, 3 GB) ..."
 	@$(PYTHON) -m venv $(VLLM)
@@ -60,10 +67,10 @@ $(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_e
 	@$(VLLM)/bin/pip install $(PIP_FLAGS) --no-deps ./tests/vllm_engine/cpu_shims --editable .
 	@touch $@
 
-test-vllm: $(VLLM)/.installed ## Run the tests that train with a real vLLM engine, on the CPU
+test-vllm: $(VLLM)/.installed ## Run the tests with a real vLLM engine, on the CPU
 	@$(VLLM)/bin/pytest -n 2 -m vllm tests/vllm_engine $(ARGS)
 
-test-all: check docs test test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that has to pass
+test-all: check docs test test-slow test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that must pass
 
 check: setup ## Check format, lint, types and English; never writes
 	@$(BIN)/ruff format --check .
@@ -72,11 +79,11 @@ check: setup ## Check format, lint, types and English; never writes
 	@$(BIN)/codespell *.md benchmarks docs examples notebooks src tests
 	@$(BIN)/python -m tests.docs.english
 
-format: setup ## Format and fix what can be fixed
+format: setup ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure beside TRL, two hours; write benchmarks/results/ and the tables made from it
+bench: setup ## Run the benchmarks beside TRL (2 hours); write benchmarks/results/ and its tables
 	@$(BIN)/python -m benchmarks.compute_loss
 	@$(BIN)/python -m benchmarks.update_phase
 	@$(BIN)/python -m benchmarks.step_breakdown
@@ -88,7 +95,7 @@ bench: setup ## Measure beside TRL, two hours; write benchmarks/results/ and the
 	@$(BIN)/python -m benchmarks.render
 	@$(BIN)/python -m benchmarks.figures
 
-figures: setup ## Draw the pictures of README and docs/figures.md again from benchmarks/results/
+figures: setup ## Redraw the figures of the README and docs/figures.md from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures
 
 # For formulas, on systems without a font that has a table for mathematics
@@ -104,18 +111,18 @@ docs: $(MATH_FONT) ## Build the documentation into site/, offline; fails on a wa
 docs-serve: $(MATH_FONT) ## Serve the documentation on http://localhost:8000 and rebuild it after each change
 	@PYTHONPATH=docs/plugins $(BIN)/zensical serve
 
-notebooks: setup $(VENV)/.installed-notebooks ## Run the notebooks to the end, tiny; ARGS="--write" makes their .ipynb files again
+notebooks: setup $(VENV)/.installed-notebooks ## Run the notebooks at tiny size; ARGS="--write" rewrites the .ipynb files
 	@$(BIN)/python notebooks/run.py $(ARGS)
 
-mutate: setup ## Break the objective on purpose; every mutant must be killed by the tests
+mutate: setup ## Break the objective on purpose; the tests must kill every mutant
 	@$(BIN)/python -m tests.mutate
 
-policy: setup ## Train the playground's warm-started policy again from nothing
-	@$(BIN)/python -m trl_archer.playground.warm_start --output runs/warm_start_policy
+policy: setup # Retrains the playground's warm-started policy
+	@$(BIN)/python -m benchmarks.warm_start --output runs/warm_start_policy
 
-build: setup ## Build wheel and sdist into dist/
+build: $(VENV)/.installed ## Build wheel and sdist into dist/
 	@$(BIN)/pip install $(PIP_FLAGS) build
 	@$(BIN)/python -m build
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .cache $(MATH_FONT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .cache $(MATH_FONT) .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -1,10 +1,10 @@
-"""Time of the rewards: math beside TRL's `accuracy_reward`, code in runs of the sandbox per second.
+"""Speed of the rewards: math compared with TRL's `accuracy_reward`, code in sandbox runs per second.
 
 python -m benchmarks.rewards [--repeats 3]
 
-Math: 1,024 completions, 8 for each of 128 problems, reasoning of log-normal length before a boxed answer; graded by
-both rewards, in turn; then ours again with 5 % of the answers replaced by some that Math-Verify does not finish. Code:
-programs that print a number, one test each, on every isolation of this machine.
+Math: 1,024 completions, 8 for each of 128 problems, with reasoning of log-normal length before a boxed answer. Both
+rewards grade them in turn. Ours then grades them again, with 5 % of the answers replaced by ones that Math-Verify does
+not finish. Code: programs that print a number, one test each, under every isolation of this machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from .environment import save
 PROBLEMS, GROUP = 128, 8
 SLOW_SHARE, SECONDS = 0.05, 2.0
 PROGRAMS = 400
-# A product of a million factors: sympy does not finish it
+# A product of a million factors, which sympy does not finish
 SLOW = r"\prod_{k=1}^{1000000} \left(k + \frac{1}{k}\right)"
 
 REASONING = (
@@ -39,7 +39,7 @@ REASONING = (
 
 
 def completions_and_solutions(rng: random.Random) -> tuple[list[list[dict[str, str]]], list[str]]:
-    """Half of the answers are right, a third of these in another form than the solution; groups repeat answers."""
+    """Half of the answers are right, a third of those in another form than the solution. Groups repeat answers."""
     completions, solutions = [], []
     for _ in range(PROBLEMS):
         a, b = rng.randint(2, 999), rng.randint(2, 99)
@@ -72,7 +72,7 @@ def math(repeats: int) -> dict[str, Any]:
     reward = get_math_reward(seconds=SECONDS)
     reward(*completions_and_solutions(random.Random(-1)))  # starts the workers
     ours, theirs, right, different = [], [], [], 0
-    for seed in range(repeats):  # other problems each time, so that nothing is known from the last one
+    for seed in range(repeats):  # new problems each time, so nothing is cached
         rng = random.Random(seed)
         completions, solutions = completions_and_solutions(rng)
         seconds, rewards = seconds_of(lambda: reward(completions, solutions))  # noqa: B023
@@ -83,7 +83,7 @@ def math(repeats: int) -> dict[str, Any]:
         different += sum(our != their for our, their in zip(rewards, their_rewards, strict=True))
     slow = list(completions)
     rows = rng.sample(range(len(slow)), int(SLOW_SHARE * len(slow)))
-    for number, row in enumerate(rows):  # each another one, so that none is graded once for all
+    for number, row in enumerate(rows):  # all different, so each is graded
         slow[row] = [{"role": "assistant", "content": rf"\boxed{{{SLOW} + {number}}}"}]
     slow_seconds, slow_rewards = seconds_of(lambda: reward(slow, solutions))
     return {
@@ -122,7 +122,7 @@ def code(isolation: Any, repeats: int) -> dict[str, float]:
 
 
 def overheads(settings: dict[str, Any]) -> list[float]:
-    """In a worker: time of each run of an empty program, in seconds."""
+    """Time of each run of an empty program in seconds. Runs in a worker."""
     runner = open_runner(settings)
     return [seconds_of(lambda: runner.run(Program("")))[0] for _ in range(100)]
 
@@ -131,11 +131,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    holding = [name for name, trouble in probe().items() if not trouble]
+    working = [name for name, problem in probe().items() if not problem]
     result = {
         "command": "python -m benchmarks.rewards",
         "math": math(args.repeats),
-        "code": {name: code(name, args.repeats) for name in holding},
+        "code": {name: code(name, args.repeats) for name in working},
         "limits": vars(Limits()),
     }
     print(save("rewards", result))

@@ -1,6 +1,6 @@
 # /// script
 # dependencies = [
-#     "trl-archer",
+#     "trl-archer[code]",
 #     "transformers[kernels]",
 # ]
 # ///

@@ -1,8 +1,8 @@
-"""Fixtures and settings of all tests: offline, one thread per process, a tiny model on disk."""
+"""Settings and fixtures of all tests: no network, one thread per process, a tiny model on disk."""
 
 import os
 
-# Several test processes with several threads each fight for the cores and slow down a hundredfold
+# More threads than cores slow the tests down by up to a factor of 100
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -1,16 +1,20 @@
-"""Breaks the package on purpose, one line at a time; the tests must notice every time (`make mutate`).
+"""Breaks the package on purpose, one line at a time (`make mutate`). The tests must fail each time.
 
 Each mutant is a copy of the package with one piece of text replaced. A mutant that survives is a hole in the tests.
 """
 
+import contextlib
+import io
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 TESTS = [
@@ -19,6 +23,14 @@ TESTS = [
     "tests/grpo/test_padding.py",
     "tests/distributed/test_distributed.py",
 ]
+# Mutated file -> tests that run first, because they usually kill its mutants
+FIRST = {
+    "trainer.py": [f"tests/trainer/test_{name}.py" for name in ("oracle", "groups", "metrics", "invariance")],
+    "metrics.py": ["tests/trainer/test_metrics.py"],
+    "grpo/padding.py": ["tests/grpo/test_padding.py"],
+    "grpo/reward_checks.py": ["tests/trainer/test_groups.py"],
+}
+LIBRARIES = ["hypothesis", "peft", "trl.trainer.grpo_trainer", "trl.rewards"]  # imported once, before the forks
 
 
 class Mutant(NamedTuple):
@@ -136,7 +148,7 @@ MUTANTS = [
 
 
 def survives(mutant: Mutant) -> bool:
-    """Whether all tests pass on a copy of the project with the mutant in it."""
+    """Whether all tests pass on a copy of the project with the mutant. Runs in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "src" / "trl_archer", copy / "src" / "trl_archer")
@@ -148,27 +160,35 @@ def survives(mutant: Mutant) -> bool:
         if text.count(mutant.old) != 1:
             raise SystemExit(f"mutant '{mutant.name}': its text occurs {text.count(mutant.old)} times in {mutant.file}")
         file.write_text(text.replace(mutant.old, mutant.new))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        result = subprocess.run(
-            [*command, *TESTS],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    failed = [line for line in result.stdout.splitlines() if line.startswith("FAILED")]
-    if result.returncode != (1 if failed else 0):  # anything else, such as a fixture that failed, is no verdict
-        raise SystemExit(f"mutant '{mutant.name}': pytest ended with {result.returncode}\n{result.stdout[-3000:]}")
+        code, output = run_tests(copy, [*FIRST.get(mutant.file, []), *TESTS])
+    failed = [line for line in output.splitlines() if line.startswith("FAILED")]
+    if code != (1 if failed else 0):  # anything else, such as a failed fixture, is not a verdict
+        raise SystemExit(f"mutant '{mutant.name}': pytest ended with {code}\n{output[-3000:]}")
     verdict = "killed by " + failed[0].split()[1].split("::", 1)[1] if failed else "SURVIVED"
     print(f"{mutant.name:40} {verdict}", flush=True)
-    return result.returncode == 0
+    return code == 0
+
+
+def run_tests(project: Path, tests: list[str]) -> tuple[int, str]:
+    """Runs the tests of a copy of the project until one fails; returns pytest's exit code and output."""
+    os.chdir(project)
+    os.environ["PYTHONPATH"] = str(project / "src")
+    sys.path[:0] = [str(project / "src"), str(project)]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]  # the originals, which lead here
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
+    return int(code), output.getvalue()
 
 
 def main() -> None:
     wanted = sys.argv[1:]
     mutants = [mutant for mutant in MUTANTS if not wanted or mutant.name in wanted]
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    with ProcessPoolExecutor(os.cpu_count(), context, max_tasks_per_child=1) as pool:
         survivors = sum(pool.map(survives, mutants))
     print(f"{len(mutants) - survivors} passed, {survivors} failed")
     raise SystemExit(survivors > 0)

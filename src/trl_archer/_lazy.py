@@ -18,7 +18,7 @@ def load_public(package: str, modules: Mapping[str, str], name: str) -> Any:
         `Any`: What the module holds under that name.
 
     Raises:
-        AttributeError: If it is no public name.
+        AttributeError: If it is not a public name.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""A pool of worker processes, each of which can be killed at any moment without harm to the others."""
+"""A pool of worker processes. Any of them can be killed at any time without harming the others."""
 
 import contextlib
 import json
@@ -19,49 +19,50 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import IO, Any, Literal, NamedTuple
 
-# multiprocessing and what builds on it run the user's script again in every worker unless it is guarded by
-# `if __name__ == "__main__"`, which training scripts often are not. These workers import one function and no more.
+# multiprocessing, and libraries built on it, run the user's script again in every worker unless it is guarded by
+# `if __name__ == "__main__"`, and training scripts often are not. These workers import a single function.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trl_archer.workers import serve; serve()"
-_START_SECONDS = 120.0  # importing sympy from a cold network disk takes its time
-_GRACE_SECONDS = 0.5  # to answer an interruption, which leaves the worker with all that it has imported
+_START_SECONDS = 120.0  # importing sympy from a cold network disk is slow
+_GRACE_SECONDS = 0.5  # to react to an interrupt, which keeps the worker and its imports alive
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
 _HEADER = struct.Struct("!Q")
 
 
 class Outcome(NamedTuple):
     """
-    What became of one item.
+    Result of one call.
 
     Args:
-        value (`Any`): What the function returned; `None` when there is trouble.
-        trouble (`str`, *optional*): `"time"` (stopped at its time limit), `"memory"` (at its memory limit), `"died"`
-            (two workers went away over it), `"error"` (the function raised); `None` when it returned.
-        detail (`str`): The exception's text, or how the worker died.
+        value (`Any`): What the function returned. `None` if the call failed.
+        failure (`str`, *optional*): `"time"` (stopped at the time limit), `"memory"` (stopped at the memory limit),
+            `"died"` (two workers died over it), `"error"` (the function raised). `None` if the function returned.
+        detail (`str`): Text of the exception, or how the worker died.
     """
 
     value: Any
-    trouble: Literal["time", "memory", "died", "error"] | None = None
+    failure: Literal["time", "memory", "died", "error"] | None = None
     detail: str = ""
 
 
 def workers_per_rank() -> int:
-    """The cores that this process may use, divided among the ranks of its machine; at least 1, at most 64."""
+    """The cores available to this process, divided by the ranks on its machine. At least 1 and at most 64."""
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     return min(64, max(1, len(os.sched_getaffinity(0)) // max(1, ranks)))
 
 
 class WorkerPool:
     """
-    Calls one function on many items, in processes that are killed at a time limit and replaced.
+    Calls one function on many items in processes that are killed at a time limit and replaced.
 
-    Items and results travel as JSON, so that nothing a worker says is executed here. Workers share no memory and no
-    descriptor with this process and see no secrets in their environment; they end when it does.
+    Items and results are sent as JSON, so nothing that a worker sends is executed here. Workers share no memory and no
+    descriptors with this process, see no secrets in their environment, and end with this process.
 
     Args:
-        function (`str`): Import path `"module:name"` of the function, which takes one item.
-        workers (`int`, *optional*): Processes; [`workers_per_rank`] if `None`.
-        memory_mib (`int`, *optional*): Address space of a worker in MiB; unlimited if `None`.
-        max_reply (`int`, *optional*, defaults to 64 MiB): Bytes of a result; a worker that sends more is killed.
+        function (`str`): Import path `"module:name"` of a function of one item.
+        workers (`int`, *optional*): Number of processes. [`workers_per_rank`] if `None`.
+        memory_mib (`int`, *optional*): Limit of a worker's address space in MiB. Unlimited if `None`.
+        max_reply (`int`, *optional*, defaults to 64 MiB): Maximum bytes of a result. A worker that sends more is
+            killed.
 
     Example:
 
@@ -81,7 +82,7 @@ class WorkerPool:
         max_reply: int = 64 * 2**20,
     ):
         if workers is not None and workers < 1:
-            raise ValueError(f"workers is {workers}; a pool needs at least 1.")
+            raise ValueError(f"workers is {workers}; it must be at least 1.")
         self.function = function
         self.workers = workers or workers_per_rank()
         self._owner = os.getpid()
@@ -90,7 +91,7 @@ class WorkerPool:
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        self._finalizer = weakref.finalize(self, _shut_down, self._owner, self._workers, folder)
+        self._finalizer = weakref.finalize(self, _shut_down, self._owner, self._workers, self._idle, folder)
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -99,17 +100,17 @@ class WorkerPool:
         self.close()
 
     def close(self) -> None:
-        """Kills the workers and removes their temporary files; done at the interpreter's exit in any case."""
+        """Kills the workers and removes their temporary files. Also runs when the interpreter exits."""
         self._finalizer()
 
     @property
     def closed(self) -> bool:
-        """Whether the pool was closed, or belongs to the process from which this one was forked."""
+        """Whether the pool was closed, or belongs to the process that this one was forked from."""
         return not self._finalizer.alive or os.getpid() != self._owner
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that run."""
+        """Process ids of the running workers."""
         return [worker.pid for worker in self._workers if worker.pid is not None]
 
     def map(self, items: Sequence[Any], seconds: float) -> list[Outcome]:
@@ -117,18 +118,18 @@ class WorkerPool:
         Calls the function on every item.
 
         Args:
-            items (`Sequence`): What JSON can hold.
-            seconds (`float`): Limit of one item's wall time. At the limit the function is interrupted by an exception;
-                a worker that does not answer it within half a second is killed, whatever it is doing, and replaced.
+            items (`Sequence`): Items that JSON can represent.
+            seconds (`float`): Limit of the wall time per item. At the limit an exception interrupts the function. A
+                worker that does not react within half a second is killed and replaced.
 
         Returns:
-            `list[Outcome]`: In the order of the items.
+            `list[Outcome]`: Results in the order of the items.
 
         Raises:
             RuntimeError: If the pool is closed, or a worker cannot be started.
         """
         if self.closed:
-            raise RuntimeError("The worker pool is closed; make a new one.")
+            raise RuntimeError("The worker pool is closed. Create a new one.")
         outcomes: list[Outcome | None] = [None] * len(items)
         todo = iter(range(len(items)))
         take, failures = threading.Lock(), list[BaseException]()
@@ -153,7 +154,7 @@ class WorkerPool:
                 thread.start()
             for thread in threads:
                 thread.join()
-        except BaseException as interrupt:  # nobody waits for these items any more
+        except BaseException as interrupt:  # nobody is waiting for these items anymore
             failures.append(interrupt)
             self.close()
             raise
@@ -164,10 +165,10 @@ class WorkerPool:
 
 def shared_pool(function: str, workers: int | None = None, memory_mib: int | None = None) -> WorkerPool:
     """
-    The one pool of this process for a function and its settings; a new one where it was closed, or in a forked process.
+    This process's pool for a function and its settings. A closed pool, or one of a parent process, is replaced.
 
     Args:
-        function (`str`), workers (`int`, *optional*), memory_mib (`int`, *optional*): Those of [`WorkerPool`].
+        function (`str`), workers (`int`, *optional*), memory_mib (`int`, *optional*): See [`WorkerPool`].
     """
     key = (function, workers, memory_mib)
     with _shared_lock:
@@ -180,10 +181,15 @@ _shared: dict[tuple[str, int | None, int | None], WorkerPool] = {}
 _shared_lock = threading.Lock()
 
 
-def _shut_down(owner: int, workers: "list[_Worker]", folder: str) -> None:
+def _shut_down(owner: int, workers: "list[_Worker]", idle: "queue.SimpleQueue[_Worker]", folder: str) -> None:
     if os.getpid() == owner:
         for worker in workers:
             worker.stop()
+        for _ in range(idle.qsize()):  # busy workers are closed by the thread that waits for their answer
+            with contextlib.suppress(queue.Empty):
+                worker = idle.get_nowait()
+                worker._kill()
+                idle.put(worker)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -192,7 +198,7 @@ class _WorkerDiedError(Exception):
 
 
 class _Worker:
-    """One process, started when it is needed and again after it was killed."""
+    """One process, started on demand and restarted after it was killed."""
 
     def __init__(self, function: str, memory_mib: int | None, folder: str, max_reply: int):
         self._function = function
@@ -200,7 +206,7 @@ class _Worker:
         self._folder = folder
         self._max_reply = max_reply
         self._process: subprocess.Popen | None = None
-        self._errors: IO[bytes] | None = None  # what the process writes to standard error
+        self._errors: IO[bytes] | None = None  # standard error of the process
         self._stopped = False
 
     @property
@@ -209,11 +215,11 @@ class _Worker:
 
     def call(self, item: Any, seconds: float) -> Outcome:
         request = json.dumps([item, seconds]).encode()
-        for attempt in (1, 2):  # what killed the worker may have had nothing to do with the item
+        for attempt in (1, 2):  # the item may not be what killed the worker
             try:
                 process = self._started()
                 _send(process.stdin.fileno(), request)  # type: ignore[union-attr]
-                value, trouble, detail = self._receive(process, seconds + _GRACE_SECONDS)
+                value, failure, detail = self._receive(process, seconds + _GRACE_SECONDS)
             except TimeoutError:
                 self._kill()
                 return _too_long(seconds)
@@ -222,13 +228,13 @@ class _Worker:
                 if attempt == 2 or self._stopped:
                     return Outcome(None, "died", detail)
             else:
-                if trouble == "memory":  # what is left of its heap is of no use
+                if failure == "memory":  # its heap may be in any state
                     self._kill()
-                return Outcome(value, trouble, detail)
+                return Outcome(value, failure, detail)
         raise AssertionError
 
     def stop(self) -> None:
-        """Ends the process from any thread; the one that waits for its answer sees it die."""
+        """Ends the process from any thread. The thread that waits for its reply sees it die."""
         self._stopped = True
         process = self._process
         if process is not None:
@@ -238,7 +244,7 @@ class _Worker:
     def _started(self) -> subprocess.Popen:
         try:
             return self._running()
-        except (OSError, RuntimeError):  # short of memory or processes, for a moment perhaps
+        except (OSError, RuntimeError):  # short of memory or processes, perhaps for a moment
             if self._stopped:
                 raise
             time.sleep(1.0)
@@ -248,7 +254,7 @@ class _Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._kill()
-        self._errors = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (lives as long as the process)
+        self._errors = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (open as long as the process runs)
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START, path, self._function, str(self._memory_mib or 0)],
@@ -258,11 +264,11 @@ class _Worker:
             cwd=self._folder,
             env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
             | {"TMPDIR": self._folder, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for the trainer, which ends its workers itself
+            start_new_session=True,  # Ctrl-C is for the trainer, which stops its workers
         )
         if self._stopped:
             self._kill()
-            raise RuntimeError("The worker pool was closed while it worked.")
+            raise RuntimeError("The worker pool was closed while it was working.")
         try:
             self._receive(self._process, _START_SECONDS)
         except (_WorkerDiedError, TimeoutError):
@@ -278,7 +284,7 @@ class _Worker:
         return json.loads(_read(descriptor, length, deadline))
 
     def _kill(self) -> str:
-        """Ends the process and says how it ended."""
+        """Ends the process and returns how it ended."""
         process, self._process = self._process, None
         errors, self._errors = self._errors, None
         if process is None or errors is None:
@@ -300,7 +306,7 @@ def _send(descriptor: int, body: bytes) -> None:
 
 
 def _read(descriptor: int, length: int, deadline: float | None = None) -> bytes:
-    poll = select.poll()  # select itself stops at descriptor 1024
+    poll = select.poll()  # `select` cannot handle descriptors above 1023
     poll.register(descriptor, select.POLLIN)
     body = bytearray()
     while len(body) < length:
@@ -313,27 +319,27 @@ def _read(descriptor: int, length: int, deadline: float | None = None) -> bytes:
     return bytes(body)
 
 
-# The worker's side
+# Runs in workers
 
 
 def serve() -> None:
-    """Answers requests until the pool goes away: the main function of a worker process."""
+    """Main function of a worker process. Answers requests until the pool goes away."""
     requests, replies = os.dup(0), os.dup(1)
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
-    os.dup2(2, 1)  # what the function prints is no reply
+    os.dup2(2, 1)  # output of the function must not mix with replies
     function, memory_mib = _load(sys.argv[2]), int(sys.argv[3])
     if memory_mib:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write("500")  # the trainer is the last that should go when memory is short
+        score.write("500")  # when memory is short, workers go before the trainer
     _send(replies, b"null")
     with contextlib.suppress(_WorkerDiedError, BrokenPipeError):
         while True:
             (length,) = _HEADER.unpack(_read(requests, _HEADER.size))
             item, seconds = json.loads(_read(requests, length))
-            # Should the pool be gone, this ends what computes for ever: its default action is the kernel's, and kills
+            # Ends an endless computation if the pool is gone: the kernel's default action kills the process
             signal.setitimer(signal.ITIMER_PROF, seconds + 2 * _GRACE_SECONDS)
             reply = _call(function, item, seconds)
             signal.setitimer(signal.ITIMER_PROF, 0)
@@ -341,7 +347,7 @@ def serve() -> None:
 
 
 class _InterruptedError(BaseException):
-    """Not an `Exception`, which libraries catch."""
+    """Not an `Exception`, because libraries catch those."""
 
 
 def _call(function: Callable[[Any], Any], item: Any, seconds: float) -> str:
@@ -363,7 +369,7 @@ def _call(function: Callable[[Any], Any], item: Any, seconds: float) -> str:
     except _InterruptedError:
         return json.dumps(_too_long(seconds))
     except MemoryError:
-        return json.dumps(Outcome(None, "memory", "at its memory limit"))
+        return json.dumps(Outcome(None, "memory", "stopped at the memory limit"))
     except Exception as error:
         return json.dumps(Outcome(None, "error", f"{type(error).__name__}: {error}"[:2000]))
 

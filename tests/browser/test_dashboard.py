@@ -128,8 +128,7 @@ def test_plots_are_grouped_by_metric_name(page: Any, address: str, run: Run) -> 
         expected[(first, *rest[: len(rest) > 1])].add(metric)  # train/entropy/reasoning: train, entropy
     assert {group: metrics for group, metrics in found.items() if group != ("profiling",)} == expected
     assert found["train", "archer"] == {
-        f"train/archer/{name}"
-        for name in "dropped_groups entropy_spread entropy_threshold reasoning_fraction skipped_updates".split()
+        f"train/archer/{name}" for name in "dropped_groups entropy_spread entropy_threshold reasoning_fraction".split()
     }
     for mode in ("train", "eval"):
         assert found[mode, "kl"] == {f"{mode}/kl/reasoning", f"{mode}/kl/knowledge"}

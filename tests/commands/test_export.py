@@ -71,7 +71,17 @@ def run_dir(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.training
 @pytest.mark.parametrize(
-    ("kind", "tied"), [*((kind, tied) for kind in list(ADAPTERS)[:3] for tied in (False, True)), ("tied as one", True)]
+    ("kind", "tied"),
+    [
+        ("all linear", False),
+        ("tied as one", True),
+        pytest.param("all linear", True, marks=pytest.mark.slow),
+        *(
+            pytest.param(f"own {kind}", tied, marks=pytest.mark.slow)
+            for kind in ("head", "embeddings")
+            for tied in (False, True)
+        ),
+    ],
 )
 def test_exported_model_is_the_trained_one(
     model_path: str, tied_path: str, tmp_path: Path, kind: str, tied: bool, capsys: pytest.CaptureFixture[str]

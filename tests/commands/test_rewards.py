@@ -92,7 +92,7 @@ def test_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             {"name": "soft_overlong"},
             "missing a required argument: 'max_completion_len'. Its settings: max_completion_len",
         ),
-        ({"name": "code", "scoring": "most"}, "scoring is 'most'; it is 'all' or 'fraction'."),
+        ({"name": "code", "scoring": "most"}, "scoring is 'most'; it must be 'all' or 'fraction'."),
     ],
 )
 def test_refused(entry: dict[str, Any], message: str) -> None:

@@ -366,6 +366,7 @@ def test_command_and_resume(folder: Path) -> None:
     assert "Resuming from out/checkpoint-4." in out
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_playground_recipe_trains(tmp_path: Path) -> None:
     recipe = ROOT / "examples" / "recipes" / "playground.yaml"

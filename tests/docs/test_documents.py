@@ -22,6 +22,8 @@ from benchmarks.environment import RESULTS, load
 from benchmarks.render import PLACES, filled
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
 from trl_archer.cli import main
+from trl_archer.grpo import DurableGRPOConfig
+from trl_archer.grpo.config import documented_parameters
 
 from ..helpers.tiny import length_reward, make_trainer
 
@@ -216,7 +218,8 @@ def test_ranges_of_the_reference_are_those_that_are_checked(name: str, bounds: s
 def test_every_field_is_on_the_configuration_page() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     own = {f.name for f in fields(ArcherGRPOConfig)} - {f.name for f in fields(GRPOConfig)}
-    documented = {parameter.name for parameter in reference.documented(str(ArcherGRPOConfig.__doc__))}
+    docstrings = (str(config.__doc__) for config in (ArcherGRPOConfig, DurableGRPOConfig))
+    documented = {parameter.name for text in docstrings for parameter in documented_parameters(text)}
     assert own <= documented
     # Fields such as `_n_gpu` are not options
     missing = {f.name for f in fields(ArcherGRPOConfig) if f.init and f"`{f.name}`" not in text}

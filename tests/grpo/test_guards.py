@@ -52,8 +52,8 @@ def trainer_with_bad_steps(
     )
     is_bad = lambda: trainer.model.training and trainer.state.global_step + 1 in bad  # noqa: E731
     if what == "loss":
-        reduce = trainer._reduce
-        trainer._reduce = lambda *args: reduce(*args) + (torch.inf if is_bad() else 0.0)
+        compute_loss = trainer.compute_loss
+        trainer.compute_loss = lambda *args, **kwargs: compute_loss(*args, **kwargs) + (torch.inf if is_bad() else 0.0)
     else:
         parameter = next(trainer.model.parameters())
         parameter.register_hook(lambda gradient: gradient * torch.nan if is_bad() else gradient)

@@ -1,4 +1,4 @@
-"""Servers that cannot be trained with are refused before a model is loaded; the message names field and way out."""
+"""Unsuitable servers are refused before a model is loaded; the message names the field and the fix."""
 
 import re
 import shlex

@@ -63,7 +63,7 @@ def local_share(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def launch(backend: str | None, worker: str, model_path: str, output: Path, *arguments: str) -> list[dict[str, Any]]:
-    """What each rank of `python tests/WORKER MODEL OUTPUT ...` reports: two of a backend, or one process."""
+    """What each rank of `python tests/helpers/WORKER MODEL OUTPUT ...` reports: two of a backend, or one process."""
     command, environment = [sys.executable], {}
     if backend is not None:
         environment = BACKENDS[backend].environment
@@ -72,7 +72,7 @@ def launch(backend: str | None, worker: str, model_path: str, output: Path, *arg
         command += ["-m", "accelerate.commands.launch", "--config_file", config, *options]
     output.mkdir()
     result = subprocess.run(
-        [*command, str(ROOT / "tests" / worker), model_path, str(output), *arguments],
+        [*command, str(ROOT / "tests" / "helpers" / worker), model_path, str(output), *arguments],
         env={
             **os.environ,
             "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",

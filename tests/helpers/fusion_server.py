@@ -1,4 +1,4 @@
-"""A server with the HTTP interface of SandboxFusion, for programs that are trusted: it isolates nothing."""
+"""A server with the HTTP interface of SandboxFusion, for trusted programs only: it isolates nothing."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 @contextmanager
 def fusion_server():
-    """Yields the server. `url` is its address, `failures` the statuses that it answers with first, 0 to break off."""
+    """Yields the server: `url` is its address, `failures` the statuses of its first replies, 0 for a broken reply."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.url = f"http://127.0.0.1:{server.server_port}"
         server.failures = []
@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append({"path": self.path, "token": self.headers.get("Authorization"), **request})
         status = self.server.failures.pop(0) if self.server.failures else 200
         answer = _run(request) if status == 200 else {}
-        if "sandbox trouble" in request["stdin"]:
+        if "sandbox failure" in request["stdin"]:
             answer = {"status": "SandboxError", "message": "no cgroup"}
         body = json.dumps(answer).encode()
         self.send_response(status or 200)

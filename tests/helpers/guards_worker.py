@@ -104,17 +104,17 @@ def bad_numbers(model_path: str, output: Path, what: str, options: Options) -> d
 
 
 def spoil_on_second_rank(trainer: Any, what: str, steps: set[int]) -> None:
-    reduce, rank = trainer._reduce, trainer.accelerator.process_index
+    compute_loss, rank = trainer.compute_loss, trainer.accelerator.process_index
 
-    def reduce_badly(*args: Any) -> torch.Tensor:
-        loss = reduce(*args)
+    def compute_badly(*args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = compute_loss(*args, **kwargs)
         if rank == 1 and trainer.state.global_step in steps:
             if what == "loss":
                 return loss + torch.inf
             loss.register_hook(lambda gradient: gradient * torch.nan)
         return loss
 
-    trainer._reduce = reduce_badly
+    trainer.compute_loss = compute_badly
 
 
 def stopped(model_path: str, output: Path, options: Options) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def stopped(model_path: str, output: Path, options: Options) -> dict[str, Any]:
     trainer = make_trainer(model_path, output, num_iterations=2, max_skipped_updates=2, **options)
     spoil_on_second_rank(trainer, "loss", {0, 1})
     error = outcome(trainer.train)
-    dump = torch.load(error["text"].split(" are in ")[1].split(": load")[0], weights_only=True)
+    dump = torch.load(error["text"].split(" batch is in ")[1].split(": load")[0], weights_only=True)
     return {**error, "dump": {"step": dump["step"], "rows": [len(batch["rewards"]) for batch in dump["micro_batches"]]}}
 
 

@@ -1,7 +1,7 @@
-"""Programs that try to break out of the sandbox, to exhaust the machine, or to confuse the one that runs them.
+"""Programs that try to break out of the sandbox, to exhaust the machine, or to confuse the runner.
 
-A program prints a line that begins with `could` for each thing that it should not have been able to do, and `tried` in
-the end. `OUTSIDE` and `WORKER` stand for a folder outside of the sandbox and the runner's process.
+A program prints a line that starts with `could` for each forbidden thing that it managed to do, and `tried` at the end.
+`OUTSIDE` and `WORKER` stand for a folder outside the sandbox and the process of the runner.
 """
 
 import platform
@@ -15,16 +15,16 @@ _X86 = platform.machine() == "x86_64"
 
 class Hostile(NamedTuple):
     """
-    A program and what must be observed.
+    A program and its required behavior.
 
     Args:
-        name (`str`): What it is about.
+        name (`str`): What it attempts.
         source (`str`): Its text.
-        statuses (`tuple[str, ...]`): Each of these is right.
-        stdout (`str`, *optional*): Exactly what it prints; anything if `None`.
+        statuses (`tuple[str, ...]`): Allowed statuses.
+        stdout (`str`, *optional*): Exactly what it prints. Anything if `None`.
         stdin, function, arguments: See [`~trl_archer.sandbox.Program`].
-        value (`str`, *optional*): Exactly what its function returns; anything if `None`.
-        brief (`bool`): Whether it only ends at the wall limit, so that a short one is kinder.
+        value (`str`, *optional*): Exactly what its function returns. Anything if `None`.
+        brief (`bool`): Whether it only ends at the wall limit. It is then run with a short limit.
     """
 
     name: str
@@ -76,7 +76,7 @@ def _numbers(names: str) -> dict[str, int]:
     return {name: number for name, number in found.items() if number >= 0}
 
 
-# Called with nonsense, so that the kernel has a reason of its own to refuse, unless the filter comes first
+# Called with invalid arguments, so the kernel refuses with its own reason unless the filter comes first
 _FORBIDDEN = _numbers("""
     acct add_key adjtimex bind bpf capset chmod chown chroot clock_adjtime clock_settime connect copy_file_range
     creat delete_module execveat fadvise64 fallocate fanotify_init fanotify_mark fchdir fchmod fchmodat fchmodat2
@@ -133,8 +133,8 @@ attempt("write a raw disk", lambda: open("/dev/vda", "r+b"))
 """,
     ),
     _attempts(
-        # Access mode 3 needs no right of Landlock's, opens devices with all that it does to them, and before Landlock's
-        # third version empties any file; before that version, so does an open for reading
+        # Access mode 3 requires no right from Landlock, opens devices with all side effects, and before version 3 of
+        # Landlock can truncate any file; before that version, so can opening for reading
         "open files in access mode 3",
         """
 for path in (canary, "program.py", "/dev/ptmx", "/dev/tty", "/dev/null", "/dev/urandom", sys.executable):
@@ -179,7 +179,7 @@ for path in (outside, ".", os.getcwd(), "/tmp"):
 """,
     ),
     _attempts(
-        "make what is no plain file",
+        "make special files",
         """
 for path in ("made", outside + "/made", "/tmp/made"):
     attempt(f"make a folder {path}", os.mkdir, path)
@@ -250,7 +250,7 @@ print("tried")
 
 KERNEL = [
     _attempts(
-        "call what the filter does not know",
+        "make system calls unknown to the filter",
         f"""
 for name, number in {_FORBIDDEN}.items():
     try:
@@ -258,7 +258,7 @@ for name, number in {_FORBIDDEN}.items():
         print("could call", name)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS):
-            print("could call", name, "which said", errno.errorcode[error.errno])
+            print("could call", name, "with", errno.errorcode[error.errno])
 """,
     ),
     _attempts(
@@ -283,7 +283,7 @@ attempt("clone3", call, {_ARGUMENTS["clone3"]}, arguments, 88)
 """,
     ),
     _attempts(
-        "start threads that share less, so that a limit on each counts for all of them",
+        "start threads that share less, so each has limits of its own",
         f"""
 def refused_by_filter(what, *arguments):
     try:
@@ -291,9 +291,9 @@ def refused_by_filter(what, *arguments):
         print("could", what)
     except OSError as error:
         if error.errno != errno.EPERM:
-            print("could", what, "which said", errno.errorcode[error.errno])
+            print("could", what, "with", errno.errorcode[error.errno])
 
-# The kernel itself refuses CLONE_PIDFD with CLONE_DETACHED, so that no such thread ever starts
+# The kernel itself refuses CLONE_PIDFD with CLONE_DETACHED, so no such thread starts
 refused_by_filter("have descriptors of its own", {_ARGUMENTS["clone"]}, 0x401000 | 0x10B00, 0, 0, 0, 0)
 refused_by_filter("have a folder of its own", {_ARGUMENTS["clone"]}, 0x401000 | 0x10D00, 0, 0, 0, 0)
 for flags in (2, 6):
@@ -313,7 +313,7 @@ for path in ("/bin/sh", "/usr/bin/env", "/bin/true", "/bin/mount", "/usr/bin/sud
 """,
     ),
     Hostile(
-        "execute the interpreter again, which has no more rights",
+        "execute the interpreter again, without more rights",
         """
 import sys, os
 os.execv(sys.executable, [sys.executable, "-c", '''
@@ -339,7 +339,7 @@ print("tried")
         stdout="512 3\ntried\n",
     ),
     Hostile(
-        "execute a shell by the loader",
+        "execute a shell through the loader",
         """
 import glob, os
 for loader in glob.glob("/lib64/ld-*.so*") + glob.glob("/lib/ld-*.so*"):
@@ -349,7 +349,7 @@ for loader in glob.glob("/lib64/ld-*.so*") + glob.glob("/lib/ld-*.so*"):
         (FAILED,),
     ),
     Hostile(
-        "execute itself for ever",
+        "execute itself forever",
         "import os, sys\nos.execv(sys.executable, [sys.executable, 'program.py'])",
         (TIMEOUT,),
         stdout="",
@@ -406,7 +406,7 @@ for request in (0x8901, 0x8902, 0x5452, 0x5412, 0x5410, 0x540E, 0x5423, 0x400866
 """,
     ),
     _attempts(
-        "raise limits, or lower the one that keeps crash handlers from starting",
+        "raise limits, or lower the limit that keeps crash handlers from starting",
         """
 for name in ("AS", "CPU", "FSIZE", "NOFILE", "STACK", "CORE"):
     kind = getattr(resource, "RLIMIT_" + name)
@@ -421,7 +421,7 @@ attempt("outrank others", os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_para
 """,
     ),
     _attempts(
-        "change what the process is",
+        "change the identity of the process",
         f"""
 for name in ("setuid", "setgid", "seteuid", "setegid"):
     attempt(name, getattr(os, name), 0)
@@ -473,7 +473,7 @@ print("could")
 BOMBS = [
     _attempts("fork for ever", "for _ in range(1000):\n    attempt('fork', lambda: os.fork() or os._exit(0))"),
     Hostile(
-        "start Python threads without end",
+        "start Python threads endlessly",
         """
 import threading, time
 threading.stack_size(2**15)
@@ -509,14 +509,14 @@ if mapped > 512:
         brief=True,
     ),
     _attempts(
-        "fill the disk with files that have no name any more",
+        "fill the disk with deleted files",
         """
-written, limit = 0, 32 * 2 + 512  # open descriptors and maps, that is all that can hold on to them
+written, limit = 0, 32 * 2 + 512  # only open descriptors and maps can keep them alive
 def write():
     global written
     file = os.open("file", os.O_CREAT | os.O_RDWR)
     os.unlink("file")
-    os.ftruncate(file, 2**21)  # as good as written: what counts is that it can be held
+    os.ftruncate(file, 2**21)  # as good as written: what matters is that it stays allocated
     written += 2
     return file
 held = []
@@ -563,14 +563,14 @@ attempt("write on", os.write, file, b"x")
 """,
     ),
     Hostile(
-        "make files without end",
+        "make files endlessly",
         "import os, itertools\nfor n in itertools.count():\n    os.close(os.open(f'file{n}', os.O_CREAT))",
         (OUTPUT,),
         stdout="",
     ),
     Hostile("print without end", "while True:\n    print('x' * 10**5)", (OUTPUT,), stdout=None),
     Hostile(
-        "print without end and without heed",
+        "print endlessly and ignore errors",
         """
 import os
 while True:
@@ -585,7 +585,7 @@ while True:
     ),
     Hostile("make its output large without printing", "import os\nos.ftruncate(1, 2 * 2**20)", (OUTPUT,), stdout=None),
     _attempts(
-        "make its output larger than a file may be",
+        "make its output larger than the file limit",
         """
 for descriptor in (0, 1, 2, 3):
     attempt(f"extend {descriptor}", os.ftruncate, descriptor, 2**31)
@@ -593,14 +593,14 @@ for descriptor in (0, 1, 2, 3):
 """,
     ),
     Hostile(
-        "complain without end",
+        "fill standard error",
         "import os\nfor _ in range(10):\n    os.write(2, b'\\xff' * 10**5)\nos._exit(7)",
         (FAILED,),
         stdout="",
     ),
     Hostile("burn time", "while True:\n    pass", (TIMEOUT,), stdout="", brief=True),
     Hostile(
-        "burn time without heed of signals",
+        "burn time and ignore signals",
         """
 import signal
 for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
@@ -616,14 +616,14 @@ while True:
     Hostile("compute without letting go of the interpreter", "9 ** (9 ** 9)", (TIMEOUT,), stdout="", brief=True),
     Hostile("match for ever", "import re\nre.match('(a+)+$', 'a' * 60 + 'b')", (TIMEOUT,), stdout="", brief=True),
     Hostile(
-        "sleep when all is said",
+        "sleep after its last output",
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nprint('tried')",
         (TIMEOUT,),
         stdout=None,
         brief=True,
     ),
     Hostile(
-        "sleep while it is torn down",
+        "sleep during shutdown",
         """
 import atexit, os, time
 class Slow:
@@ -636,7 +636,7 @@ slow = Slow()
         brief=True,
     ),
     Hostile(
-        "end the main thread alone",
+        "end only the main thread",
         _TOOLS
         + f"""
 threading.Thread(target=time.sleep, args=(60,)).start()
@@ -652,7 +652,7 @@ if _X86:
     BOMBS += [
         Hostile(
             "start threads that need no memory",
-            # clone(CLONE_VM | FS | FILES | SIGHAND | THREAD) on one stack; each thread waits in poll for ever
+            # clone(CLONE_VM | FS | FILES | SIGHAND | THREAD) on one stack; each thread waits in poll forever
             _TOOLS
             + """
 page = machine_code("5341544889fb4989f4b838000000bf000d010081cf000200004c89e631d24d31d24d31c00f05"
@@ -708,12 +708,12 @@ for number in range(5):
         (ENDED, FAILED),
     ),
     Hostile(
-        "put its files in the place of descriptors",
+        "replace descriptors with its files",
         "import os\nf = os.open('file', os.O_CREAT | os.O_RDWR)\nfor n in range(5):\n    os.dup2(f, n)\nprint('lost')",
         stdout="",
     ),
     Hostile(
-        "say again that it has started",
+        "report its start a second time",
         """
 import contextlib, os
 for number in range(3, 64):
@@ -724,26 +724,26 @@ print("tried")
         value="started",
     ),
     Hostile(
-        "answer what is no JSON",
+        "return invalid JSON",
         "import os\nos.write(3, b'\\xff\\0[' * 1000)\nprint('tried')",
         value="\ufffd\0[" * 1000,
     ),
     Hostile(
-        "answer twice and shorten the answer",
+        "write its result twice and shorten it",
         "import os\ndef f():\n    os.write(3, b'123456')\n    os.lseek(3, 0, 0)\n    print('tried')\n    return 7",
         function="f",
         value="723456",
     ),
     Hostile("answer what JSON cannot hold", "f = lambda: {1, 2}", (FAILED,), stdout="", function="f"),
     Hostile(
-        "answer what holds itself",
+        "return a value that contains itself",
         "def f():\n    a = []\n    a.append(a)\n    return a",
         (FAILED,),
         stdout="",
         function="f",
     ),
     Hostile(
-        "answer what is nested too deeply",
+        "return a deeply nested value",
         "def f():\n    a = []\n    for _ in range(10**6):\n        a = [a]\n    return a",
         (FAILED,),
         stdout="",
@@ -751,14 +751,14 @@ print("tried")
     ),
     Hostile("answer without end", "def f():\n    return 'x' * (3 * 2**20)", (OUTPUT, FAILED), stdout="", function="f"),
     Hostile(
-        "exit with an answer",
+        "write a result and exit",
         "import os\ndef f():\n    os.write(3, b'1')\n    os._exit(0)",
         stdout="",
         function="f",
         value="1",
     ),
     Hostile(
-        "exit when it is built",
+        "exit in the constructor",
         "import sys\nclass Solution:\n    def __init__(self):\n        sys.exit(0)",
         stdout="",
         function="f",
@@ -767,10 +767,10 @@ print("tried")
     Hostile("name no function", "", (FAILED,), stdout="", function=""),
     Hostile("name a function of many lines", "f = lambda: 1", (FAILED,), stdout="", function="f\nf"),
     Hostile(
-        "get arguments that are no list", "f = lambda *a: list(a)", (FAILED,), stdout="", function="f", arguments="7"
+        "get arguments that are not a list", "f = lambda *a: list(a)", (FAILED,), stdout="", function="f", arguments="7"
     ),
     Hostile(
-        "get arguments that are no JSON", "f = lambda *a: list(a)", (FAILED,), stdout="", function="f", arguments="[1"
+        "get arguments that are not JSON", "f = lambda *a: list(a)", (FAILED,), stdout="", function="f", arguments="[1"
     ),
     Hostile(
         "have a class that lies",
@@ -789,7 +789,7 @@ class Solution(metaclass=Meta):
         function="f",
     ),
     Hostile(
-        "replace what the one around it uses",
+        "replace functions that its caller uses",
         """
 import builtins, json, os, sys
 json.dumps = json.loads = builtins.open = builtins.exec = builtins.compile = builtins.isinstance = lambda *a, **k: None
@@ -812,7 +812,7 @@ sys.stdout = sys.stderr = sys.excepthook = None
         stdout="",
     ),
     Hostile(
-        "fail while it fails",
+        "fail while failing",
         """
 import atexit, sys
 class Bad(BaseException):
@@ -843,7 +843,7 @@ raise Bad(Bad())
         value="1",
     ),
     Hostile(
-        "rewrite its own files to the end",
+        "rewrite its own files until the end",
         """
 import os, threading
 def write():

@@ -1,6 +1,6 @@
 """The Archer loss a second time: plain Python loops in float64, importing nothing of ours and no tensor library.
 
-It is the judge of the objective and of the trainer, so it favours the letter of Wang et al. 2025,
+It is the judge of the objective and of the trainer, so it favors the letter of Wang et al. 2025,
 Eq. (2)-(5), and of TRL's `GRPOTrainer._compute_loss` over speed: one token after the other, every
 branch written out. Rows are lists of floats of one length `T`, masks are lists of 0/1, and what sits
 in a masked slot is never read, so it may be NaN.
@@ -96,7 +96,7 @@ def gate(entropies_row: Row, mask_row: Sequence[int], rho: float, gate_width: fl
     """Role of each token of one response: 1 reasoning, 0 knowledge, in between for a graded gate; masked slots 0.
 
     Hard (`gate_width == 0`): entropy strictly above the response's own `rho`-quantile. Graded: a linear
-    ramp over normalised ranks, `gate_width` wide, centred on the boundary between the last knowledge and
+    ramp over normalized ranks, `gate_width` wide, centered on the boundary between the last knowledge and
     the first reasoning rank.
     """
     own = kept(entropies_row, mask_row)
@@ -129,7 +129,7 @@ def token_terms(
     settings: Settings,
     surrogate_weight: Sequence[float | Sequence[float]] | None = None,
 ) -> TokenTerms:
-    """Per-token terms of Eq. (5), as losses (to be minimised); `kl` includes the bias correction where it is set."""
+    """Per-token terms of Eq. (5), as losses (to be minimized); `kl` includes the bias correction where it is set."""
     s = settings
     low_k, low_r = s.epsilon, s.epsilon_reasoning
     high_k = low_k if s.epsilon_high is None else s.epsilon_high

@@ -1,6 +1,6 @@
-"""A process of one thread with sandbox runners in it, driven from tests; it can have another user and interpreter.
+"""A single-threaded process with sandbox runners, driven by tests. It can have another user and interpreter.
 
-The one that drives it uses [`Harness`]; what the process itself executes is below. Standard library and sandbox only.
+Tests use [`Harness`]. The code that the process executes is below it. Standard library and sandbox only.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _SEEN = ("mode", "uid", "gid", "nlink", "size", "mtime_ns", "ctime_ns")
 
 
 class Report(NamedTuple):
-    """A run, how long the runner needed for it, and what it left behind."""
+    """A run, the time the runner needed, and what the run left behind."""
 
     run: "Run"
     seconds: float
@@ -33,18 +33,18 @@ class Report(NamedTuple):
 
 class Harness:
     """
-    A process with runners, its folder for temporary files, and beside that a folder that no program may touch.
+    A process with runners, its folder for temporary files, and another folder that no program may touch.
 
     Args:
         python (`str`): Its interpreter.
         path (`str`): Its `PYTHONPATH`.
-        script (`str`, *optional*): Where this file lies for it.
-        user (`int`, *optional*): Its user and group; those of this process if `None`.
+        script (`str`, *optional*): Path of this file.
+        user (`int`, *optional*): Its user and group. Those of this process if `None`.
     """
 
     def __init__(self, python: str, path: str, script: str = __file__, user: int | None = None):
         self.user = user
-        self.folder = Path(tempfile.mkdtemp(prefix="sandbox-test-"))  # of the process and all that it leaves anywhere
+        self.folder = Path(tempfile.mkdtemp(prefix="sandbox-test-"))  # for all files of the process
         outside = self.folder / "outside"
         outside.mkdir()
         (outside / "canary").write_text("untouched")
@@ -85,7 +85,7 @@ class Harness:
         return reply[1]
 
     def open(self, isolation: str, limits: "Limits", delay: float = 0.0) -> int:
-        """A runner's number; `delay` makes its interpreters slow to start."""
+        """Number of a new runner. `delay` makes its interpreters start slowly."""
         self.send("open", isolation, vars(limits), delay)
         return self.receive()
 
@@ -94,26 +94,26 @@ class Harness:
         return _report(self.receive())
 
     def state(self) -> tuple[int, int]:
-        """The process's open descriptors, and its resident memory in KiB."""
+        """The number of open descriptors of the process, and its resident memory in KiB."""
         self.send("state")
         return tuple(self.receive())
 
     def canary(self) -> tuple:
-        """All there is to see of the files that no program may touch."""
+        """The full state of the files that no program may touch."""
         return tuple(
             (path.name, *(getattr(path.stat(), f"st_{name}") for name in _SEEN), tuple(os.listxattr(path)))
             for path in (self.outside, *sorted(self.outside.iterdir()))
         )
 
     def descendants(self) -> list[int]:
-        """The runner's child, its child and so on to the program that runs just now."""
+        """The runner's child, that child's child, and so on down to the running program."""
         found = [self.pid]
         while children := _children(found[-1]):
             found.append(children[0])
         return found[1:]
 
     def strays(self) -> list[str]:
-        """Processes anywhere that come from this harness, itself apart."""
+        """All processes that come from this harness, except its own."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) not in (self.pid, os.getpid()):
@@ -124,7 +124,7 @@ class Harness:
         return found
 
     def close(self) -> None:
-        """Has the process close its runners and end."""
+        """Makes the process close its runners and end."""
         self._process.stdin.close()  # type: ignore[union-attr]
         assert self._process.wait(timeout=30) == 0
 
@@ -133,7 +133,7 @@ class Harness:
         self._process.wait()
 
     def remove(self) -> None:
-        """Ends the process in any case, and removes its folder."""
+        """Kills the process if it still runs, and removes its folder."""
         with self._process:
             self._process.kill()
         shutil.rmtree(self.folder)
@@ -143,7 +143,7 @@ def _report(reply: list) -> Report:
     return Report(Run(*reply[0]), *reply[1:])
 
 
-# The process's side
+# Runs in the process
 
 
 def _serve() -> None:
@@ -152,7 +152,7 @@ def _serve() -> None:
 
     requests, replies = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for descriptor in (40, 400):  # some libraries open such, which no program may inherit
+    for descriptor in (40, 400):  # some libraries open such descriptors; no program may inherit them
         os.dup2(2, descriptor)
     runners: list[Runner] = []
 

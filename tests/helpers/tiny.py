@@ -31,7 +31,7 @@ PROMPTS = ["3 5 6 8 = 10 >", "1 2 = 3 >", "7 7 9 11 = 20 >", "4 >", "2 4 6 8 = 1
 
 
 def save_model(directory: Path, moe: bool = False, **changes: Any) -> str:
-    """Writes a randomly initialised model that TRL can load by path, as it does for the reference model."""
+    """Writes a randomly initialized model that TRL can load by path, as it does for the reference model."""
     sizes = {**SIZES, "intermediate_size": 48, **changes}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What test_workers.py has its workers do."""
+"""Functions for the workers in test_workers.py."""
 
 import contextlib
 import os

@@ -101,8 +101,8 @@ def test_constant_entropy_is_all_knowledge(value: float, rho: float, dtype: torc
             assert reasoning_gate(entropies, mask, rho, width).count_nonzero() == 0
 
 
-def test_neighbouring_floats_are_told_apart() -> None:
-    """Between two neighbouring float32 numbers lies no third: a threshold rounded up to the larger hides a token."""
+def test_neighboring_floats_are_told_apart() -> None:
+    """Between two neighboring float32 numbers lies no third: a threshold rounded up to the larger hides a token."""
     low = torch.tensor(0.3)
     high = torch.nextafter(low, torch.tensor(1.0))
     entropies = torch.stack([low, high]).unsqueeze(0)
@@ -120,7 +120,7 @@ def test_single_token_is_knowledge(rho: float, width: float) -> None:
 
 @pytest.mark.parametrize("width", [0.0, 0.4])
 def test_empty_response_is_zero_and_alone(width: float) -> None:
-    """A response whose tokens are all masked (a dropped overlong one) has zeros and leaves its neighbours alone."""
+    """A response whose tokens are all masked (a dropped overlong one) has zeros and leaves its neighbors alone."""
     entropies = distinct_rows(3, 20)
     mask = torch.ones(3, 20)
     mask[1] = 0
@@ -288,7 +288,7 @@ def test_graded_gate_by_hand() -> None:
 @pytest.mark.parametrize("rho", [0.3, 0.5, 0.8])
 @pytest.mark.parametrize("width", [0.0, 0.1, 0.3])
 def test_graded_gate_keeps_the_share(rho: float, width: float) -> None:
-    """The ramp is centred on the step, so the mean weight stays within one token of 1 - rho."""
+    """The ramp is centered on the step, so the mean weight stays within one token of 1 - rho."""
     gate = reasoning_gate(distinct_rows(2, 500), torch.ones(2, 500), rho, width)
     assert gate.mean(dim=1).tolist() == pytest.approx([1 - rho] * 2, abs=1 / 500)
 

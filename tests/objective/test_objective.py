@@ -65,6 +65,7 @@ def random_inputs(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Te
 
 
 def compute(inputs: dict[str, Any], **overrides: Any) -> ArcherTokenLoss:
+    """`archer_token_loss` with some inputs and settings replaced."""
     return token_loss(**(inputs | overrides))
 
 
@@ -225,7 +226,7 @@ def test_delta_caps_negative_advantages(ratio: float, advantage: float, loss: fl
 
 
 def test_clipped_surrogate_by_hand() -> None:
-    """To be maximised, so the smaller of the two; ranges as numbers, per token, and a column of advantages."""
+    """To be maximized, so the smaller of the two; ranges as numbers, per token, and a column of advantages."""
     ratio = torch.tensor([[0.25, 1.0, 4.0], [0.25, 1.0, 4.0]])
     advantages = torch.tensor([[2.0], [-2.0]])
     assert clipped_surrogate(ratio, advantages, 0.5, 1.0).tolist() == [[0.5, 2.0, 4.0], [-1.0, -2.0, -8.0]]
@@ -400,7 +401,7 @@ def test_poisoned_padding(case: str, poison: float, old: bool) -> None:
 
 @pytest.mark.parametrize("case", ["paper", "graded"])
 def test_row_order(case: str) -> None:
-    """A response knows nothing of its neighbours: permuted rows give permuted results, bit for bit."""
+    """A response knows nothing of its neighbors: permuted rows give permuted results, bit for bit."""
     inputs = random_inputs(seed=11, dtype=torch.float32)
     order = torch.tensor([3, 0, 4, 2, 1])
     out, gradient = loss_and_gradient(inputs, **CASES[case])
@@ -423,7 +424,7 @@ def test_micro_batch_split(case: str, split: list[int]) -> None:
 @pytest.mark.parametrize("case", ["paper", "graded"])
 @pytest.mark.parametrize(("left", "right"), [(0, 13), (5, 0), (4, 9)])
 def test_more_padding(case: str, left: int, right: int) -> None:
-    """A longer neighbour in the batch adds columns of padding, and nothing else."""
+    """A longer neighbor in the batch adds columns of padding, and nothing else."""
     inputs = random_inputs(seed=13, dtype=torch.float32)
     out, gradient = loss_and_gradient(inputs, **CASES[case])
 

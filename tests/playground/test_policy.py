@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from benchmarks import warm_start
 from trl_archer.evaluation import sample
 from trl_archer.evaluation.sampling import Batch
 from trl_archer.objective import reasoning_gate
@@ -22,7 +23,6 @@ from trl_archer.playground import (
     sample_problems,
     token_roles,
     verify,
-    warm_start,
 )
 from trl_archer.playground.countdown import Problem
 from trl_archer.playground.evaluate import MAX_COMPLETION_LENGTH, token_entropies
@@ -105,7 +105,7 @@ def test_shipped_policy_loads_offline_from_the_package(shipped):
 
 def test_missing_weights_say_how_to_make_them(monkeypatch, tmp_path):
     monkeypatch.setattr(policy, "POLICY_DIR", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"python -m trl_archer\.playground\.warm_start --output"):
+    with pytest.raises(FileNotFoundError, match=r"python -m benchmarks\.warm_start --output"):
         load_policy()
 
 

@@ -1,4 +1,4 @@
-"""Trainers with the rewards, end to end: a tiny model of bytes, whose completions are given."""
+"""Trainers with the rewards, end to end: a tiny byte-level model with fixed completions."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def given_completions(texts: Sequence[str], tokenizer: Any) -> Any:
-    """Stands in for generation: the same `GROUP` completions for every prompt."""
+    """Replaces generation: the same `GROUP` completions for every prompt."""
 
     def rollout(prompts: list[str], trainer: Any) -> dict[str, list]:
         completions = [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts]

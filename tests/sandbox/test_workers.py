@@ -1,4 +1,4 @@
-"""The pool of killable workers: limits that hold, and nothing left behind."""
+"""The pool of killable workers: limits are enforced, and nothing is left behind."""
 
 import os
 import signal
@@ -13,7 +13,9 @@ import pytest
 
 from trl_archer.workers import WorkerPool, workers_per_rank
 
-FUNCTIONS = f"{__package__}.worker_functions"
+from ..helpers import worker_functions
+
+FUNCTIONS = worker_functions.__name__
 
 
 def pool(name: str, workers: int = 2, **options: int) -> WorkerPool:
@@ -44,13 +46,13 @@ def test_results_come_in_the_order_of_the_items():
 
 @pytest.mark.parametrize("poison", ["power", "sleep", "regex", "loop", "stubborn"])
 def test_an_item_that_never_ends_costs_its_own_slot_only(poison):
-    """Some can be interrupted; the stubborn one catches whatever is raised in it, and is killed."""
+    """Some items can be interrupted. The stubborn one catches every exception and is killed."""
     with pool("poisoned") as poisoned:
         poisoned.map(["", ""], seconds=60)
         begin = time.monotonic()
         outcomes = poisoned.map(["", poison, "", "", poison, ""], seconds=1.0)
         assert time.monotonic() - begin < 4
-    assert [outcome.trouble for outcome in outcomes] == [None, "time", None, None, "time", None]
+    assert [outcome.failure for outcome in outcomes] == [None, "time", None, None, "time", None]
     assert [outcome.value for outcome in outcomes] == ["fine", None, "fine", "fine", None, "fine"]
 
 
@@ -58,7 +60,7 @@ def test_a_worker_that_can_be_interrupted_is_kept():
     with pool("poisoned", workers=1) as poisoned:
         poisoned.map([""], seconds=60)
         pids = poisoned.pids
-        assert [o.trouble for o in poisoned.map(["sleep", "loop", "", "sleep"], seconds=0.2)] == [
+        assert [o.failure for o in poisoned.map(["sleep", "loop", "", "sleep"], seconds=0.2)] == [
             "time",
             "time",
             None,
@@ -71,19 +73,19 @@ def test_a_worker_that_can_be_interrupted_is_kept():
 
 def test_memory_is_limited():
     with pool("poisoned", workers=1, memory_mib=600) as poisoned:
-        assert [o.trouble for o in poisoned.map(["memory", ""], seconds=60)] == ["memory", None]
+        assert [o.failure for o in poisoned.map(["memory", ""], seconds=60)] == ["memory", None]
 
 
-def test_what_the_function_raises_is_told():
+def test_what_the_function_raises_is_reported():
     with pool("poisoned", workers=1) as poisoned:
         assert poisoned.map(["raise"], seconds=60)[0][1:] == ("error", "ValueError: not this one")
-        assert poisoned.map(["unsendable"], seconds=60)[0].trouble == "error"
+        assert poisoned.map(["unsendable"], seconds=60)[0].failure == "error"
 
 
-def test_an_item_that_kills_its_worker_is_given_up_after_two():
+def test_an_item_is_given_up_after_it_killed_two_workers():
     with pool("poisoned", workers=1) as poisoned:
         outcomes = poisoned.map(["exit", "", "abort", ""], seconds=60)
-    assert [outcome.trouble for outcome in outcomes] == ["died", None, "died", None]
+    assert [outcome.failure for outcome in outcomes] == ["died", None, "died", None]
     assert "exit status 3" in outcomes[0].detail
     assert "exit status -6" in outcomes[2].detail
 
@@ -110,7 +112,7 @@ def test_it_works_in_any_thread():
         thread = threading.Thread(target=lambda: results.extend(poisoned.map(["power", ""], seconds=2.0)))
         thread.start()
         thread.join(timeout=60)
-    assert [outcome.trouble for outcome in results] == ["time", None]
+    assert [outcome.failure for outcome in results] == ["time", None]
 
 
 def test_nothing_is_left_when_it_closes():
@@ -132,7 +134,7 @@ def test_nothing_is_left_when_it_closes():
 SCRIPT = """
     import os, signal, sys, threading, time
     from trl_archer.workers import WorkerPool
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit an ignored SIGINT
     pool = WorkerPool("{functions}:poisoned", 2)
     pool.map(["", ""], seconds=60)
     print(*pool.pids, pool._workers[0]._folder, flush=True)
@@ -141,7 +143,7 @@ SCRIPT = """
 
 
 def start(poison: str, seconds: float, tmp_path: Path) -> tuple[subprocess.Popen, list[int], Path]:
-    """A script without a main guard, as training scripts often are, whose workers are busy."""
+    """A script with busy workers and, like many training scripts, no main guard."""
     script = tmp_path / "train.py"
     script.write_text(textwrap.dedent(SCRIPT.format(functions=FUNCTIONS)))
     root = Path(__file__).parents[2]

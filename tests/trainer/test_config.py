@@ -1,4 +1,4 @@
-"""Every setting is checked at construction; the message names the field, its value and the way out."""
+"""Every setting is checked at construction; the message names the field, its value and the fix."""
 
 from pathlib import Path
 from typing import Any

@@ -24,7 +24,7 @@ NAN = float("nan")
         ([[NAN], [1], [NAN], [NAN]], [1.0], False, [True, True]),  # a single scorable one, none at all
         ([[NAN], [NAN], [0], [1]], [1.0], False, [True, False]),
         ([[1, 0], [0, 1], [1, 0], [0, 0]], [1.0, 1.0], False, [True, False]),  # the sum is what counts
-        ([[1, 0], [0, 1], [1, 0], [1, 0]], [1.0, 1.0], True, [False, True]),  # unless each is normalised by itself
+        ([[1, 0], [0, 1], [1, 0], [1, 0]], [1.0, 1.0], True, [False, True]),  # unless each is normalized by itself
         ([[1, 0], [0, 1], [1, 5], [1, 0]], [2.0, 0.0], False, [False, True]),
         ([[0.1, 0.2], [0.3, 0.0], [1, 1], [1, 1.00001]], [1.0, 1.0], False, [True, False]),  # rounding is no signal
         ([[1, NAN], [1, NAN], [1, NAN], [1, 2]], [1.0, 1.0], False, [True, False]),
@@ -124,7 +124,7 @@ def test_evaluation_drops_nothing(model_path: str, tmp_path: Path, num_generatio
     assert "eval_archer/dropped_groups" not in logged
 
 
-def test_functions_normalised_by_themselves(model_path: str, tmp_path: Path) -> None:
+def test_functions_normalized_by_themselves(model_path: str, tmp_path: Path) -> None:
     """Two rewards whose sum is constant have an advantage each; only their sum has none."""
 
     def up(completions: list[str], **kwargs: Any) -> list[float]:

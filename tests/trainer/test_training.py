@@ -29,6 +29,7 @@ def test_training_raises_held_out_accuracy(tmp_path: Any) -> None:
     assert gain(tmp_path) > MARGIN
 
 
+@pytest.mark.slow
 def test_a_broken_objective_does_not(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     surrogate = trl_archer.objective.clipped_surrogate
     monkeypatch.setattr(trl_archer.objective, "clipped_surrogate", lambda *args: -surrogate(*args))

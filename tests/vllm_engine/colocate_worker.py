@@ -1,4 +1,4 @@
-"""Training with an engine in the same process: `... tests/vllm_engine/colocate_worker.py KIND FOLDER`."""
+"""Trains with an engine in the same process: `python tests/vllm_engine/colocate_worker.py KIND FOLDER`."""
 
 import sys
 from functools import partial
@@ -21,7 +21,7 @@ def engine_logps(llm: LLM) -> torch.Tensor:
 
 def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
-    # TRL leaves these two to vLLM, which would take bfloat16 and compile
+    # TRL leaves both to vLLM, whose defaults are bfloat16 and compilation
     vllm_generation.LLM = partial(LLM, dtype="float32", enforce_eager=True)
     path = save_model(folder / "model", tied=kind == "tied")
     trainer = engine_trainer(path, folder, lora=kind == "lora", vllm_mode="colocate")

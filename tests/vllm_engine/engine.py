@@ -1,4 +1,4 @@
-"""What the workers share: a model that vLLM's CPU engine can run, a trainer for it, and what is measured on both."""
+"""Shared by the workers: a model that vLLM's CPU engine can run, a trainer for it, and the measurements on both."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.vllm_engine.settings import MAX_LENGTH, PASSES, ROLLOUTS, TOKENS
 
 
 def save_model(directory: Path, *, tied: bool, seed: int = 0) -> str:
-    """Writes a model with heads as wide as vLLM's CPU attention takes them, with or without tied embeddings."""
+    """Writes a model whose heads are wide enough for vLLM's CPU attention, with tied or untied embeddings."""
     torch.manual_seed(seed)
     config = LlamaConfig(**SIZES, intermediate_size=48, head_dim=32, tie_word_embeddings=tied)
     LlamaForCausalLM(config).save_pretrained(directory)
@@ -25,7 +25,7 @@ def save_model(directory: Path, *, tied: bool, seed: int = 0) -> str:
 
 
 def engine_trainer(path: str, folder: Path, *, lora: bool = False, **config: Any) -> Any:
-    """A trainer of three rollouts."""
+    """A trainer that runs `ROLLOUTS` rollouts."""
     adapter = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear")
     return make_trainer(
         path,
@@ -46,13 +46,13 @@ def engine_trainer(path: str, folder: Path, *, lora: bool = False, **config: Any
 
 def train_and_measure(trainer: Any, engine_logps: Callable[[], Tensor], output: Path, **facts: Any) -> None:
     """
-    Trains and writes what the tests assert.
+    Trains, and writes the values that the tests check.
 
     Args:
-        trainer ([`ArcherGRPOTrainer`]): Trainer with an engine.
-        engine_logps (`Callable`): Log-probabilities that the engine gives to `TOKENS`, all but the first.
-        output (`Path`): JSON file for logs, gaps between log-probabilities (the largest, in nats) and losses.
-        **facts (`Any`): What else to write there.
+        trainer ([`ArcherGRPOTrainer`]): Trainer with a vLLM engine.
+        engine_logps (`Callable`): Returns the engine's log-probabilities of `TOKENS`, without the first.
+        output (`Path`): JSON file for the logs, the largest gaps between log-probabilities (in nats) and the losses.
+        **facts (`Any`): Further values to write there.
     """
     initial = policy_logps(trainer)
     gaps = {"start": gap(engine_logps(), initial)}
@@ -68,9 +68,9 @@ def train_and_measure(trainer: Any, engine_logps: Callable[[], Tensor], output: 
 
 
 def correct_stale_samples(trainer: Any, mode: str) -> dict[str, Any]:
-    """Loss of a batch that the engine samples from weights of before the last updates, beside the oracle's."""
+    """Samples a batch from outdated engine weights, and returns its loss and the oracle's."""
     trainer.vllm_importance_sampling_mode = mode
-    trainer._last_loaded_step = trainer.state.global_step  # so that TRL sends no weights
+    trainer._last_loaded_step = trainer.state.global_step  # TRL then sends no weights
     trainer._step, trainer._buffered_inputs = 0, None
     trainer.model.train()
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
@@ -90,7 +90,7 @@ def correct_stale_samples(trainer: Any, mode: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def policy_logps(trainer: Any) -> Tensor:
-    """Log-probabilities that the trained model gives to `TOKENS`, all but the first."""
+    """The trained model's log-probabilities of `TOKENS`, without the first."""
     logps = trainer.model(torch.tensor([TOKENS], device=trainer.model.device)).logits[0, :-1].log_softmax(-1)
     return logps.gather(1, torch.tensor(TOKENS[1:]).unsqueeze(1)).squeeze(1)
 

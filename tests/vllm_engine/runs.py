@@ -1,4 +1,4 @@
-"""Starts the workers, each in a process of its own, and asserts what holds for every kind of engine."""
+"""Starts each worker in its own process, and checks what holds for every kind of engine."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from .settings import PID_FILE, ROLLOUTS, free_port
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 600  # seconds; a hang is a failure
 
-MOVED = 1e-2  # nats; what an update must change at least
-SAME_WEIGHTS = 1e-4  # nats; float32 in two implementations
+MOVED = 1e-2  # nats; the least that an update must change
+SAME_WEIGHTS = 1e-4  # nats; two float32 implementations
 
 
 def run(worker: str, kind: str, folder: Path) -> dict[str, Any]:
-    """Runs a worker and returns what it measured."""
+    """Runs a worker and returns its measurements."""
     env = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
@@ -39,7 +39,7 @@ def run(worker: str, kind: str, folder: Path) -> dict[str, Any]:
     try:
         result = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
-        if (folder / PID_FILE).exists():  # it outlives a worker that is killed
+        if (folder / PID_FILE).exists():  # the server outlives a killed worker
             os.killpg(int((folder / PID_FILE).read_text()), signal.SIGKILL)
         raise
     log = folder / "server.log"
@@ -49,7 +49,7 @@ def run(worker: str, kind: str, folder: Path) -> dict[str, Any]:
 
 
 def assert_weights_arrive(facts: dict[str, Any]) -> None:
-    """The engine has the trained weights after a sync, and neither before it nor by never having had others."""
+    """The engine has the trained weights after a sync and not before, and they differ from the initial ones."""
     gaps = facts["gaps"]
     assert gaps["start"] <= SAME_WEIGHTS
     assert gaps["before the last sync"] > MOVED
@@ -58,7 +58,7 @@ def assert_weights_arrive(facts: dict[str, Any]) -> None:
 
 
 def assert_rollouts_come_from_the_policy(facts: dict[str, Any]) -> None:
-    """TRL itself sends the weights in time: in training, each rollout is sampled from the policy that it updates."""
+    """TRL sends the weights in time: during training, each rollout is sampled from the policy that it updates."""
     name = "sampling/sampling_logp_difference/max"
     differences = [entry[name] for entry in facts["logs"] if name in entry]
     assert len(differences) == ROLLOUTS
@@ -66,7 +66,7 @@ def assert_rollouts_come_from_the_policy(facts: dict[str, Any]) -> None:
 
 
 def assert_correction_enters_the_loss(facts: dict[str, Any], mode: str, width: int) -> None:
-    """The importance ratio of what stale weights have sampled weighs the Archer loss, as the oracle has it."""
+    """The importance ratio of samples from outdated weights multiplies the Archer loss, as in the oracle."""
     correction = facts["corrections"][mode]
     (rows, columns), mask = correction["shape"], correction["mask shape"]
     assert (rows, columns) == (mask[0], width)

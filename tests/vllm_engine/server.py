@@ -1,4 +1,4 @@
-"""A real vLLM server on the CPU, that can be killed and started again."""
+"""A real vLLM server on the CPU that can be killed and restarted."""
 
 import os
 import shlex
@@ -14,11 +14,11 @@ from trl_archer.grpo.vllm_server import start_command
 
 class Server:
     """
-    The server that our own error messages tell the user to start, in float32 and without compilation.
+    The server that our error messages tell the user to start, in float32 and without compilation.
 
     Args:
         model (`str`): Path of the model.
-        log (`Path`): File for what it prints.
+        log (`Path`): File for its output.
     """
 
     def __init__(self, model: str, log: Path):
@@ -44,7 +44,7 @@ class Server:
         (self.log.parent / PID_FILE).write_text(str(self.process.pid))
 
     def kill(self) -> None:
-        """Kills server and engine at once, as a machine that goes down does."""
+        """Kills server and engine at once, as a machine failure would."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -1,4 +1,4 @@
-"""Training with a server in another process: `... tests/vllm_engine/server_worker.py KIND FOLDER`."""
+"""Trains with a server in another process: `python tests/vllm_engine/server_worker.py KIND FOLDER`."""
 
 import sys
 from functools import partial
@@ -23,11 +23,15 @@ def engine_logps(client: Any) -> torch.Tensor:
 
 def kill_while_it_generates(trainer: Any, server: Server) -> list[list[Any]]:
     """
-    Kills the server between a request and its answer, and starts it again: in the second rollout the request is cut
-    off, in the third the new server answers it. Returns what is asked of it, as it comes.
+    Kills and restarts the server between a request and its answer, in the second and third rollout.
+
+    In the second rollout the request fails. In the third, the new server answers it.
+
+    Returns:
+        `list`: The requests, as `[path, step]`. It grows during training.
     """
     client = trainer.vllm_generation.vllm_client
-    client.session.mount("http://", HTTPAdapter())  # TRL's would repeat the request for a minute
+    client.session.mount("http://", HTTPAdapter())  # TRL's adapter would retry for a minute
     post, posts = client._post, []
 
     def post_or_kill(url: str, **kwargs: Any) -> Any:
@@ -38,7 +42,7 @@ def kill_while_it_generates(trainer: Any, server: Server) -> list[list[Any]]:
             server.kill()
             server.start()
             if request[1] == 2 * PASSES:
-                check_server(vars(trainer.args), trainer.model.name_or_path)  # which waits for it
+                check_server(vars(trainer.args), trainer.model.name_or_path)  # waits until it is up
         return post(url, **kwargs)
 
     client._post = post_or_kill
@@ -54,7 +58,7 @@ def refusal(path: str, folder: Path, config: dict[str, Any]) -> str | None:
 
 
 def refusals(path: str, folder: Path, config: dict[str, Any]) -> dict[str, str | None]:
-    """What a user reads who trains another model than is served, or has another vLLM installed."""
+    """The errors for a server with another model, and for a server with another version of vLLM."""
     texts = {"model": refusal(save_model(folder / "other", tied=False, seed=1), folder, config)}
     own_version, vllm.__version__ = vllm.__version__, "0.22.0"
     texts["version"] = refusal(path, folder, config)

@@ -1,10 +1,10 @@
-"""What workers and tests share; imports nothing large, so that the tests start at once."""
+"""Shared by workers and tests. Imports nothing large, to keep the start of the tests fast."""
 
 import socket
 
 ROLLOUTS = 3
-PASSES = 2  # over each rollout, so that ratios and KL come into play
-TOKENS = list(range(3, 27))  # scored by engine and trained model
+PASSES = 2  # over each rollout; from the second on, ratios differ from 1
+TOKENS = list(range(3, 27))  # scored by the engine and by the trained model
 MAX_LENGTH = 64
 PID_FILE = "server.pid"
 

@@ -1,4 +1,4 @@
-"""Training with a real vLLM engine in the trainer's process. `cpu_shims` says what stands in for a GPU."""
+"""Training with a real vLLM engine in the trainer's process. `cpu_shims` lists what replaces the GPU."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.vllm
 
 @pytest.fixture(scope="module", params=["untied", "tied", "lora"])
 def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Untied and tied embeddings, and an adapter that is merged into the weights that are sent."""
+    """Untied embeddings, tied embeddings, and an adapter that is merged before weights are sent."""
     return run("colocate_worker.py", request.param, tmp_path_factory.mktemp(request.param))
 
 

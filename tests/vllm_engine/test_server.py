@@ -1,4 +1,4 @@
-"""Training with a real vLLM server, started by the command of our own messages; one is killed on the way."""
+"""Training with a real vLLM server, started by the command in our error messages."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def assert_engine(facts: dict[str, Any]) -> None:
     assert_correction_enters_the_loss(facts, "sequence_mask", width=1)
 
 
-def test_server_and_what_it_is_refused_for(tmp_path: Path) -> None:
+def test_server_and_refusals(tmp_path: Path) -> None:
     facts = run("server_worker.py", "untied", tmp_path)
     assert_engine(facts)
     refusals = facts["refusals"]
@@ -27,8 +27,8 @@ def test_server_and_what_it_is_refused_for(tmp_path: Path) -> None:
     assert "runs vLLM 0.31.0, but vLLM 0.22.0 is installed here" in refusals["version"]
 
 
-def test_server_that_is_killed_while_it_generates_and_comes_back(tmp_path: Path) -> None:
-    """The new one is sent the weights before anything that it generates is used."""
+def test_server_killed_while_generating_and_restarted(tmp_path: Path) -> None:
+    """The new server gets the weights before any of its completions is used."""
     facts = run("server_worker.py", "tied", tmp_path)
     assert_engine(facts)
     for rollout in (1, 2):

@@ -19,9 +19,6 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
     """
     Trainable weights of an adapter that was made before the trainer.
 
-    Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): The trainer's `model` argument.
-
     Returns:
         `dict[str, Tensor]`: The tensors, by name; empty without an adapter.
     """
@@ -31,14 +28,7 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
 
 
 def prepare_adapter(model: nn.Module, weights: dict[str, Tensor], is_sharded: bool) -> None:
-    """
-    Lets the adapter of a quantized model train in small steps.
-
-    Args:
-        model (`nn.Module`): Model as TRL has set it up.
-        weights (`dict[str, Tensor]`): [`adapter_weights`] before TRL did.
-        is_sharded (`bool`): Whether DeepSpeed or FSDP trains it. Both keep their own float32 copies.
-    """
+    """Lets the adapter of a quantized model train in small steps."""
     if isinstance(model, PeftModel) and is_quantized(model):
         if not is_sharded:
             _keep_precision(model, weights)
@@ -50,10 +40,6 @@ def load_trained_adapter(model: Any, folder: str) -> None:
     Loads the trained one of two adapters from a checkpoint. transformers loads only the frozen copy beside it.
 
     Upstream: https://github.com/huggingface/transformers/issues/30478 (open in 5.23).
-
-    Args:
-        model (`nn.Module`): Model, after the Trainer has loaded the checkpoint.
-        folder (`str`): Checkpoint.
     """
     if isinstance(model, PeftModel) and len(model.peft_config) > 1:
         model.load_adapter(folder, "default", is_trainable=True)
@@ -98,10 +84,6 @@ def sync_without_drift(generation: Any) -> None:
     weights, and the errors accumulate over syncs, in the reference and under the saved adapter.
 
     Upstream: https://github.com/huggingface/trl/issues/6688 (open in 1.16).
-
-    Args:
-        generation (`VLLMGeneration`): TRL's engine or client. Unchanged without an adapter and with FSDP, which shards
-            the weights.
     """
     if not isinstance(generation.model, PeftModel):
         return
@@ -122,9 +104,6 @@ def sync_without_drift(generation: Any) -> None:
 def merged_weights(model: PeftModel) -> Iterator[tuple[str, Tensor]]:
     """
     Yields the base model's weights with the active adapter merged in, leaving the model unchanged.
-
-    Args:
-        model (`PeftModel`): Model with a LoRA-like adapter.
 
     Yields:
         `tuple[str, Tensor]`: Name in the base model, and weight. Tied weights appear once, under their first name.

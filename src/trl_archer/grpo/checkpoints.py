@@ -40,11 +40,8 @@ _ADAPTER = ("peft_type", "r", "target_modules", "modules_to_save")
 
 def why_incomplete(folder: str | Path) -> str | None:
     """
-    Says what is missing from a checkpoint.
-
-    Args:
-        folder (`str` or `Path`): Checkpoint of ours or of another trainer. Without a manifest, it must have weights,
-            and every tensor file must be readable to its end.
+    Says what is missing from a checkpoint. One of another trainer has no manifest; it must have weights, and all
+    its tensor files must be readable to their end.
 
     Returns:
         `str` or `None`: The reason, `None` for a complete one.
@@ -94,9 +91,6 @@ def is_readable(path: Path) -> bool:
     """
     Whether a tensor file can be read to its end. Other files always count as readable.
 
-    Args:
-        path (`Path`): File of a checkpoint.
-
     Returns:
         `bool`: `False` for a truncated file.
     """
@@ -119,9 +113,6 @@ def list_checkpoints(run_dir: Path) -> dict[int, Path]:
     """
     Checkpoints of a run, complete or not.
 
-    Args:
-        run_dir (`Path`): Folder of the run.
-
     Returns:
         `dict[int, Path]`: Folder by step, the latest first.
     """
@@ -133,13 +124,8 @@ def find_checkpoint(resume_from_checkpoint: str | Path | bool | None, args: Trai
     """
     Chooses the checkpoint to resume from; every rank makes the same choice. Each checkpoint is validated once.
 
-    Args:
-        resume_from_checkpoint (`str`, `Path`, `bool` or `None`):
-            A checkpoint, or `True` for the last complete one in `output_dir`; later incomplete ones are skipped with a
-            warning. The words `"true"`, `"latest"` and `"false"` mean the same unless there is such a folder, and
-            `"auto"` means `True` if there is a checkpoint and `False` otherwise.
-        args (`TrainingArguments`):
-            Configuration, for `output_dir` and the ranks that write checkpoints.
+    `True`, `"true"` and `"latest"` mean the last complete one in `output_dir`; later incomplete ones are skipped with a
+    warning. `"auto"` means the same, if there is one. A folder of such a name takes precedence.
 
     Returns:
         `Path` or `None`: The checkpoint; `None` for a new run.
@@ -198,11 +184,6 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
     """
     Checks that a checkpoint belongs to a model.
 
-    Args:
-        folder (`str` or `Path`): Checkpoint.
-        model (`PreTrainedModel` or `PeftModel`): Model about to be trained.
-        shapes (`dict[str, list[int]]`, *optional*): Its [`trainable_shapes`], for a model that is already wrapped.
-
     Raises:
         ValueError: If one is an adapter and the other is not, if configuration or weights differ (the message names
             the field and both values), or if the manifest cannot be read.
@@ -236,9 +217,6 @@ def launch_of(accelerator: Accelerator) -> dict[str, Any]:
     """
     What the files of optimizer and schedule depend on.
 
-    Args:
-        accelerator (`Accelerator`): The trainer's.
-
     Returns:
         `dict[str, Any]`: `backend`, such as `"DeepSpeed ZeRO-2"`, and `processes`, their number.
     """
@@ -253,11 +231,7 @@ def launch_of(accelerator: Accelerator) -> dict[str, Any]:
 def check_same_backend(folder: str | Path, launch: dict[str, Any]) -> None:
     """
     Checks that the optimizer and schedule of a checkpoint can be loaded. DeepSpeed needs the same number of processes;
-    FSDP and runs without sharding do not.
-
-    Args:
-        folder (`str` or `Path`): Checkpoint. One without a manifest is not checked.
-        launch (`dict[str, Any]`): [`launch_of`] the run to resume.
+    FSDP and runs without sharding do not. A checkpoint without a manifest is not checked.
 
     Raises:
         ValueError: If they cannot be loaded; the message names both launches.
@@ -275,9 +249,6 @@ def check_same_backend(folder: str | Path, launch: dict[str, Any]) -> None:
 def checkpoint_bytes(folder: str | Path | None) -> int:
     """
     Size of a checkpoint, from its manifest.
-
-    Args:
-        folder (`str` or `Path`, *optional*): Checkpoint.
 
     Returns:
         `int`: Bytes; 0 if unknown.
@@ -302,9 +273,6 @@ def _compare(folder: Path, what: str, saved: dict[str, Any], ours: dict[str, Any
 def trainable_shapes(model: torch.nn.Module) -> dict[str, list[int]]:
     """
     Shapes of the trainable parameters.
-
-    Args:
-        model (`nn.Module`): Model before it is wrapped.
 
     Returns:
         `dict[str, list[int]]`: Shape by name; the full shape of a parameter that ZeRO-3 has partitioned.

@@ -45,12 +45,7 @@ class SaveOnSigterm(TrainerCallback):
 
 
 def save_on_sigterm(trainer: Trainer) -> None:
-    """
-    Makes a trainer save on SIGTERM if `enable_jit_checkpoint` is set.
-
-    Args:
-        trainer (`Trainer`): Trainer, before it trains.
-    """
+    """Makes a trainer save on SIGTERM if `enable_jit_checkpoint` is set."""
     if not trainer.args.enable_jit_checkpoint:
         return
     transformers_own = trainer.pop_callback(JITCheckpointCallback)

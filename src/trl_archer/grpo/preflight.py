@@ -42,13 +42,8 @@ def preflight(
     checkpoint: Path | None = None,
 ) -> Preflight:
     """
-    Checks what can be checked without data or weights, the cheap things first. Collective over all ranks.
-
-    Args:
-        args ([`DurableGRPOConfig`]): Configuration.
-        model (`str`, `PreTrainedModel` or `PeftModel`): The trainer's `model` argument.
-        quantization_config (`BitsAndBytesConfig`, *optional*): Quantization of a model that is not loaded yet.
-        checkpoint (`Path`, *optional*): Complete checkpoint to resume from, as [`find_checkpoint`] chose it.
+    Checks what can be checked without data or weights, the cheap things first. Collective over all ranks. `checkpoint`
+    is the complete one to resume from, as [`find_checkpoint`] chose it.
 
     Returns:
         [`Preflight`]: The `preflight` argument of the trainer.
@@ -70,9 +65,6 @@ def refuse_unsloth(trainer_class: type = trl.GRPOTrainer) -> None:
     """
     Refuses a `GRPOTrainer` that Unsloth has rewritten. It returns no entropies, which Archer needs.
 
-    Args:
-        trainer_class (`type`): Class of the trainer.
-
     Raises:
         RuntimeError: If Unsloth's trainer is among its bases or has replaced `trl.GRPOTrainer`.
     """
@@ -87,11 +79,6 @@ def refuse_unsloth(trainer_class: type = trl.GRPOTrainer) -> None:
 def check_data(train_dataset: Any, eval_dataset: Any, reward_funcs: Iterable[Any], args: DurableGRPOConfig) -> None:
     """
     Checks that the data has the columns that trainer and rewards need, has all prompts, and fills one rollout.
-
-    Args:
-        train_dataset, eval_dataset (`Dataset`, `IterableDataset`, a dictionary of them or `None`): The data.
-        reward_funcs (`Iterable`): Rewards, whose arguments are columns.
-        args ([`DurableGRPOConfig`]): Configuration.
 
     Raises:
         ValueError: If a column or a prompt is missing, or if there are fewer prompts than one rollout takes.
@@ -114,11 +101,6 @@ def check_dataset(
     """
     Checks the columns of a data set, and that no row lacks a prompt. Of a stream without column names, the first row
     is read.
-
-    Args:
-        name (`str`): Argument that holds the data set, for the message.
-        dataset (`Dataset`, `IterableDataset`, a dictionary of them or `None`): The data.
-        needed (`Mapping[str, str]`, *optional*): Columns, and what needs each.
 
     Raises:
         ValueError: If a column or a prompt is missing.
@@ -148,12 +130,6 @@ def check_columns(
     """
     Checks that columns exist.
 
-    Args:
-        name (`str`): Name of the data set, for the message.
-        columns (`Sequence[str]`): Columns that exist.
-        needed (`Mapping[str, str]`): Columns that are needed, and what needs each.
-        remedy (`Callable`): Returns an example that renames a column, from the missing and an existing name.
-
     Raises:
         ValueError: If one is missing.
     """
@@ -169,9 +145,6 @@ def check_columns(
 def check_trainable(model: nn.Module) -> None:
     """
     Checks that training can change the model.
-
-    Args:
-        model (`nn.Module`): Model, adapters included.
 
     Raises:
         ValueError: If no parameter requires a gradient.
@@ -195,11 +168,6 @@ def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any 
     """
     Checks, before anything is loaded, the adapter passed to the trainer, and that vLLM can receive its weights.
 
-    Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): The trainer's `model` argument.
-        args ([`DurableGRPOConfig`]): Configuration.
-        quantization_config (`BitsAndBytesConfig`, *optional*): Quantization of a model that is not loaded yet.
-
     Raises:
         ValueError: If TRL could not copy the adapter for the reference, or if quantized weights would go to vLLM.
     """
@@ -216,10 +184,6 @@ def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any 
 def check_synced_weights(model: nn.Module, args: DurableGRPOConfig) -> None:
     """
     Checks that vLLM can hold the trained weights. It ties embeddings and output layer if the model's config does.
-
-    Args:
-        model (`nn.Module`): Model, adapters included.
-        args ([`DurableGRPOConfig`]): Configuration.
 
     Raises:
         ValueError: If the adapter trains one of the two separately, or the model is quantized.
@@ -256,15 +220,6 @@ def check_left_padding(
     """
     Checks on one row that padding on the left does not change the model's log-probabilities, as with relative
     positions.
-
-    Args:
-        score (`Callable`): TRL's log-prob helper, which trims nothing. Every rank runs the same two forward passes.
-        model (`nn.Module`): Model.
-        inputs (`dict`): A micro-batch; its first row is used.
-        args ([`DurableGRPOConfig`]): Configuration.
-        accelerator (`Accelerator`): The trainer's.
-        shift (`int`, *optional*, defaults to `8`): Padding to try, in tokens.
-        longest (`int`, *optional*, defaults to `64`): Maximum number of tokens of prompt and of completion to use.
 
     Raises:
         ValueError: If they change by more than rounding.

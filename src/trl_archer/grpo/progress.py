@@ -33,11 +33,6 @@ def trained_micro_batches(state: TrainerState, args: DurableGRPOConfig, dataload
     """
     Micro-batches that a run has trained on at its `global_step`, as the Trainer counts and skips them.
 
-    Args:
-        state (`TrainerState`): State of the Trainer.
-        args ([`DurableGRPOConfig`]): Configuration.
-        dataloader (`DataLoader`): Training data.
-
     Returns:
         `int`: TRL's `_step` at the start of the next optimizer step. The last step of an epoch may take fewer.
     """
@@ -65,14 +60,7 @@ def _progress_file(folder: str | Path, args: DurableGRPOConfig) -> Path:
 
 
 def save_progress(progress: dict[str, Any], folder: str | Path, args: DurableGRPOConfig) -> None:
-    """
-    Writes what this rank needs to resume exactly.
-
-    Args:
-        progress (`dict`): The state.
-        folder (`str` or `Path`): Checkpoint.
-        args ([`DurableGRPOConfig`]): Configuration.
-    """
+    """Writes what this rank needs to resume exactly."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     torch.save({**progress, "geometry": _geometry(args)}, _progress_file(folder, args))
 
@@ -80,10 +68,6 @@ def save_progress(progress: dict[str, Any], folder: str | Path, args: DurableGRP
 def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any] | None:
     """
     Reads what this rank saved in a checkpoint.
-
-    Args:
-        folder (`str` or `Path`): Checkpoint that the run resumes from.
-        args ([`DurableGRPOConfig`]): Configuration.
 
     Returns:
         `dict` or `None`: The state. `None`, with a warning, if there is none or if batch sizes or the number of
@@ -124,13 +108,7 @@ def warn_of_inexact_resume(folder: str | Path, state: TrainerState, args: Durabl
 
 
 def skip_epochs(sampler: Sampler | None, folder: Path | None) -> None:
-    """
-    Advances a sampler that shuffles in every epoch to the epoch of a checkpoint.
-
-    Args:
-        sampler (`Sampler`, *optional*): TRL's sampler, whose generator draws one permutation per epoch.
-        folder (`Path`, *optional*): Checkpoint that the run resumes from.
-    """
+    """Advances a sampler that shuffles in every epoch to the epoch of a checkpoint."""
     generator = getattr(sampler, "generator", None)
     if folder is None or generator is None:
         return

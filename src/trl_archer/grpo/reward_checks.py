@@ -22,9 +22,6 @@ def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
     """
     Data columns that rewards take as arguments without a default.
 
-    Args:
-        rewards (`Iterable`): Reward functions. Reward models and their names need no column.
-
     Returns:
         `dict[str, str]`: Each column, and the reward that needs it.
 
@@ -51,9 +48,6 @@ def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
 def checked_reward(reward_func: Callable[..., Any]) -> Callable[..., Any]:
     """
     Wraps a reward function so that its result is checked before use.
-
-    Args:
-        reward_func (`Callable`): Reward function of TRL, synchronous or asynchronous.
 
     Returns:
         `Callable`: The same function. It raises `ValueError` unless it returns one finite number or `None` (not
@@ -122,11 +116,6 @@ def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewar
     """
     Checks the rewards of reward models on every rank. [`checked_reward`] checks functions.
 
-    Args:
-        reward_funcs (`Sequence`): Reward functions and models.
-        names (`Sequence[str]`): Their names.
-        rewards_per_func (`Tensor` of shape `(N, F)`): Gathered rewards.
-
     Raises:
         ValueError: If a model returned a non-finite reward.
     """
@@ -145,12 +134,6 @@ def raise_on_all_ranks(calculate: Callable[[], Tensor], rows: int, columns: int,
 
     There is no additional collective: a rank that failed takes part in the one that gathers rewards, with infinity in
     place of its own, which no valid reward is.
-
-    Args:
-        calculate (`Callable`): TRL's calculation, which ends by gathering.
-        rows (`int`): Completions of this rank.
-        columns (`int`): Number of rewards.
-        accelerator (`Accelerator`): The trainer's.
 
     Returns:
         `Tensor` of shape `(N, F)`: Rewards of all ranks.

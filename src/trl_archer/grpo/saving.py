@@ -26,14 +26,7 @@ class CheckpointError(RuntimeError):
 
 
 class CheckpointSaver:
-    """
-    Writes the checkpoints of a run. All ranks agree on the outcome of each.
-
-    Args:
-        args ([`DurableGRPOConfig`]): Configuration.
-        launch (`dict`): [`launch_of`] the run.
-        shapes (`dict`): [`trainable_shapes`] of the model.
-    """
+    """Writes the checkpoints of a run. All ranks agree on the outcome of each."""
 
     def __init__(self, args: DurableGRPOConfig, launch: dict[str, Any], shapes: dict[str, list[int]]):
         self._args = args
@@ -53,12 +46,6 @@ class CheckpointSaver:
         A failed save leaves earlier checkpoints and everything in memory unchanged; training continues and tries again
         at the next save. Training stops after `max_failed_saves` in a row, when no later save is due, and where a rank
         fails in the middle of what DeepSpeed or FSDP write together.
-
-        Args:
-            folder (`Path`): Checkpoint to write; replaces an existing one.
-            write (`Callable`): Writes it, as the Trainer does.
-            state (`TrainerState`): State of the Trainer; its best checkpoint is restored after a failed save.
-            control (`TrainerControl`): Whether training is about to stop.
 
         Raises:
             CheckpointError: If it could not be written and training cannot continue.
@@ -90,12 +77,7 @@ class CheckpointSaver:
             self._failed_in_a_row = 0
 
     def write_manifest(self, folder: str | Path) -> None:
-        """
-        Lists the files of a checkpoint, after every rank has written its own. Only ranks that save write it.
-
-        Args:
-            folder (`str` or `Path`): Checkpoint, complete except for the state of the Trainer.
-        """
+        """Lists the files of a checkpoint, after every rank has written its own. Only ranks that save write it."""
         if not self._args.should_save:
             return
         folder = Path(folder)

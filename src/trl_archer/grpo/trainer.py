@@ -37,6 +37,7 @@ from .reward_checks import check_reward_models, checked_reward, raise_on_all_ran
 from .saving import CheckpointSaver, failing_together
 from .updates import UpdateGuard, poison_backward
 from .vllm_retries import ServerWatch, generate_with_retries
+from .weights import load_all_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -134,6 +135,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         if self._generates_on_server and self.accelerator.is_main_process:
             self._server = ServerWatch(self.vllm_generation.vllm_client, self.accelerator.device)
         save_on_sigterm(self)
+        self._check_fits(self._preflight.checkpoint)
 
     @classmethod
     def _checked_config(cls, model: Any, args: Any) -> Any:
@@ -282,17 +284,28 @@ class DurableGRPOTrainer(GRPOTrainer):
         checkpoint = self._preflight.checkpoint
         if checkpoint is None or resume_from_checkpoint != str(checkpoint):
             checkpoint = find_checkpoint(resume_from_checkpoint, self.args)
-        if checkpoint is not None:
-            check_model(checkpoint, self.accelerator.unwrap_model(self.model), self._shapes)
-            check_same_backend(checkpoint, launch_of(self.accelerator))
+            self._check_fits(checkpoint)
         self._resumed_from = checkpoint
         self._saver.resume(checkpoint)
         self._step, self._buffered_inputs = 0, None  # those of an earlier call belong to other data
         return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
 
+    def _check_fits(self, checkpoint: Path | None) -> None:
+        if checkpoint is not None:
+            check_model(checkpoint, self.accelerator.unwrap_model(self.model), self._shapes)
+            check_same_backend(checkpoint, launch_of(self.accelerator))
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_trained_adapter(self.model if model is None else model, resume_from_checkpoint)
+        model = self.model if model is None else model
+        load_trained_adapter(model, resume_from_checkpoint)
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # they load by the module's names
+            load_all_weights(model, resume_from_checkpoint)
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            load_all_weights(self.model, self.state.best_model_checkpoint)
 
     def _get_train_sampler(self, dataset=None):
         sampler = super()._get_train_sampler(dataset)

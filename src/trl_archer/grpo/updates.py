@@ -27,9 +27,6 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
     Gradients are averaged over ranks, so the norm is then non-finite on every rank, and each can skip the update
     without another collective.
 
-    Args:
-        loss (`Tensor`): Scalar loss of a micro-batch.
-
     Returns:
         `Tensor`: The same value; where it is finite, with the same gradient.
 
@@ -65,9 +62,6 @@ def check_deepspeed_version(args: DurableGRPOConfig) -> None:
     update and reports a finite norm, so nothing notices before every weight is NaN.
 
     Upstream: https://github.com/deepspeedai/DeepSpeed/pull/8035 and its successors, complete in 0.19.8.
-
-    Args:
-        args ([`DurableGRPOConfig`]): Configuration.
 
     Raises:
         ValueError: If it does not.
@@ -111,15 +105,7 @@ class UpdateGuard:
         Checks an update just before it is made.
 
         DeepSpeed makes its update inside the backward pass and skips non-finite gradients itself, on every rank; it is
-        asked whether it did. Overflows while float16 searches for a loss scale do not count.
-
-        Args:
-            grad_norm (`Tensor` or `float`, *optional*): Norm of the gradient over all ranks.
-            model (`nn.Module`): Model as wrapped for training.
-            accelerator (`Accelerator`): The trainer's.
-            deepspeed (`Any`): DeepSpeed's engine, or `None` without DeepSpeed.
-            step (`int`): The optimizer step, counted from 1.
-            micro_batches (`Callable`): Returns this rank's micro-batches of the step.
+        asked whether it did (`deepspeed` is its engine). Overflows during the search for a loss scale do not count.
 
         Raises:
             FloatingPointError: On every rank, at the last of `max_skipped_updates` in a row; each rank writes its

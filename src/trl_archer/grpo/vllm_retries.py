@@ -33,10 +33,6 @@ class ServerWatch:
     Inside [`ServerWatch.guarded`], failing calls of the client do not raise on this rank only. Weights that other ranks
     help to gather are gathered to the end, and a failed generation returns no completions, which TRL broadcasts as
     usual. So no rank waits forever.
-
-    Args:
-        client (`VLLMClient`): TRL's client; its methods are wrapped.
-        device (`torch.device`): Device of the communicator.
     """
 
     _NOTHING: dict[str, list] = {"prompt_ids": [], "completion_ids": [], "logprobs": [], "logprob_token_ids": []}
@@ -140,13 +136,8 @@ def generate_with_retries(
     """
     Generates on a vLLM server that may go down and come back, on all ranks together.
 
-    A restarted server has lost the policy, so all ranks send it the weights before it generates.
-
-    Args:
-        watch ([`ServerWatch`] or `None`): The server; `None` on all ranks but the main process.
-        generate (`Callable`): TRL's generation.
-        send_weights_again (`Callable`): Makes the next generation send the weights first.
-        max_retries (`int`): Retries after the first attempt.
+    A restarted server has lost the policy, so all ranks send it the weights before it generates. `watch` is `None` on
+    all ranks but the main process.
 
     Returns:
         `tuple`: The result of `generate`.

@@ -37,10 +37,6 @@ def check_generation(args: Any, model: str) -> None:
     """
     Checks vLLM if `use_vllm` is set. The main process, which talks to a server, checks the server.
 
-    Args:
-        args ([`DurableGRPOConfig`]): Configuration.
-        model (`str`): Name or path of the model to train.
-
     Raises:
         OSError or ValueError: As [`check_installed`] and [`check_server`], on every rank.
     """
@@ -63,10 +59,6 @@ def check_generation(args: Any, model: str) -> None:
 def check_server(values: Mapping[str, Any], model: str) -> None:
     """
     Waits for a vLLM server for up to `vllm_server_timeout` seconds, then checks that TRL can train with it.
-
-    Args:
-        values (`Mapping[str, Any]`): Values of [`DurableGRPOConfig`], by field.
-        model (`str`): Name or path of the model to train. A model without a name, `""`, matches any server.
 
     Raises:
         ConnectionError: If no server responds.
@@ -117,9 +109,6 @@ def server_url(values: Mapping[str, Any]) -> str:
     """
     The address of the server, as TRL builds it.
 
-    Args:
-        values (`Mapping[str, Any]`): Values of [`DurableGRPOConfig`], by field.
-
     Returns:
         `str`: Its URL, without a trailing slash.
 
@@ -153,10 +142,6 @@ def start_command(values: Mapping[str, Any], model: str) -> str:
     """
     The command that starts a server for TRL.
 
-    Args:
-        values (`Mapping[str, Any]`): Values of [`DurableGRPOConfig`], by field.
-        model (`str`): Name or path of the model.
-
     Returns:
         `str`: A shell command.
     """
@@ -169,9 +154,6 @@ def start_command(values: Mapping[str, Any], model: str) -> str:
 def server_info(url: str) -> dict[str, Any] | None:
     """
     The server's configuration.
-
-    Args:
-        url (`str`): Its address.
 
     Returns:
         `dict`: vLLM's configuration; `None` if the server has no development endpoints.

@@ -93,8 +93,8 @@ def load_policy() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """
     if not (POLICY_DIR / "model.safetensors").is_file():
         raise FileNotFoundError(
-            f"{POLICY_DIR} has no model.safetensors. Train it with "
-            f"`python -m trl_archer.playground.warm_start --output {POLICY_DIR}`."
+            f"{POLICY_DIR} has no model.safetensors. Reinstall trl-archer, or in a clone train the policy with "
+            f"`python -m benchmarks.warm_start --output {POLICY_DIR}`."
         )
     model = AutoModelForCausalLM.from_pretrained(str(POLICY_DIR), dtype=torch.float32, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(str(POLICY_DIR), local_files_only=True)

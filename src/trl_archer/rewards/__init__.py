@@ -1,8 +1,8 @@
 """
 Verifiable rewards for math and code, for TRL's trainers and ours.
 
-They have the interface of TRL's reward functions, and serve `GRPOTrainer` as well. A reward of `None` says that a
-completion could not be scored, and leaves it out of its group; it never stands for a wrong answer.
+They are TRL reward functions and also work with `GRPOTrainer`. A reward of `None` means that a completion could not be
+scored and is left out of its group. It never means a wrong answer.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .math.reward import get_math_reward as get_math_reward
     from .math.reward import math_reward as math_reward
 
-# Public name -> module. Loaded on first use: workers import from here, and need neither torch nor TRL.
+# Public name -> module, loaded on first use: workers import from here and need neither torch nor TRL
 _PUBLIC = {
     "code_reward": ".code.reward",
     "get_code_reward": ".code.reward",
@@ -38,6 +38,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "code_reward":  # fails here, not at its first call in a training run
+        from ..sandbox.local import check_installed
+
+        check_installed()
     return load_public(__name__, _PUBLIC, name)
 
 

@@ -1,4 +1,4 @@
-"""Runs untrusted Python programs, isolated by the kernel. See docs/security.md for what is defended and what is not."""
+"""Runs untrusted Python programs, isolated by the kernel. docs/security.md lists what is defended and what is not."""
 
 from .fusion import SandboxFusion
 from .local import Sandbox, probe

@@ -1,14 +1,14 @@
-"""`python -m trl_archer.sandbox`: which isolations hold on this machine. Exit status 1 when none does."""
+"""`python -m trl_archer.sandbox`: which isolations work on this machine. The exit status is 1 if none does."""
 
 from . import probe
 
 
 def main() -> int:
-    """Prints a line for each isolation, the best first."""
-    troubles = probe()
-    for name, trouble in troubles.items():
-        print(f"{name:<20} {trouble or 'holds'}")
-    return 0 if "" in troubles.values() else 1
+    """Prints one line per isolation, the best first."""
+    problems = probe()
+    for name, problem in problems.items():
+        print(f"{name:<20} {problem or 'works'}")
+    return 0 if "" in problems.values() else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """
-What a sandboxed interpreter executes: its text, and after it a call of `_main`. Nothing here is imported by others.
+The code that a sandboxed interpreter executes: this text, followed by a call of `_main`. It is never imported.
 
-It expects the program in `program.py` and, if a function is to be called, its name and its arguments in `call`.
+It expects the program in `program.py`. To call a function, it expects the name and the arguments in `call`.
 """
 
 import _thread
@@ -10,8 +10,8 @@ import os
 import sys
 from _sitebuiltins import Quitter
 
-# What solutions to contest problems use without importing it: name -> module
-_CUSTOMARY = {
+# Names that contest solutions use without importing them -> module
+_COMMON_NAMES = {
     **dict.fromkeys(
         "Any Callable Deque Dict FrozenSet Iterable Iterator List Optional Set Tuple Union".split(), "typing"
     ),
@@ -27,17 +27,17 @@ _CUSTOMARY = {
 
 
 def _names(code):
-    """Every name that is looked up in the module, by the code or the functions in it."""
+    """Every name that the code, or a function in it, looks up in the module."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, type(code)):
             yield from _names(constant)
 
 
-def _provide_customary_names(code, namespace):
-    for name in _CUSTOMARY.keys() & set(_names(code)):
-        module = __import__(_CUSTOMARY[name] or name)
-        namespace[name] = getattr(module, name) if _CUSTOMARY[name] else module
+def _provide_common_names(code, namespace):
+    for name in _COMMON_NAMES.keys() & set(_names(code)):
+        module = __import__(_COMMON_NAMES[name] or name)
+        namespace[name] = getattr(module, name) if _COMMON_NAMES[name] else module
 
 
 def _call(namespace, function, arguments):
@@ -49,7 +49,7 @@ def _call(namespace, function, arguments):
 
 
 def _main(started, result):
-    os.write(started, b"started")  # what fails from here on is the program's fault
+    os.write(started, b"started")  # any failure from here on is the program's fault
     os.close(started)
     with open("program.py", encoding="utf-8", errors="surrogatepass") as file:
         code = compile(file.read(), "program.py", "exec")
@@ -58,15 +58,15 @@ def _main(started, result):
         with open("call", encoding="utf-8", errors="surrogatepass") as file:
             function, arguments = file.read().split("\n", 1)
     sys.argv = ["program.py"]
-    builtins.exit, builtins.quit = Quitter("exit", ""), Quitter("quit", "")  # which `-S` leaves out
+    builtins.exit, builtins.quit = Quitter("exit", ""), Quitter("quit", "")  # missing because of `-S`
     sys.setrecursionlimit(50_000)
     _thread.stack_size(8 * 2**20)
 
-    # A module of its own; in call form it is imported, as it were, so that a main guard does not read the input
+    # A separate module. To call a function, the program runs as if imported, so its main guard does not read input
     module = type(sys)("__main__" if function is None else "program")
     module.__dict__["__file__"] = "program.py"
     sys.modules[module.__name__] = module
-    _provide_customary_names(code, module.__dict__)
+    _provide_common_names(code, module.__dict__)
     exec(code, module.__dict__)
     if function is not None:
         os.write(result, _call(module.__dict__, function, arguments).encode())

@@ -1,4 +1,4 @@
-"""The system calls that a sandboxed program may make."""
+"""The filter of system calls for sandboxed programs."""
 
 import errno
 import functools
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from .program import SandboxError
 
-# One process with threads, memory, time, the files that the other layers let it open. What is absent fails with EPERM:
-# sockets, new processes, signals to others, tracing, mounts, keys, modes and owners of files, folders, devices.
+# Enough for one process with threads, memory, time, and the files that the other layers let it open. Everything else
+# fails with EPERM: sockets, new processes, signals to other processes, tracing, mounts, keys, file modes and owners,
+# new folders, devices.
 _ALLOWED = """
     read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 close lseek
     access faccessat faccessat2 stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat
@@ -22,7 +23,7 @@ _ALLOWED = """
     time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep alarm getitimer setitimer
 """.split()
 
-# A thread that shares its descriptors, so that the limit on them counts for all threads together
+# Threads share their descriptors, so the limit on descriptors applies to all of them together
 _CLONE_SHARED_THREAD = 0x00010000 | 0x00000800 | 0x00000400 | 0x00000200 | 0x00000100
 _CLONE_NEW_NAMESPACES = 0x7E020000 | 0x00000080
 _ACCESS_MODE, _O_TRUNC = 0b11, 0x200
@@ -36,17 +37,17 @@ _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
 @functools.cache
 def system_call_filter() -> bytes:
     """
-    The filter as a BPF program for `seccomp(2)`, for this machine's architecture.
+    The filter as a BPF program for `seccomp(2)` on this machine's architecture.
 
     Raises:
-        SandboxError: If libseccomp is not installed.
+        SandboxError: If pyseccomp or libseccomp is not installed.
     """
     try:
         import pyseccomp
     except (ImportError, RuntimeError) as error:
         raise SandboxError(
-            f"No filter for system calls ({error}): install the Python package pyseccomp and the system library "
-            "libseccomp (Debian, Ubuntu: libseccomp2)."
+            f"No filter for system calls ({error}). Run `pip install 'trl-archer[code]'` and install the system "
+            "library libseccomp (Debian, Ubuntu: `apt install libseccomp2`)."
         ) from error
 
     rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
@@ -54,9 +55,9 @@ def system_call_filter() -> bytes:
     rules.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree
     for name, arguments in _rules(pyseccomp.Arg, pyseccomp.EQ, pyseccomp.MASKED_EQ):
         number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
-        if number >= 0:  # negative: this architecture has no such call
+        if number >= 0:  # negative if this architecture has no such call
             rules.add_rule(pyseccomp.ALLOW, number, *arguments)
-    # The C library then creates threads with clone, whose flags can be read
+    # The C library then falls back to clone, whose flags a filter can read
     rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)
@@ -68,19 +69,19 @@ def _rules(argument, equal, masked_equal) -> Iterator[tuple[str, list]]:
     for name in _ALLOWED:
         yield name, []
     for name, position in (("open", 1), ("openat", 2)):
-        # Access mode 3 needs none of Landlock's rights, nor, before its third version, does truncating what is read
+        # Landlock requires no right for access mode 3 and, before version 3, none for truncating a readable file
         yield name, [argument(position, masked_equal, _ACCESS_MODE | _O_TRUNC, 0)]
         for mode in (1, 2):
             yield name, [argument(position, masked_equal, _ACCESS_MODE, mode)]
     for flags in (0, _CLOSE_RANGE_CLOEXEC):
         yield "close_range", [argument(2, equal, flags)]
     yield "clone", [argument(0, masked_equal, _CLONE_SHARED_THREAD | _CLONE_NEW_NAMESPACES, _CLONE_SHARED_THREAD)]
-    # Its own limits, to look at; of those to set, a core limit of 0 would have a crash handler started
+    # Reading its own limits, and setting the stack limit. Setting a core limit of 0 would start a crash handler
     yield "prlimit64", [argument(0, equal, 0), argument(2, equal, 0)]
     yield "prlimit64", [argument(0, equal, 0), argument(1, equal, _RLIMIT_STACK)]
-    yield "sendto", [argument(4, equal, 0)]  # to the other end, not to an address
+    yield "sendto", [argument(4, equal, 0)]  # to the connected peer, not to an address
     yield "socketpair", [argument(0, equal, _AF_UNIX), argument(1, masked_equal, _SOCK_TYPE_MASK, _SOCK_STREAM)]
-    for command in _DESCRIPTOR_COMMANDS:  # F_SETOWN and F_SETSIG would send signals to any process of this user
+    for command in _DESCRIPTOR_COMMANDS:  # F_SETOWN and F_SETSIG could signal any process of this user
         yield "fcntl", [argument(1, equal, command)]
     for request in _TERMINAL_AND_DESCRIPTOR_IOCTLS:
         yield "ioctl", [argument(1, equal, request)]

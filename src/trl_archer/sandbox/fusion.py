@@ -1,10 +1,9 @@
-"""Runs programs on a service: the HTTP interface of SandboxFusion (arXiv 2412.00535)."""
+"""Runs programs on a remote service with the HTTP interface of SandboxFusion (arXiv 2412.00535)."""
 
 import base64
 import http.client
 import json
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,13 +19,13 @@ class SandboxFusion:
     """
     Runs programs on a [SandboxFusion](https://github.com/bytedance/SandboxFusion) server.
 
-    The server isolates the programs and enforces the limits of wall time and memory; the others are its own.
+    The server isolates the programs and enforces the limits on wall time and memory. Other limits are the server's own.
 
     Args:
         url (`str`): Base address of the server, such as `"http://sandbox:8080"`.
         limits ([`Limits`], *optional*): What each program may use.
-        headers (`dict[str, str]`, *optional*): Headers of each request, such as an authorisation.
-        attempts (`int`, *optional*, defaults to `3`): How often a request that fails on the way is sent.
+        headers (`dict[str, str]`, *optional*): Headers of each request, for example for authorization.
+        attempts (`int`, *optional*, defaults to `3`): How many times to send a request that fails in transit.
 
     Example:
 
@@ -45,16 +44,16 @@ class SandboxFusion:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url is {self.url!r}; it starts with http:// or https://.")
+            raise ValueError(f"url is {self.url!r}; it must start with http:// or https://.")
         if self.attempts < 1:
-            raise ValueError(f"attempts is {self.attempts}; a request is sent at least once.")
+            raise ValueError(f"attempts is {self.attempts}; it must be at least 1.")
 
     def run(self, program: Program) -> Run:
         """
         Runs a program to its end or a limit.
 
         Raises:
-            SandboxError: If the server cannot be reached, or says that it failed itself.
+            SandboxError: If the server cannot be reached or reports a failure of its own.
         """
         answer = self._post(
             {
@@ -73,7 +72,7 @@ class SandboxFusion:
         try:
             return _read(answer)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SandboxError(f"{self.url} answered what is no run: {str(answer)[:500]}") from error
+            raise SandboxError(f"{self.url} returned a malformed result: {str(answer)[:500]}") from error
 
     def _post(self, request: dict[str, Any]) -> Any:
         message = urllib.request.Request(
@@ -81,19 +80,19 @@ class SandboxFusion:
             data=json.dumps(request).encode(),
             headers={"Content-Type": "application/json", **self.headers},
         )
+        failure: Exception | None = None
         for attempt in range(self.attempts):
+            if attempt:
+                time.sleep(2 ** (attempt - 1))
             try:
                 with urllib.request.urlopen(message, timeout=self.limits.wall_seconds + _NETWORK_SECONDS) as reply:
                     return json.load(reply)
-            except urllib.error.HTTPError as error:
-                if error.code < 500 and error.code != 429:  # not the server's trouble, and no use to repeat
-                    raise SandboxError(f"{self.url} refused the program: {error}") from error
-                trouble: Exception = error
             except (OSError, ValueError, http.client.HTTPException) as error:
-                trouble = error
-            if attempt < self.attempts - 1:
-                time.sleep(2**attempt)
-        raise SandboxError(f"{self.url} failed {self.attempts} times, last with: {trouble}") from trouble
+                failure = error
+                status = getattr(error, "code", 500)
+                if status < 500 and status != 429:  # the request is at fault, a retry would not help
+                    raise SandboxError(f"{self.url} refused the program: {error}") from error
+        raise SandboxError(f"{self.url} failed {self.attempts} times, last with: {failure}") from failure
 
 
 def _encode(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The kernel's walls around a program: which there are, and how a new process puts itself behind them."""
+"""The kernel's walls around a program, and how a new process puts itself behind them."""
 
 import glob
 import importlib.metadata
@@ -16,13 +16,13 @@ from .program import SandboxError
 
 Isolation = Literal["landlock+namespaces", "landlock", "bubblewrap", "unsafe"]
 """
-Ways to keep a program away from files and network. All but `"unsafe"` also filter its system calls, forbid it new
-privileges and processes, and limit its resources; `"unsafe"` has the limits alone.
+Ways to keep a program away from files and the network. All except `"unsafe"` also filter its system calls, forbid new
+privileges and processes, and limit its resources. `"unsafe"` only sets the limits.
 """
 
 SAFE_ISOLATIONS: tuple[Isolation, ...] = tuple(name for name in get_args(Isolation) if name != "unsafe")  # best first
 
-FIRST_FREE_DESCRIPTOR = 5  # 0 to 2 are the usual ones, 3 takes the result, 4 the word that the interpreter has started
+FIRST_FREE_DESCRIPTOR = 5  # 0 to 2 are the standard streams, 3 takes the result, 4 tells that the program starts
 
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime")
 _SHARED_DATA = ("/usr/share/zoneinfo",)
@@ -31,29 +31,29 @@ _LOADERS = ("/lib64/ld-*.so*", "/lib/ld-*.so*", "/lib/ld-musl-*")
 
 
 def interpreter() -> str:
-    """The base interpreter, outside of any virtual environment."""
+    """The base interpreter, outside any virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def package_paths(packages: Sequence[str]) -> list[str]:
     """
-    Where installed packages lie.
+    Locations of installed packages.
 
     Args:
         packages (`Sequence[str]`): Names of distributions, such as `"numpy"`.
 
     Returns:
-        `list[str]`: The folders and modules that they have put into site-packages.
+        `list[str]`: Their folders and modules in site-packages.
 
     Raises:
-        ValueError: If one is not installed.
+        ValueError: If a package is not installed.
     """
     paths: set[str] = set()
     for package in packages:
         try:
             distribution = importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError as error:
-            raise ValueError(f"packages holds {package!r}, which is not installed here.") from error
+            raise ValueError(f"packages contains {package!r}, which is not installed.") from error
         top = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
         paths.update(str(distribution.locate_file(name)) for name in top)
     return sorted(path for path in paths if os.path.exists(path))
@@ -64,7 +64,7 @@ def _standard_library() -> Path:
 
 
 def _readable() -> Iterator[str]:
-    """Files and folders that an interpreter needs: its standard library without site-packages, and system libraries."""
+    """Files and folders that an interpreter needs: the standard library without site-packages, and system libraries."""
     for entry in _standard_library().iterdir():
         if entry.name not in ("site-packages", "dist-packages"):
             yield str(entry)
@@ -73,17 +73,17 @@ def _readable() -> Iterator[str]:
 
 
 class Walls:
-    """What stands between a program and the machine."""
+    """The barriers between a program and the machine."""
 
     first_closed_descriptor = FIRST_FREE_DESCRIPTOR
-    """Descriptors from here on are closed before the command is executed."""
+    """Descriptors from this one up are closed before the command is executed."""
 
     def command(self, arguments: Sequence[str]) -> Sequence[str]:
         """The command that runs `arguments` behind the walls."""
         return arguments
 
     def enter(self) -> None:
-        """Confines this process and what it executes, for good."""
+        """Irrevocably confines this process and everything it executes."""
         raise NotImplementedError
 
 
@@ -92,16 +92,16 @@ class Landlock(Walls):
     A Landlock domain, prepared once and entered by many processes.
 
     Args:
-        scratch (`str`): The one folder in which files may be written; it holds no folders.
+        scratch (`str`): The only folder where files may be written. It holds no subfolders.
         packages (`Sequence[str]`): Files and folders of packages that may be read as well.
-        namespaces (`bool`): Whether processes also enter an empty network and IPC namespace.
+        namespaces (`bool`): Whether processes also enter empty network and IPC namespaces.
     """
 
     def __init__(self, scratch: str, packages: Sequence[str], namespaces: bool):
         try:
             from landlockpy import AccessFS, LandlockError, Ruleset, Scope
         except ImportError as error:
-            raise SandboxError(f"No Landlock ({error}): install the Python package landlockpy.") from error
+            raise SandboxError(f"No Landlock ({error}). Run `pip install 'trl-archer[code]'`.") from error
         try:
             rules = Ruleset(scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL)
         except (LandlockError, OSError) as error:
@@ -113,7 +113,7 @@ class Landlock(Walls):
         for path in (*_readable(), *packages):
             rules.allow_path(path, read if os.path.isdir(path) else AccessFS.READ_FILE)
         for path in {str(_standard_library()), *(os.path.dirname(package) for package in packages)}:
-            rules.allow_path(path, AccessFS.READ_DIR)  # the names in it, which importing goes by
+            rules.allow_path(path, AccessFS.READ_DIR)  # imports list the names in these folders
         for path in (interpreter(), *(path for pattern in _LOADERS for path in glob.glob(pattern))):
             rules.allow_path(path, execute)
         for path in _DEVICES:
@@ -133,10 +133,10 @@ class Landlock(Walls):
 
 class Bubblewrap(Walls):
     """
-    Runs a program by `bwrap`, in namespaces that hold only what an interpreter needs.
+    Runs programs with `bwrap`, in namespaces that contain only what an interpreter needs.
 
     Args:
-        scratch (`str`): The one folder in which files may be written.
+        scratch (`str`): The only folder where files may be written.
         packages (`Sequence[str]`): Files and folders of packages that may be read as well.
     """
 
@@ -145,8 +145,8 @@ class Bubblewrap(Walls):
     def __init__(self, scratch: str, packages: Sequence[str]):
         executable = shutil.which("bwrap")
         if executable is None:
-            raise SandboxError("bwrap is not installed (Debian, Ubuntu: the package bubblewrap).")
-        self._filter = open(os.memfd_create("filter"), "wb", buffering=0)  # noqa: SIM115 (lives as long as this)
+            raise SandboxError("bwrap is not installed (Debian, Ubuntu: `apt install bubblewrap`).")
+        self._filter = open(os.memfd_create("filter"), "wb", buffering=0)  # noqa: SIM115 (open as long as this object lives)
         self._filter.write(system_call_filter())
         library = _standard_library()
         hidden = [str(path) for path in library.iterdir() if path.name in ("site-packages", "dist-packages")]
@@ -168,15 +168,15 @@ class Bubblewrap(Walls):
         return [*self._command, *arguments]
 
     def enter(self) -> None:
-        """Readies this process for `bwrap`, which does the rest."""
+        """Prepares this process for `bwrap`, which does the rest."""
         self._filter.seek(0)
         os.dup2(self._filter.fileno(), FIRST_FREE_DESCRIPTOR)
-        os.set_inheritable(FIRST_FREE_DESCRIPTOR, True)  # dup2 leaves that out when both are the same
+        os.set_inheritable(FIRST_FREE_DESCRIPTOR, True)  # dup2 does nothing if both descriptors are the same
         system.forbid_new_privileges()
 
 
 class Unsafe(Walls):
-    """No walls at all."""
+    """No walls."""
 
     def enter(self) -> None:
         system.forbid_new_privileges()
@@ -184,10 +184,10 @@ class Unsafe(Walls):
 
 def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Walls:
     """
-    Prepares the walls for programs that share a scratch folder, one after the other.
+    Prepares the walls for programs that use the same scratch folder one after the other.
 
     Raises:
-        SandboxError: If this machine lacks what they are made of.
+        SandboxError: If this machine lacks something that the isolation needs.
     """
     match isolation:
         case "landlock" | "landlock+namespaces":
@@ -196,4 +196,4 @@ def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Wall
             return Bubblewrap(scratch, packages)
         case "unsafe":
             return Unsafe()
-    raise ValueError(f"isolation is {isolation!r}; it is one of {', '.join(get_args(Isolation))}.")
+    raise ValueError(f"isolation is {isolation!r}; it must be one of {', '.join(get_args(Isolation))}.")

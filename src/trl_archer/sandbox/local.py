@@ -1,8 +1,9 @@
-"""The local sandbox as the trainer uses it: a pool of workers with a runner each."""
+"""The local sandbox, on the trainer's side: a pool of workers, each with a runner."""
 
 import dataclasses
 import functools
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 from ..workers import WorkerPool
@@ -10,23 +11,41 @@ from .isolation import SAFE_ISOLATIONS, Isolation, package_paths
 from .program import Limits, Program, Run, SandboxError
 from .runner import Runner
 
-_START_SECONDS = 60.0  # of a runner and its check program, on a busy machine
+_START_SECONDS = 60.0  # of a runner and its check program on a busy machine
+
+
+def check_installed() -> None:
+    """
+    Checks that the packages of the extra `code` are installed.
+
+    Raises:
+        ImportError: If one is missing.
+    """
+    missing = [name for name in ("landlockpy", "pyseccomp") if find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"The local sandbox needs {' and '.join(missing)}. Run `pip install 'trl-archer[code]'` (Linux only)."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Sandbox:
     """
-    A local sandbox for untrusted Python programs: no daemon, no root, no keys. Linux only.
+    A local sandbox for untrusted Python programs. It needs no daemon, no root and no keys. Linux only.
 
     Args:
         isolation (`str`, *optional*, defaults to `"auto"`):
-            What keeps programs away from files and network. `"landlock+namespaces"`, `"landlock"`, `"bubblewrap"`: see
-            [`~trl_archer.sandbox.isolation.Isolation`]; `"auto"` takes the first of them that holds on this machine and
-            raises when none does. `"unsafe"` runs programs with the rights of this process, under resource limits
-            alone: only for programs that you trust, or inside a container that you would throw away.
+            What keeps programs away from files and the network. For `"landlock+namespaces"`, `"landlock"` and
+            `"bubblewrap"` see [`~trl_archer.sandbox.isolation.Isolation`]. `"auto"` uses the first one that works on
+            this machine and raises if none does. `"unsafe"` runs programs with the rights of this process, under
+            resource limits only. Use it only for programs that you trust, or in a disposable container.
         limits ([`Limits`], *optional*): What each program may use.
         packages (`tuple[str, ...]`, *optional*, defaults to `()`):
             Installed distributions that programs may import besides the standard library, such as `("numpy",)`.
+
+    Raises:
+        ImportError: If the packages of the extra `code` are not installed, unless `isolation="unsafe"`.
+        ValueError: If the isolation is unknown or a package is not installed.
 
     Example:
 
@@ -45,65 +64,67 @@ class Sandbox:
     def __post_init__(self) -> None:
         known = ("auto", *get_args(Isolation))
         if self.isolation not in known:
-            raise ValueError(f"isolation is {self.isolation!r}; it is one of {', '.join(known)}.")
+            raise ValueError(f"isolation is {self.isolation!r}; it must be one of {', '.join(known)}.")
+        if self.isolation != "unsafe":
+            check_installed()
         package_paths(self.packages)
 
     def run_many(self, programs: Iterable[Program], workers: int | None = None) -> list[Run]:
         """
-        Runs programs side by side, each in a fresh interpreter.
+        Runs programs in parallel, each in a fresh interpreter.
 
         Args:
             programs (`Iterable` of [`Program`]): The programs.
-            workers (`int`, *optional*): How many run at a time; the cores per local rank if `None`.
+            workers (`int`, *optional*): How many run in parallel. If `None`, the number of cores per local rank.
 
         Returns:
-            `list[Run]`: In their order.
+            `list[Run]`: Results in the order of the programs.
 
         Raises:
-            SandboxError: If the sandbox does not work on this machine, or failed on one of the programs.
+            SandboxError: If the sandbox does not work on this machine or failed on one of the programs.
         """
         items = [(self.as_dict(), program) for program in programs]
         seconds = self.limits.wall_seconds + 2 * _START_SECONDS
-        most = (6 * self.limits.file_mib + 1) * 2**20  # JSON writes a null character with six letters
+        most = (6 * self.limits.file_mib + 1) * 2**20  # JSON writes a null character as six letters
         with WorkerPool("trl_archer.sandbox.local:_run", workers, max_reply=most) as pool:
             outcomes = pool.map(items, seconds)
         for outcome in outcomes:
-            if outcome.trouble:
+            if outcome.failure:
                 raise SandboxError(outcome.detail)
         return [Run(*outcome.value) for outcome in outcomes]
 
     def as_dict(self) -> dict[str, Any]:
-        """These settings as JSON can hold them; [`open_runner`] takes them in a worker."""
+        """These settings as JSON. [`open_runner`] reads them in a worker."""
         return dataclasses.asdict(self)
 
 
 def probe() -> dict[Isolation, str]:
     """
-    Tries every isolation on this machine, each with a check program that attempts what it must not be able to do.
+    Tests every isolation on this machine with a check program that attempts forbidden things.
 
     Returns:
-        `dict[str, str]`: For each isolation but `"unsafe"`, the best first, `""` where it holds, or why it does not.
+        `dict[str, str]`: For each isolation except `"unsafe"`, the best first: `""` if it works, else why it does not.
     """
-    with WorkerPool("trl_archer.sandbox.local:_trouble_with", workers=1) as pool:
+    with WorkerPool("trl_archer.sandbox.local:_problem_with", workers=1) as pool:
         outcomes = pool.map(SAFE_ISOLATIONS, _START_SECONDS)
     return {
-        name: outcome.detail if outcome.trouble else outcome.value
+        name: outcome.detail if outcome.failure else outcome.value
         for name, outcome in zip(SAFE_ISOLATIONS, outcomes, strict=True)
     }
 
 
-# The worker's side
+# Runs in workers
 
 
 def open_runner(settings: dict[str, Any]) -> Runner:
     """
-    The runner for a sandbox's settings; the same one each time, in a worker that is asked again.
+    This worker's runner for a sandbox's settings, created at the first call.
 
     Args:
-        settings (`dict`): What [`Sandbox.as_dict`] gave.
+        settings (`dict`): Settings from [`Sandbox.as_dict`].
 
     Raises:
-        SandboxError: If the isolation does not hold on this machine, or for `"auto"` none does.
+        SandboxError: If the isolation does not work on this machine or, for `"auto"`, none does.
     """
     limits = Limits(**settings["limits"])
     return _open_runner(settings["isolation"], limits, tuple(settings["packages"]))
@@ -113,16 +134,16 @@ def open_runner(settings: dict[str, Any]) -> Runner:
 def _open_runner(isolation: str, limits: Limits, packages: tuple[str, ...]) -> Runner:
     if isolation != "auto":
         return Runner(isolation, limits, packages)  # type: ignore[arg-type]
-    troubles = []
+    problems = []
     for name in SAFE_ISOLATIONS:
         try:
             return Runner(name, limits, packages)
         except SandboxError as error:
-            troubles.append(f"{name}: {error}")
+            problems.append(f"{name}: {error}")
     raise SandboxError(
-        f"No isolation holds on this machine, so untrusted programs are not run here. {' '.join(troubles)} "
-        "Use a kernel with Landlock (5.13 or newer), or with unprivileged user namespaces and bubblewrap, or a service "
-        "of your own (docs/security.md). Only for programs that you trust: isolation='unsafe'."
+        f"No isolation works on this machine, so it does not run untrusted programs. {' '.join(problems)} "
+        "Use a kernel with Landlock (5.13 or newer), or with unprivileged user namespaces and bubblewrap, or your own "
+        "sandbox service (docs/security.md). For trusted programs only: isolation='unsafe'."
     )
 
 
@@ -131,7 +152,7 @@ def _run(item: Any) -> Run:
     return open_runner(settings).run(Program(*program))
 
 
-def _trouble_with(isolation: Isolation) -> str:
+def _problem_with(isolation: Isolation) -> str:
     try:
         Runner(isolation, Limits()).close()
     except SandboxError as error:

@@ -1,4 +1,4 @@
-"""What goes into a sandbox and what comes out."""
+"""Inputs and outputs of a sandbox."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,11 +12,11 @@ class Limits:
 
     Args:
         wall_seconds (`float`, *optional*, defaults to `6.0`): Time from start to end.
-        cpu_seconds (`int`, *optional*, defaults to `6`): CPU time over all of its threads.
-        memory_mib (`int`, *optional*, defaults to `1024`): Address space, in MiB.
-        file_mib (`int`, *optional*, defaults to `8`): Each file that it writes, standard output among them, in MiB.
-        scratch_mib (`int`, *optional*, defaults to `64`): All files in its scratch folder together, in MiB.
-        open_files (`int`, *optional*, defaults to `64`): Open descriptors.
+        cpu_seconds (`int`, *optional*, defaults to `6`): CPU time of all threads together.
+        memory_mib (`int`, *optional*, defaults to `1024`): Address space in MiB.
+        file_mib (`int`, *optional*, defaults to `8`): Size in MiB of each file it writes, including standard output.
+        scratch_mib (`int`, *optional*, defaults to `64`): Total size in MiB of the files in its scratch folder.
+        open_files (`int`, *optional*, defaults to `64`): Number of open descriptors.
     """
 
     wall_seconds: float = 6.0
@@ -29,9 +29,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not value > 0:
-                raise ValueError(f"{name} is {value}; a limit is above 0.")
+                raise ValueError(f"{name} is {value}; it must be above 0.")
             if name != "wall_seconds" and not isinstance(value, int):
-                raise ValueError(f"{name} is {value!r}; it is a whole number.")
+                raise ValueError(f"{name} is {value!r}; it must be an integer.")
 
 
 class Program(NamedTuple):
@@ -41,8 +41,8 @@ class Program(NamedTuple):
     Args:
         source (`str`): Its text.
         stdin (`str`, *optional*, defaults to `""`): Its standard input.
-        function (`str`, *optional*): Name of a function to call once the program has run: a name of the module, or the
-            name of a method of its class `Solution`, which is built without arguments.
+        function (`str`, *optional*): Function to call after the program has run: a name in the module, or a method of
+            its class `Solution`, which is created without arguments.
         arguments (`str`, *optional*, defaults to `"[]"`): JSON list of the positional arguments of that call.
     """
 
@@ -52,7 +52,7 @@ class Program(NamedTuple):
     arguments: str = "[]"
 
     def files(self) -> dict[str, str]:
-        """What the bootstrap finds in its working directory: file name -> text."""
+        """The files in the working directory of the bootstrap: file name -> text."""
         files = {"program.py": self.source}
         if self.function is not None:
             files["call"] = f"{self.function}\n{self.arguments}"
@@ -61,15 +61,15 @@ class Program(NamedTuple):
 
 class Run(NamedTuple):
     """
-    How a program ended. Nothing in it can be trusted to be honest: all of it is what the program chose to write.
+    Result of a run. None of it can be trusted: the program chose what to write.
 
     Args:
         status (`str`): `"ended"` (exit status 0), `"failed"` (another exit status or a signal), `"timeout"` (wall or
             CPU time), `"output"` (wrote more than a limit allows).
         stdout (`str`): Standard output, decoded as UTF-8 with replacement characters.
         stderr (`str`): The last 2,000 characters of standard error.
-        value (`str`, *optional*): What the called function returned, as JSON text; `None` when there was no call, or it
-            raised, or returned what JSON cannot hold.
+        value (`str`, *optional*): What the called function returned, as JSON text. `None` if no function was called, it
+            raised, or JSON cannot represent its result.
         seconds (`float`): Wall time.
     """
 
@@ -81,29 +81,30 @@ class Run(NamedTuple):
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself failed, so that nothing is known about the program."""
+    """The sandbox itself failed, so nothing is known about the program."""
 
 
 class Executor(Protocol):
-    """Runs programs: [`~trl_archer.sandbox.fusion.SandboxFusion`], or any other object with this method."""
+    """Runs programs: [`~trl_archer.sandbox.fusion.SandboxFusion`] or any other object with this method."""
 
     def run(self, program: Program) -> Run:
         """
-        Runs a program in a fresh interpreter and waits for its end.
+        Runs a program in a fresh interpreter and waits until it ends.
 
         Raises:
-            SandboxError: If nothing is known about the program, because the sandbox failed.
+            SandboxError: If the sandbox failed, so nothing is known about the program.
         """
         ...
 
 
 def bootstrap(started: str, result: str) -> str:
     """
-    The Python code that runs a program from its [`Program.files`].
+    Python code that runs a program from its [`Program.files`].
 
     Args:
-        started (`str`): Expression of the descriptor that takes a word before the program starts, and is then closed.
-        result (`str`): Expression of the descriptor that takes what the called function returned, as JSON.
+        started (`str`): Expression for a descriptor. The code writes a word to it before the program starts, then
+            closes it.
+        result (`str`): Expression for a descriptor. The code writes the result of the called function to it, as JSON.
     """
     source = files("trl_archer.sandbox").joinpath("bootstrap.py").read_text(encoding="utf-8")
     return f"{source}\n_main(started={started}, result={result})\n"

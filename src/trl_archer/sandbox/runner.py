@@ -1,7 +1,7 @@
-"""Runs one program after the other, each in a fresh interpreter behind the kernel's walls.
+"""Runs programs one after the other, each in a fresh interpreter behind the kernel's walls.
 
-A runner forks, so it lives in a process with one thread, a worker of [`~trl_archer.workers.WorkerPool`], and never in
-the trainer.
+A runner forks, so it lives in a process with a single thread, a worker of [`~trl_archer.workers.WorkerPool`], and never
+in the trainer.
 """
 
 import contextlib
@@ -21,18 +21,18 @@ from . import system
 from .isolation import Isolation, interpreter, package_paths, prepare
 from .program import Limits, Program, Run, SandboxError, bootstrap
 
-_STARTED = "started"  # what the bootstrap says
+_STARTED = "started"  # written by the bootstrap
 _START_SECONDS = 60.0
 _WATCH_SECONDS = 0.02  # how often threads are counted
-_SCRATCH_SECONDS = 0.1  # how often the scratch folder is looked at
+_SCRATCH_SECONDS = 0.1  # how often the scratch folder is measured
 _MAX_THREADS = 64
 _FORK_SECONDS = 10.0
 _MAX_FILES = 1000
-_CHECKS = 3  # on a busy machine a check may run out of time
+_CHECKS = 3  # on a busy machine a check may time out
 _STDERR_CHARACTERS = 2000
-_STACK_MIB = 64  # of the main thread; the bootstrap gives others less
+_STACK_MIB = 64  # of the main thread; the bootstrap sets a smaller one for others
 
-# Each line tries what must fail; a program that manages one of them says which
+# Each line attempts something that must fail, and prints it if it succeeds
 _CHECK = """
 import os, sys
 canary, worker = sys.stdin.read().split()
@@ -59,10 +59,10 @@ class Runner:
     Args:
         isolation (`str`): One of [`Isolation`].
         limits ([`Limits`]): What each program may use.
-        packages (`Sequence[str]`): Distributions, besides the standard library, that programs may import.
+        packages (`Sequence[str]`): Distributions that programs may import besides the standard library.
 
     Raises:
-        SandboxError: If this machine lacks what the isolation is made of, or a check program gets through it.
+        SandboxError: If this machine lacks something that the isolation needs, or a check program breaks out.
     """
 
     def __init__(self, isolation: Isolation, limits: Limits, packages: Sequence[str] = ()):
@@ -88,8 +88,8 @@ class Runner:
             "TMPDIR": str(self._scratch),
             "LANG": "C.UTF-8",
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(os.path.dirname(path) for path in paths)),
-            "PYTHONHASHSEED": "0",  # the same program prints the same set
-            "MALLOC_ARENA_MAX": "1",  # each thread's own arena would take 64 MiB of address space
+            "PYTHONHASHSEED": "0",  # makes the order of printed sets deterministic
+            "MALLOC_ARENA_MAX": "1",  # an arena per thread would take 64 MiB of address space each
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
@@ -105,7 +105,7 @@ class Runner:
         Runs a program to its end or a limit.
 
         Raises:
-            SandboxError: If the interpreter could not be started; nothing that a program does raises it.
+            SandboxError: If the interpreter could not be started. No action of a program raises it.
         """
         self._clean()
         for name, text in program.files().items():
@@ -114,16 +114,16 @@ class Runner:
             stdin, stdout, stderr, result = (stack.enter_context(_memory_file()) for _ in range(4))
             stdin.write(program.stdin.encode(errors="replace"))
             stdin.seek(0)
-            started, tells_start = os.pipe()
+            started, start_writer = os.pipe()
             stack.callback(os.close, started)
             try:
-                pid = self._spawn([stdin.fileno(), stdout.fileno(), stderr.fileno(), result.fileno(), tells_start])
+                pid = self._spawn([stdin.fileno(), stdout.fileno(), stderr.fileno(), result.fileno(), start_writer])
             finally:
-                os.close(tells_start)
+                os.close(start_writer)
             try:
-                said = _until_started(started)
-                if said != _STARTED:
-                    raise SandboxError(f"The sandboxed interpreter did not start: {said} {_text(stderr)}")
+                message = _until_started(started)
+                if message != _STARTED:
+                    raise SandboxError(f"The sandboxed interpreter did not start: {message} {_text(stderr)}")
                 begin = time.monotonic()
                 limit = self._await_end(pid, begin + self.limits.wall_seconds)
                 seconds = time.monotonic() - begin
@@ -133,7 +133,7 @@ class Runner:
             written = stdout.seek(0, os.SEEK_END) + result.seek(0, os.SEEK_END)
             if limit is None and written >= self.limits.file_mib * 2**20:
                 limit = "output"
-            if _was_killed(status):  # what it used is not always told when several processes end at once
+            if _was_killed(status):  # its CPU time may be missing if several processes end at once
                 used_cpu = max(used_cpu, seconds)
             if limit is None and status and used_cpu >= 0.9 * self.limits.cpu_seconds:
                 limit = "timeout"
@@ -153,23 +153,23 @@ class Runner:
         pid = _fork()
         if pid:
             return pid
-        tells_start = descriptors[-1]
+        start_writer = descriptors[-1]
         try:
             system.end_with(parent)
             os.setsid()
             os.chdir(self._scratch)
-            _write(Path("/proc/self/oom_score_adj"), "1000")  # the first to go when memory is short
+            _write(Path("/proc/self/oom_score_adj"), "1000")  # first to be killed when memory is short
             copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 32) for descriptor in descriptors]
-            tells_start = copies[-1]
+            start_writer = copies[-1]
             self._limit()
-            self._walls.enter()  # before the descriptors that it needs are covered
+            self._walls.enter()  # before the descriptors that it needs are overwritten
             for target, copy in enumerate(copies):
                 os.dup2(copy, target)
             os.closerange(self._walls.first_closed_descriptor, 2**16)
-            tells_start = len(copies) - 1
+            start_writer = len(copies) - 1
             os.execve(self._command[0], self._command, self._environment)
         except BaseException as error:
-            os.write(tells_start, f"{type(error).__name__}: {error}".encode())
+            os.write(start_writer, f"{type(error).__name__}: {error}".encode())
         finally:
             os._exit(1)
 
@@ -181,7 +181,7 @@ class Runner:
             (resource.RLIMIT_FSIZE, limits.file_mib * 2**20),
             (resource.RLIMIT_NOFILE, limits.open_files),
             (resource.RLIMIT_STACK, _STACK_MIB * 2**20),
-            (resource.RLIMIT_CORE, 1),  # no core file has one byte; with 0, a core handler would still be started
+            (resource.RLIMIT_CORE, 1),  # too small for a core file; 0 would still start a core handler
         ):
             ceiling = resource.getrlimit(kind)[1]
             if ceiling != resource.RLIM_INFINITY:
@@ -189,8 +189,8 @@ class Runner:
             resource.setrlimit(kind, (value, value))
 
     def _await_end(self, pid: int, deadline: float) -> Literal["timeout", "output", "failed"] | None:
-        """Waits for a program, and says which limit it ran into, if one."""
-        pool, look = os.getppid(), 0.0
+        """Waits for a program and returns the limit that it hit, if any."""
+        pool, next_check = os.getppid(), 0.0
         descriptor = os.pidfd_open(pid)
         try:
             poll = select.poll()
@@ -200,11 +200,11 @@ class Runner:
                     return "timeout"
                 if _threads(pid) > _MAX_THREADS:
                     return "failed"
-                if time.monotonic() >= look:
+                if time.monotonic() >= next_check:
                     if self._scratch_is_full():
                         return "output"
-                    look = time.monotonic() + _SCRATCH_SECONDS
-                if os.getppid() != pool:  # nobody waits for the result
+                    next_check = time.monotonic() + _SCRATCH_SECONDS
+                if os.getppid() != pool:  # nobody is waiting for the result
                     os.kill(pid, signal.SIGKILL)
                     os._exit(1)
         finally:
@@ -222,21 +222,21 @@ class Runner:
 
     def _clean(self) -> None:
         for entry in os.scandir(self._scratch):
-            if entry.is_dir(follow_symlinks=False):  # only unsafe programs can make them
+            if entry.is_dir(follow_symlinks=False):  # only unsafe programs can create folders
                 shutil.rmtree(entry)
             else:
                 os.unlink(entry)
 
     def _check(self) -> None:
         canary = self._folder / "canary"
-        _write(canary, "a file outside of the scratch folder")
+        _write(canary, "a file outside the scratch folder")
         for _ in range(_CHECKS):
             run = self.run(Program(_CHECK, stdin=f"{canary}\n{os.getpid()}"))
             if run.status != "timeout":
                 break
         if run.status != "ended" or run.stdout:
             raise SandboxError(
-                f"The isolation {self.isolation!r} does not hold on this machine: a check program could "
+                f"The isolation {self.isolation!r} does not work on this machine: a check program could "
                 f"{', '.join(run.stdout.splitlines()) or f'not be run ({run.status}: {run.stderr})'}."
             )
 
@@ -253,10 +253,10 @@ def _fork() -> int:
 
 
 def _reap(pid: int) -> tuple[int, float]:
-    """Waits for a process and all of its orphans; its status and the CPU time of all."""
+    """Waits for a process and all its orphans. Returns its status and the CPU time of all."""
     status, used = 0, 0.0
     while True:
-        for child in _children(os.getpid()):  # those of unsafe programs have not ended with them
+        for child in _children(os.getpid()):  # children of unsafe programs outlive them
             os.kill(child, signal.SIGKILL)
         try:
             ended, code, usage = os.wait4(-1, 0)
@@ -268,7 +268,7 @@ def _reap(pid: int) -> tuple[int, float]:
 
 
 def _was_killed(status: int) -> bool:
-    """Whether the wait status is that of a program that was killed, or of bubblewrap, which tells so."""
+    """Whether the wait status means that the program was killed, directly or under bubblewrap."""
     code = os.waitstatus_to_exitcode(status)
     return code in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
@@ -277,7 +277,7 @@ def _threads(pid: int) -> int:
     """Threads of a process and its descendants."""
     try:
         threads = len(os.listdir(f"/proc/{pid}/task"))
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return 0
     return threads + sum(map(_threads, _children(pid)))
 
@@ -303,13 +303,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def _until_started(started: int) -> str:
-    """What is said by the new process before it lets the program in; after that the pipe is closed."""
-    said = b""
+    """What the new process writes before it starts the program. The pipe is closed after that."""
+    message = b""
     poll = select.poll()
     poll.register(started, select.POLLIN)
-    while said != _STARTED.encode() and poll.poll(1000 * _START_SECONDS):
+    while message != _STARTED.encode() and poll.poll(1000 * _START_SECONDS):
         chunk = os.read(started, 4096)
         if not chunk:
             break
-        said += chunk
-    return said.decode(errors="replace")
+        message += chunk
+    return message.decode(errors="replace")

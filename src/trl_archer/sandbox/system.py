@@ -1,4 +1,4 @@
-"""The kernel's calls that Python does not offer."""
+"""System calls that Python does not provide."""
 
 import ctypes
 import functools
@@ -29,37 +29,37 @@ def _prctl(option: int, value: object, third: object = 0) -> None:
 
 
 def end_with(parent: int) -> None:
-    """Has the kernel kill this process when its parent, process id `parent`, ends."""
+    """Makes the kernel kill this process when its parent, with process id `parent`, ends."""
     _prctl(_PR_SET_PDEATHSIG, 9)
-    if os.getppid() != parent:  # it ended before this took hold
+    if os.getppid() != parent:  # the parent ended before the call took effect
         os._exit(1)
 
 
 def adopt_orphans() -> None:
-    """Makes descendants whose parents have ended children of this process, so that it can wait for their end."""
+    """Makes orphaned descendants children of this process, so it can wait for them."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def forbid_new_privileges() -> None:
-    """No program that is executed from now on gains privileges from its file."""
+    """Prevents programs executed from now on from gaining privileges through their files."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def install_filter(program: bytes) -> None:
     """
-    Filters this process's system calls from now on, across `exec`.
+    Filters the system calls of this process from now on, across `exec`.
 
     Args:
         program (`bytes`): BPF instructions.
     """
     code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: the number of instructions, which have 8 bytes each, and where they lie
+    # struct sock_fprog: the number of instructions of 8 bytes each, and their address
     head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, head)
 
 
 def drop_capabilities() -> None:
-    """Takes root's capabilities away, for good: executing a program as root gives none back."""
+    """Permanently drops root's capabilities. Executing a program as root does not restore them."""
     if os.geteuid() == 0:
         _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_ROOT_LOCKED)
     head = struct.pack("@Ii", _CAPABILITY_VERSION_3, 0)
@@ -67,7 +67,7 @@ def drop_capabilities() -> None:
 
 
 def enter_namespaces() -> None:
-    """Moves this process into a network without interfaces, an empty set of IPC objects, and a user without rights."""
+    """Moves this process into namespaces with no network interface, no IPC object, and a user without rights."""
     user, group = os.geteuid(), os.getegid()
     _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC)
     for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {user} 1"), ("gid_map", f"65534 {group} 1")):

@@ -1,4 +1,4 @@
-"""Tests of programming problems, as data sets hold them; data sets are not trusted either."""
+"""Tests of programming problems in the layouts of datasets, which are not trusted either."""
 
 import base64
 import builtins
@@ -120,7 +120,7 @@ def test_layouts(tests: Any, expected: CodeTests) -> None:
 
 def test_function_from_another_column() -> None:
     assert read_tests(FUNCTIONAL, function="add") == CALL
-    assert read_tests(LIVECODEBENCH, function="add") == STDIN  # they say what they use
+    assert read_tests(LIVECODEBENCH, function="add") == STDIN  # they declare their form
     assert read_tests({"inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}, function="add") == CALL
     assert read_tests({"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"}, function="other") == CALL
 
@@ -128,19 +128,19 @@ def test_function_from_another_column() -> None:
 @pytest.mark.parametrize(
     ("tests", "inputs", "outputs", "wrapped"),
     [
-        # Next to arguments in a list, an expected value stands as it is
+        # With arguments in a list, an expected value is used as is
         ({"inputs": [["a"], ["5"]], "outputs": ["b", "5"]}, ('["a"]', '["5"]'), ('"b"', '"5"'), False),
         ({"inputs": [[[1, 2]], [[]]], "outputs": [[1], []]}, ("[[1, 2]]", "[[]]"), ("[1]", "[]"), False),
         ({"inputs": [[]], "outputs": [None, 1][1:]}, ("[]",), ("1",), False),
         ({"inputs": [(1, 2)], "outputs": [{3: (4, 5)}]}, ("[1, 2]",), ('{"3": [4, 5]}',), False),
-        # Next to text it is JSON
+        # With arguments as text, it is JSON
         ({"inputs": ['"a"', "5"], "outputs": ['"b"', "5"]}, ('["a"]', "[5]"), ('"b"', "5"), False),
         ({"inputs": ["[1,2]\n\n3 "], "outputs": [" true"]}, ("[[1, 2], 3]",), ("true",), False),
-        # Wrapped, if all of them are
+        # Wrapped if all of them are
         ({"inputs": [[1], [2]], "outputs": [[1], [[2, 3]]]}, ("[1]", "[2]"), ("[1]", "[[2, 3]]"), True),
         ({"inputs": ["1", "2"], "outputs": ["[1]", "[2]"]}, ("[1]", "[2]"), ("[1]", "[2]"), True),
         ({"inputs": ["1", "2"], "outputs": ["[1]", "[2, 3]"]}, ("[1]", "[2]"), ("[1]", "[2, 3]"), False),
-        # Numbers that JSON proper lacks
+        # Numbers outside the JSON standard
         ({"inputs": [[float("inf")]], "outputs": [float("nan")]}, ("[Infinity]",), ("NaN",), False),
         ({"inputs": ["12345678901234567890123"], "outputs": ["0.1"]}, ("[12345678901234567890123]",), ("0.1",), False),
         ({"inputs": ['"\\ud800"'], "outputs": ["1"]}, ('["\\ud800"]',), ("1",), False),
@@ -174,7 +174,7 @@ CYCLE.append(CYCLE)
         ({}, r"The tests have the keys \[\]"),
         ({"input": "1", "output": "2"}, r"keys \['input', 'output'\]"),
         ({"inputs": ["1"]}, r"keys \['inputs'\]"),
-        ({"inputs": "1", "outputs": "2"}, "but no lists 'inputs' and 'outputs'"),
+        ({"inputs": "1", "outputs": "2"}, "but not the lists 'inputs' and 'outputs'"),
         ({"inputs": [], "outputs": []}, "There are no tests"),
         ({"inputs": ["1"], "outputs": []}, "1 'inputs' and 0 'outputs'"),
         ({"input": ["1"], "output": ["1", "2"]}, "1 'input' and 2 'output'"),
@@ -200,9 +200,12 @@ CYCLE.append(CYCLE)
         ({"inputs": [[1]], "outputs": [{1, 2}], "fn_name": "f"}, "The output of test 0 cannot be written as JSON"),
         ({"inputs": [[b"1"]], "outputs": [1], "fn_name": "f"}, "The input of test 0 cannot be written as JSON"),
         ({"inputs": [[1]], "outputs": [CYCLE], "fn_name": "f"}, "The output of test 0 cannot be written as JSON"),
-        ([{**FUNCTIONAL[0], "metadata": {"func_name": "f"}}, LIVECODEBENCH[0]], "'f', standard input; they must all"),
+        (
+            [{**FUNCTIONAL[0], "metadata": {"func_name": "f"}}, LIVECODEBENCH[0]],
+            "'f', standard input; they must all use the same one",
+        ),
         ([{**FUNCTIONAL[0], "fn_name": "f"}, {**FUNCTIONAL[0], "fn_name": "g"}], "use 'f', 'g'; they must"),
-        (FUNCTIONAL, "'func_name' of their metadata is missing"),
+        (FUNCTIONAL, "no 'func_name' in their metadata"),
         ([{**FUNCTIONAL[0], "metadata": "add"}], "'metadata' cannot be read as JSON"),
         ([{"input": "1", "output": "1", "type": "interactive"}], "The type of a test is 'interactive'"),
         ([{"input": "1", "output": "1", "type": ["stdin"]}], r"The type of a test is \['stdin'\]"),
@@ -240,7 +243,7 @@ def test_deep_objects_are_refused() -> None:
         deep = [deep]
     with pytest.raises(ValueError, match="nested too deeply"):
         read_tests({"inputs": [[1]], "outputs": [deep], "fn_name": "f"})
-    while isinstance(deep, list):  # taken apart step by step, for the sake of older interpreters
+    while isinstance(deep, list):  # freed step by step, for older interpreters
         deep = deep[0]
 
 
@@ -287,7 +290,7 @@ def attacks(target: Path) -> dict[str, bytes]:
         "build": "cos\nsystem\n(S'a'\ntb.",
     }
     extension = b"\x80\x02\x82\x01."
-    memo = b"\x80\x02X\x02\x00\x00\x00[]r\xff\xff\xff\x7f0."  # an unpickler would make room for 2**31 entries
+    memo = b"\x80\x02X\x02\x00\x00\x00[]r\xff\xff\xff\x7f0."  # an unpickler would allocate 2**31 entries
     return pickles | {name: text.encode() for name, text in raw.items()} | {"extension": extension, "memo": memo}
 
 
@@ -300,7 +303,7 @@ def test_no_pickle_is_run(tmp_path: Path) -> None:
             read_tests(compressed(data))
         assert not target.exists(), name
     pickle.loads(found["os.system, protocol 4"])
-    assert target.exists()  # so the attacks are real ones
+    assert target.exists()  # so the attacks are real
 
 
 def test_any_bytes_are_refused_or_text() -> None:
@@ -357,7 +360,7 @@ MANY = CodeTests("f", tuple("x" * (7 * i % 20) for i in range(20)), tuple(str(i)
 
 def test_sample_of_the_longest() -> None:
     sample = sample_tests(MANY, 3)
-    assert [len(text) for text in sample.inputs] == [17, 18, 19]  # in their order, not in that of their lengths
+    assert [len(text) for text in sample.inputs] == [17, 18, 19]  # in their order, not sorted by length
     assert sample.outputs == ("11", "14", "17")
     assert (sample.function, sample.wrapped) == ("f", True)
     ties = CodeTests(None, ("a", "b", "c"), ("1", "2", "3"))
@@ -397,5 +400,5 @@ def test_sample_is_the_same_in_every_process() -> None:
 def test_sample_of_few() -> None:
     assert sample_tests(MANY, 20) is MANY
     assert sample_tests(MANY, 100, seed=1) is MANY
-    with pytest.raises(ValueError, match="n is 0; at least 1"):
+    with pytest.raises(ValueError, match="n is 0; it must be at least 1"):
         sample_tests(MANY, 0)

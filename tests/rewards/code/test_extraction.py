@@ -1,4 +1,4 @@
-"""Which program a completion answers with, if any."""
+"""Extraction of the submitted program."""
 
 import time
 
@@ -55,9 +55,7 @@ def test_labels_and_fences(label: str, fence: str) -> None:
         (f"~~~python\nprint(1)\n{TICKS}", None),
         # Reasoning
         (f"<think>\n{fenced('draft = 1')}</think>\n{fenced('final = 2')}", "final = 2"),
-        (f"{fenced('draft = 1')}</think>\n{fenced('final = 2')}", "final = 2"),
         (f"{fenced('draft = 1')}</think>\nNo idea.", None),
-        (f"a</think>{fenced('draft = 1')}</think>\n{fenced('final = 2')}", "final = 2"),
         (f"<think>\n{fenced('draft = 1')}", None),
         (f"{TICKS}python\ndraft = 1\n</think>\n{fenced('final = 2')}", "final = 2"),
         # Lines and indentation
@@ -109,7 +107,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=40).map("".join))
 @example("```python\n" * 3)
 @settings(max_examples=300, deadline=None)
-def test_any_text_gives_text_of_its_own_or_nothing(completion: str) -> None:
+def test_programs_consist_of_lines_of_the_completion(completion: str) -> None:
     program = extract_program(completion)
     if program is not None:
         assert program.strip()
@@ -132,7 +130,7 @@ def test_any_text_gives_text_of_its_own_or_nothing(completion: str) -> None:
     ],
 )
 def test_time_is_linear(piece: str) -> None:
-    """Ten times the text takes about ten times as long; a hundred times would be quadratic."""
+    """Ten times the text takes about ten times as long. Quadratic time would be a hundred times as long."""
 
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))

@@ -1,4 +1,4 @@
-"""Verdicts on programs: trusted ones are run, hostile ones are played by what they could have written."""
+"""Verdicts on programs. Trusted ones are run. Hostile ones are simulated by their possible outputs."""
 
 import json
 import pickle
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trl_archer.rewards.code.cases import CodeTests, read_tests
-from trl_archer.rewards.code.judge import Judgement, Outcome, judge, same_output, same_value
+from trl_archer.rewards.code.judge import Judgment, Outcome, judge, same_output, same_value
 from trl_archer.sandbox.program import Program, Run, SandboxError
 
 CALL = """
@@ -46,7 +46,7 @@ def run_trusted(program: Program, seconds: float = 20.0) -> Run:
 
 
 def scripted(*runs: Run) -> Callable[[Program], Run]:
-    """Plays these runs one after the other, and no more."""
+    """Returns these runs one after the other, and no more."""
     left = iter(runs)
     return lambda program: next(left)
 
@@ -86,21 +86,21 @@ READ = "a, b = map(int, input().split())\n"
     ],
 )
 def test_programs(source: str, tests: CodeTests, outcome: str, passed: int, detail: str | None) -> None:
-    judgement = judge(source, tests, run_trusted)
+    judgment = judge(source, tests, run_trusted)
     if detail is None:
-        assert judgement == Judgement(passed, passed, passed, "passed", f"passed {passed} tests")
+        assert judgment == Judgment(passed, passed, passed, "passed", f"passed {passed} tests")
     else:
-        assert judgement[:4] == (passed, passed + 1, len(tests), outcome)
-        assert judgement.reason == f"{outcome} on test {passed}: {detail}"
-    assert judgement.is_correct == (detail is None)
-    assert pickle.loads(pickle.dumps(judgement)) == judgement
+        assert judgment[:4] == (passed, passed + 1, len(tests), outcome)
+        assert judgment.reason == f"{outcome} on test {passed}: {detail}"
+    assert judgment.is_correct == (detail is None)
+    assert pickle.loads(pickle.dumps(judgment)) == judgment
 
 
 def test_a_program_that_does_not_end() -> None:
     source = "if input() == '3 4':\n    while True: pass\nprint(3)"
-    judgement = judge(source, ADD, partial(run_trusted, seconds=1.0))
-    assert judgement == Judgement(1, 2, 3, "timeout", "timeout on test 1")
-    assert judgement.fraction == 1 / 3
+    judgment = judge(source, ADD, partial(run_trusted, seconds=1.0))
+    assert judgment == Judgment(1, 2, 3, "timeout", "timeout on test 1")
+    assert judgment.fraction == 1 / 3
 
 
 def test_each_test_is_a_run_of_its_own_and_expected_outputs_stay_here() -> None:
@@ -123,13 +123,13 @@ def test_each_test_is_a_run_of_its_own_and_expected_outputs_stay_here() -> None:
 
 def test_the_fraction_needs_all_tests() -> None:
     runs = [Run("timeout", "3", "", None, 6.0), printed("7"), printed("1")]
-    assert judge("", ADD, scripted(*runs)) == Judgement(0, 1, 3, "timeout", "timeout on test 0")
-    judgement = judge("", ADD, scripted(*runs), stop_early=False)
-    assert judgement == Judgement(1, 3, 3, "timeout", "timeout on test 0")
-    assert judgement.fraction == 1 / 3
-    assert not judgement.is_correct
+    assert judge("", ADD, scripted(*runs)) == Judgment(0, 1, 3, "timeout", "timeout on test 0")
+    judgment = judge("", ADD, scripted(*runs), stop_early=False)
+    assert judgment == Judgment(1, 3, 3, "timeout", "timeout on test 0")
+    assert judgment.fraction == 1 / 3
+    assert not judgment.is_correct
     assert judge("", ADD, scripted(printed("3"), printed("7"), printed("0"))).fraction == 1.0
-    assert not Judgement(1, 1, 3, "passed", "").is_correct
+    assert not Judgment(1, 1, 3, "passed", "").is_correct
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_fraction_needs_all_tests() -> None:
     ],
 )
 def test_whatever_a_program_does(run: Run, outcome: Outcome, reason: str) -> None:
-    assert judge("", ADD, scripted(run)) == Judgement(0, 1, 3, outcome, reason)
+    assert judge("", ADD, scripted(run)) == Judgment(0, 1, 3, outcome, reason)
 
 
 @pytest.mark.parametrize(
@@ -166,16 +166,16 @@ def test_whatever_a_program_does(run: Run, outcome: Outcome, reason: str) -> Non
     ],
 )
 def test_whatever_a_function_does(run: Run, outcome: Outcome, reason: str) -> None:
-    assert judge("", ADD_FUNCTION, scripted(run)) == Judgement(0, 1, 2, outcome, reason)
+    assert judge("", ADD_FUNCTION, scripted(run)) == Judgment(0, 1, 2, outcome, reason)
 
 
-def test_what_a_function_prints_is_no_value() -> None:
-    """Nor what a program returns its output."""
+def test_output_of_a_function_is_not_its_value() -> None:
+    """Nor does the return value replace the output."""
     assert judge("", ADD_FUNCTION, scripted(Run("ended", "3", "", "4", 0.0))).outcome == "wrong answer"
     assert judge("", ADD, scripted(Run("ended", "4", "", "3", 0.0))).outcome == "wrong answer"
 
 
-def test_trouble_of_the_sandbox_passes_through() -> None:
+def test_sandbox_errors_pass_through() -> None:
     def run(program: Program) -> Run:
         raise SandboxError("no namespace")
 
@@ -185,7 +185,7 @@ def test_trouble_of_the_sandbox_passes_through() -> None:
 
 @pytest.mark.parametrize("tolerance", [-1e-9, float("nan"), float("inf")])
 def test_tolerance_is_checked(tolerance: float) -> None:
-    with pytest.raises(ValueError, match=f"tolerance is {tolerance}; it must be a finite number of at least 0"):
+    with pytest.raises(ValueError, match=f"tolerance is {tolerance}; it must be finite and at least 0"):
         judge("", ADD, scripted(), tolerance=tolerance)
 
 
@@ -493,7 +493,7 @@ MANY_LINES = 1_000_000
         ("3.5", "1e" + "9" * 10_000_000, OTHER),
         ("3.5", "3." + "5" * 10_000_000, OTHER),
         ("3.5", "3.5" + "0" * 500, SAME),
-        ("3.5", "3.5" + "0" * 5000, OTHER),  # digits beyond the thousandth are no number
+        ("3.5", "3.5" + "0" * 5000, OTHER),  # more than a thousand digits are not a number
         ("3.5", "+" * 10_000_000, OTHER),
         ("3.5", "1e999999999", OTHER),
         ("3", "1e999999999", OTHER),
@@ -539,7 +539,7 @@ JSON_VALUES = st.recursive(
 
 
 def differs_from(value: object) -> Iterable[object]:
-    """Values that are wrong where this one is right."""
+    """Values that differ from this one."""
     yield [value]
     yield {"value": value}
     if isinstance(value, list):

@@ -1,12 +1,14 @@
-"""The code reward: what TRL's trainers see of it, on the local sandbox and on a service."""
+"""The code reward as TRL's trainers see it, with the local sandbox and with a service."""
 
 import json
 import pickle
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from trl_archer import rewards
 from trl_archer.rewards import code_reward, get_code_reward
 from trl_archer.rewards.code.reward import CodeReward
 from trl_archer.sandbox import Limits, Program, Run, Sandbox, SandboxError, SandboxFusion, probe
@@ -17,7 +19,7 @@ DOUBLE = "print(2 * int(input()))"
 TESTS = json.dumps({"inputs": ["1", "2", "3"], "outputs": ["2", "4", "6"]})
 
 needs_isolation = pytest.mark.skipif(
-    not any(trouble == "" for trouble in probe().values()),
+    not any(problem == "" for problem in probe().values()),
     reason="this kernel isolates no programs (Landlock, bubblewrap)",
 )
 
@@ -131,7 +133,7 @@ def test_conversations_calls_and_fractions():
 
 
 @needs_isolation
-def test_all_completions_of_a_problem_meet_the_same_few_tests():
+def test_all_completions_of_a_problem_run_the_same_few_tests():
     tests = json.dumps({"inputs": [str(i) for i in range(40)], "outputs": [str(2 * i) for i in range(40)]})
     hooks, (columns, _) = logs()
     assert get_code_reward(max_tests=3)([fenced(DOUBLE)] * 2, [tests] * 2, **hooks) == [1.0, 1.0]
@@ -150,7 +152,7 @@ def test_a_poisoned_program_costs_its_own_slot_only():
     assert columns["code_reward_reason"][1] == "timeout on test 0"
 
 
-def test_a_name_of_a_function_that_is_none_makes_tests_unusable():
+def test_an_invalid_function_name_makes_tests_unusable():
     tests = [{"inputs": [[1]], "outputs": [2]}] * 2
     assert code_reward([fenced("def f(n): return 2 * n")] * 2, tests, fn_name=[float("nan"), "2 f"]) == [None, None]
 
@@ -185,28 +187,45 @@ def test_it_can_be_pickled():
 
 
 def test_without_isolation_nothing_runs(monkeypatch, tmp_path):
-    """`PATH` without bwrap, and a Landlock library that does not load: the workers inherit both."""
+    """Workers inherit a `PATH` without bwrap and a Landlock library that cannot be imported."""
     (tmp_path / "landlockpy.py").write_text("raise ImportError('removed by the test')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", "/nowhere")
     reward = get_code_reward(workers=3)  # a pool that no other test has started
-    with pytest.raises(SandboxError, match=r"No isolation holds.*landlockpy.*bwrap is not installed"):
+    with pytest.raises(SandboxError, match=r"No isolation works.*removed by the test.*bwrap is not installed"):
         reward([fenced(f"open({str(tmp_path / 'ran')!r}, 'w')")], [TESTS])
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("package", ["landlockpy", "pyseccomp"])
+def test_a_missing_extra_is_reported_when_the_reward_is_made(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    for make in (Sandbox, get_code_reward, lambda: rewards.code_reward):
+        with pytest.raises(ImportError, match=rf"needs {package}\. Run `pip install 'trl-archer\[code\]'`"):
+            make()
+    assert Sandbox("unsafe").isolation == "unsafe"
+    get_code_reward(SandboxFusion("http://localhost"))
+    assert callable(rewards.math_reward)
+
+
 class Scripted:
-    """A sandbox elsewhere, of the user's own making."""
+    """A user-defined remote sandbox."""
 
     def run(self, program: Program) -> Run:
-        if "trouble" in program.source:
+        if "fail" in program.source:
             raise SandboxError("no machine")
         return Run("ended", stdout=f"{2 * int(program.stdin)}\n", stderr="", value=None, seconds=0.0)
 
 
+def test_reasoning_that_the_prompt_opens():
+    reward = get_code_reward(Scripted(), thinking=True)
+    draft = f"Perhaps {fenced('pass')}"
+    assert reward([draft, f"{draft}</think>{fenced('pass')}"], [TESTS] * 2) == [0.0, 1.0]
+
+
 def test_any_executor_serves():
     hooks, (columns, metrics) = logs()
-    rewards = get_code_reward(Scripted())([fenced("pass"), fenced("trouble")], [TESTS] * 2, **hooks)
+    rewards = get_code_reward(Scripted())([fenced("pass"), fenced("fail")], [TESTS] * 2, **hooks)
     assert rewards == [1.0, None]
     assert columns["code_reward_reason"][1] == "sandbox: no machine"
     assert metrics["code_reward/not_scorable"] == 0.5
@@ -223,14 +242,14 @@ def test_programs_run_on_a_service():
         assert fusion.run(Program("1 / 0")).status == "failed"
         assert fusion.run(Program("while True: pass")).status == "timeout"
         with pytest.raises(SandboxError, match="no cgroup"):
-            fusion.run(Program("", stdin="sandbox trouble"))
+            fusion.run(Program("", stdin="sandbox failure"))
         assert server.requests[0]["path"] == "/run_code"
         assert server.requests[0]["token"] == "Bearer key"
         assert server.requests[0]["memory_limit_MB"] == 1024
         assert get_code_reward(fusion)([fenced(DOUBLE), fenced("print(0)")], [TESTS] * 2) == [1.0, 0.0]
 
 
-def test_a_service_in_trouble_is_asked_again(monkeypatch):
+def test_a_failing_service_is_asked_again(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     with fusion_server() as server:
         server.failures = [503, 0]

@@ -1,4 +1,4 @@
-"""Finding and reading answers: boxes within boxes, boxes beside boxes, and text that means harm."""
+"""Finding and parsing answers: nested boxes, adjacent boxes, and hostile text."""
 
 import logging
 
@@ -23,7 +23,7 @@ SOUP = st.lists(st.sampled_from([*PIECES, " ", "\n", "\x00", "\ud800", "answer i
     [
         (r"\boxed{\boxed{5}}", r"\boxed{5}"),
         (r"\boxed{5 \text{ or } \boxed{6}}", r"5 \text{ or } \boxed{6}"),
-        (r"Put it in \boxed{ at the end. So \boxed{5}", "5"),  # the unclosed box is not the last
+        (r"Put it in \boxed{ at the end. So \boxed{5}", "5"),  # the unclosed box is not the last one
         (r"\boxed{4} and \boxed\frac12", None),
         (r"\boxed{4}. I put it in \boxed as asked.", "4"),
         (r"\boxed{\{1\}, \left\{2\right\}}", r"\{1\}, \left\{2\right\}"),
@@ -34,7 +34,6 @@ SOUP = st.lists(st.sampled_from([*PIECES, " ", "\n", "\x00", "\ud800", "answer i
         (r"\boxed {7}", "7"),
         (r"\boxed 12.", "12"),
         (r"\boxedsomething{7}", None),
-        ("</think>\\boxed{5}<think>\\boxed{6}", None),
     ],
 )
 def test_boxes(text: str, answer: str | None):
@@ -72,17 +71,17 @@ def test_megabytes_need_no_recursion(text: str):
 
 
 @pytest.mark.parametrize("answer", [r"\frac{3}{4}", "x = 3/4", "(0.75)", r"75\%", "-2", "1, 2", r"\text{east}", "(A)"])
-def test_math_verify_is_not_asked_what_rules_can_tell(answer: str):
+def test_math_verify_is_not_called_if_rules_decide(answer: str):
     assert grade(("0.75",), answer).how == "rule"
 
 
-def test_math_verify_does_not_warn_of_limits_that_are_set_elsewhere(caplog: pytest.LogCaptureFixture):
+def test_math_verify_does_not_warn_about_its_time_limits(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         assert grade((r"\sqrt{12}",), r"2\sqrt{3}").how == "math_verify"
     assert not caplog.records
 
 
-def test_what_math_verify_raises_is_told_and_no_verdict_on_the_gold_answer(monkeypatch: pytest.MonkeyPatch):
+def test_errors_of_math_verify_are_reported_and_do_not_blame_the_gold_answer(monkeypatch: pytest.MonkeyPatch):
     def fail(*args: object, **kwargs: object) -> bool:
         raise RecursionError("too deep")
 

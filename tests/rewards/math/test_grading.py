@@ -1,4 +1,4 @@
-"""The grading of mathematical answers, on the pairs of math_pairs.py, and beside TRL's."""
+"""Grading of mathematical answers on the pairs of math_pairs.py, and compared with TRL's."""
 
 import pickle
 import signal
@@ -19,21 +19,15 @@ def test_the_table(pair: Pair):
     assert grade(pair.golds, extract_answer(pair.completion) or "").correct is pair.correct
 
 
-def test_the_table_is_large_and_has_all_verdicts():
-    assert len(PAIRS) >= 400
-    assert len({(pair.gold, pair.answer) for pair in PAIRS}) == len(PAIRS)
-    for verdict, least in ((True, 150), (False, 150), (None, 8)):
-        assert sum(pair.correct is verdict for pair in PAIRS) >= least
-
-
 def verdict_of_trl(gold: str, completion: str) -> float | None:
     gold = gold if has_box(gold) else rf"$\boxed{{{gold}}}$"
     return accuracy_reward([[{"role": "assistant", "content": completion}]], [gold])[0]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an alarm amid garbage collection
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an alarm during garbage collection
 def test_only_the_listed_disagreements_with_trl(monkeypatch: pytest.MonkeyPatch):
-    def alarm(seconds: int) -> None:  # after 2 seconds instead of 5 or 10, and again in case the first was lost
+    def alarm(seconds: int) -> None:  # after 2 seconds instead of 5 or 10, repeated in case the first one is lost
         signal.setitimer(signal.ITIMER_REAL, min(seconds, 2), min(seconds, 2))
 
     monkeypatch.setattr(signal, "alarm", alarm)
@@ -41,16 +35,16 @@ def test_only_the_listed_disagreements_with_trl(monkeypatch: pytest.MonkeyPatch)
     for pair in PAIRS:
         rewards = [verdict_of_trl(gold, pair.completion) for gold in pair.golds]
         scored = [reward for reward in rewards if reward is not None]
-        said = bool(max(scored)) if scored else None
-        if said is not pair.correct:
-            found[pair.gold, pair.answer] = said
-    listed = {pair: said for (said, _), pairs in DISAGREEMENTS.items() for pair in pairs}
+        verdict = bool(max(scored)) if scored else None
+        if verdict is not pair.correct:
+            found[pair.gold, pair.answer] = verdict
+    listed = {pair: verdict for (verdict, _), pairs in DISAGREEMENTS.items() for pair in pairs}
     assert found == listed
 
 
 @pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair.correct], ids=lambda pair: pair.kind)
-def test_a_right_answer_does_not_hide_behind_a_rule(pair: Pair):
-    """What was right stays right with another acceptable answer, readable or not, before or behind it."""
+def test_other_golds_do_not_hide_a_right_answer(pair: Pair):
+    """A right answer stays right if another acceptable answer, readable or not, comes before or after it."""
     answer = extract_answer(pair.completion) or ""
     assert grade(("See above.", *pair.golds), answer).correct
     assert grade((*pair.golds, "41"), answer).correct
@@ -64,7 +58,7 @@ def test_scorable_golds_are_right_themselves():
                 assert grade((gold,), bare or "").correct, gold
 
 
-def test_how_and_which_are_told():
+def test_verdicts_name_the_verifier_and_the_gold():
     assert grade(("2", "0.5"), r"\frac{1}{2}")[:3] == (True, "rule", "0.5")
     assert grade(("(x+1)^2",), "x^2+2x+1")[:3] == (True, "math_verify", "(x+1)^2")
     assert grade((), "1")[:2] == (None, None)
@@ -87,9 +81,7 @@ def test_how_and_which_are_told():
         ("It is 5.", {}, None),
         (r"<think>\boxed{4}</think> \boxed{5}", {}, "5"),
         (r"<think>\boxed{4}</think> Hm.", {}, None),
-        (r"<think>\boxed{4}", {}, None),
         (r"\boxed{4}", {"thinking": True}, None),
-        (r"Hm.</think>\boxed{4}", {"thinking": True}, "4"),
         ("So the answer is 12.", {"phrases": True}, "12"),
         ("Answer: 1/2\nDone.", {"phrases": True}, "1/2"),
         (r"The answer is 12. \boxed{13}", {"phrases": True}, "13"),
@@ -116,4 +108,4 @@ def test_extraction_takes_linear_time(unit: str):
 
     seconds(1000)
     small, large = (min(seconds(count) for _ in range(3)) for count in (20_000, 160_000))
-    assert large < 40 * small + 0.05  # eight times the text; quadratic would be 64
+    assert large < 40 * small + 0.05  # eight times the text; quadratic time would give 64

@@ -1,4 +1,4 @@
-"""The math reward: what TRL's trainers see of it."""
+"""The math reward as TRL's trainers see it."""
 
 import pickle
 import time
@@ -46,7 +46,7 @@ def test_verdicts_reasons_and_metrics():
     assert metrics["math_reward/thinking/right"] > 0
 
 
-def test_whose_fault_it_is_that_an_answer_cannot_be_compared():
+def test_whether_the_answer_or_the_solution_is_to_blame():
     reward = get_math_reward(seconds=1.0)
     columns = {}
     solutions = ["5", r"So it is $\boxed{\sqrt{5}}$."]

@@ -1,13 +1,15 @@
 """
-What vLLM needs to take new weights on a machine without a GPU, and hence what these tests say nothing about.
+Stand-ins that let vLLM take new weights on a machine without a GPU. The tests do not cover what they replace.
 
-- Repacked weights of CPU linear layers are replaced by `torch.nn.functional.linear`: not tested are vLLM's CPU kernels.
-- The NCCL communicator of weight updates, by vLLM's own broadcast over a TCP store: NCCL, and copies between GPUs.
-- CUDA streams of the packed broadcast, by none: the overlap of packing and sending.
-- The index of the current accelerator, by 0: which GPU the weights leave from.
-- TRL's refusal of a trainer on a CPU, by the device `cuda`, which goes unused: that refusal.
+| replaced | by | not tested |
+|---|---|---|
+| repacked weights of CPU linear layers | `torch.nn.functional.linear` | vLLM's CPU kernels |
+| NCCL communicator of weight updates | vLLM's own broadcast over a TCP store | NCCL, copies between GPUs |
+| CUDA streams of the packed broadcast | no stream | overlap of packing and sending |
+| index of the current accelerator | 0 | the choice of the sending GPU |
+| TRL's refusal of a trainer on a CPU | the device `cuda`, which is never used | that refusal |
 
-Weights are packed, announced, received, loaded and finalised by vLLM's and TRL's own code.
+vLLM's and TRL's own code packs, announces, receives, loads and finalizes the weights.
 """
 
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 
 
 class StoreCommunicator:
-    """A communicator of vLLM's weight updates, as far as the packed broadcast and TRL's client use one."""
+    """The part of vLLM's weight-update communicator that the packed broadcast and TRL's client use."""
 
     def __init__(self, master_address: str, master_port: int, rank: int, world_size: int, device: Any):
         from vllm.distributed.utils import StatelessProcessGroup
@@ -35,12 +37,12 @@ class NoStream:
 
 
 def keep_weights_unpacked(layer: torch.nn.Module, remove_weight: bool) -> None:
-    """A repacked weight is a copy that no update reaches; with tied embeddings it silently stays stale."""
+    """Updates do not reach a repacked copy; with tied embeddings it silently stays outdated."""
     layer.cpu_linear = torch.nn.functional.linear
 
 
 def install() -> None:
-    """Replaces vLLM's functions; the entry point of the plugin."""
+    """Replaces vLLM's functions. The entry point of the plugin."""
     from vllm.distributed.weight_transfer import nccl_common, packed_tensor
     from vllm.model_executor.layers import utils
 

@@ -38,18 +38,6 @@ def load_data(
     """
     Loads the data of a run and converts it to TRL's format.
 
-    Args:
-        arguments ([`TrainArguments`]):
-            What to load and how to map it.
-        needed (`Mapping[str, str]`):
-            Columns that are needed, and what needs each.
-        evaluates (`bool`):
-            Whether the run evaluates, and needs data for it.
-        tokenizer (`Callable`):
-            Returns the tokenizer; called only to measure prompts.
-        chat_template_kwargs (`dict`, *optional*):
-            Arguments of the chat template.
-
     Returns:
         `tuple`: Data to train on, and to evaluate on or `None`.
 
@@ -121,11 +109,6 @@ def map_columns(data: Data, columns: Mapping[str, str], label: str) -> Data:
     """
     Renames columns. An existing column with a new name is replaced.
 
-    Args:
-        data (`Dataset` or `IterableDataset`): The data.
-        columns (`Mapping[str, str]`): New name -> name in the data; a dot selects inside a column.
-        label (`str`): The data, for messages.
-
     Returns:
         `Dataset` or `IterableDataset`: The data, with the new names.
 
@@ -178,11 +161,6 @@ def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
     """
     Makes prompts from template and messages, if set.
 
-    Args:
-        data (`Dataset` or `IterableDataset`): The data.
-        arguments ([`TrainArguments`]): `prompt_template`, `system_prompt` and `conversational`.
-        label (`str`): The data, for messages.
-
     Returns:
         `Dataset` or `IterableDataset`: The data, with the new prompts.
 
@@ -233,11 +211,6 @@ def check_rows(data: Data, needed: Mapping[str, str], label: str) -> None:
     """
     Checks that the data has rows, the columns that are needed, and prompts that TRL can read.
 
-    Args:
-        data (`Dataset` or `IterableDataset`): The data.
-        needed (`Mapping[str, str]`): Columns, and what needs them.
-        label (`str`): The data, for messages.
-
     Raises:
         ValueError: If not; the message names the existing columns and the mapping to set.
     """
@@ -259,13 +232,6 @@ def drop_long_prompts(
 ) -> Data:
     """
     Drops rows whose prompt has more than `limit` tokens.
-
-    Args:
-        data (`Dataset` or `IterableDataset`): The data.
-        limit (`int`): Maximum number of tokens of a prompt.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The policy's tokenizer.
-        label (`str`): The data, for messages.
-        chat_template_kwargs (`dict`, *optional*): Arguments of the chat template.
 
     Returns:
         `Dataset` or `IterableDataset`: The remaining rows.

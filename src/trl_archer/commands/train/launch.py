@@ -21,16 +21,7 @@ _MODULE = "-m trl_archer.cli train"
 
 @dataclass(frozen=True)
 class BatchGeometry:
-    """
-    A configuration's batch in the terms of the paper.
-
-    Args:
-        prompts (`Fraction`): Prompts per rollout.
-        responses (`int`): Responses per prompt.
-        prompts_per_update (`Fraction`): Prompts per optimizer step.
-        updates_per_rollout (`Fraction`): Optimizer steps per rollout, over all passes.
-        passes (`int`): Passes over each rollout.
-    """
+    """A configuration's batch in the terms of the paper."""
 
     prompts: Fraction
     responses: int
@@ -48,9 +39,6 @@ class BatchGeometry:
 def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
     """
     Computes the batch of a configuration.
-
-    Args:
-        args ([`ArcherGRPOConfig`]): The configuration, for the running world size.
 
     Returns:
         [`BatchGeometry`]: The batch.
@@ -73,9 +61,6 @@ def launched_processes() -> int:
 def check_launch(values: Values) -> None:
     """
     Checks flags and recipe before a configuration is made of them, which initializes the devices.
-
-    Args:
-        values (`Mapping[str, Any]`): All values, by field.
 
     Raises:
         ValueError: If number of processes, batch sizes, precision, quantization or DeepSpeed's file contradict each
@@ -205,9 +190,6 @@ def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
     """
     DeepSpeed's settings as the user wrote them, and their source.
 
-    Args:
-        values (`Mapping[str, Any]`): All values, by field.
-
     Returns:
         `tuple[str, dict]`: Source, for messages, and settings; `None` without DeepSpeed.
 
@@ -243,12 +225,6 @@ def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, pr
 
     The default of a missing setting depends on the version of DeepSpeed (`gradient_clipping`: none, or 1.0) or on
     accelerate (`gradient_accumulation_steps`: 1). Both must therefore be set.
-
-    Args:
-        source (`str`): File or field that holds the settings.
-        settings (`Mapping[str, Any]`): DeepSpeed's settings, as written.
-        values (`Mapping[str, Any]`): All training arguments, by field.
-        processes (`int`): Number of running processes.
 
     Raises:
         ValueError: If they contradict each other; the message lists every contradiction.
@@ -290,9 +266,6 @@ def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, pr
 def check_devices(args: "ArcherGRPOConfig") -> None:
     """
     Checks that all launched processes train together, each on one device.
-
-    Args:
-        args ([`ArcherGRPOConfig`]): The configuration, which has the devices.
 
     Raises:
         ValueError: If not.

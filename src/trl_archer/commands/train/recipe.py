@@ -20,17 +20,8 @@ class RecipeParser(TrlParser):
     A [`~trl.TrlParser`] that refuses everything that a run would not use.
 
     Unknown keys and flags, duplicate keys, values of the wrong type and values outside a field's choices raise an error
-    that names the key and the nearest valid name. Flags cannot be abbreviated.
-
-    Args:
-        dataclass_types (`Iterable[type]`):
-            Dataclasses to fill.
-        check (`Callable`, *optional*):
-            Called with all values, by field, before the dataclasses are made.
-        ignored (`Collection[str]`, *optional*):
-            Keys of a recipe that are skipped with a warning.
-        **kwargs:
-            Arguments of [`argparse.ArgumentParser`].
+    that names the key and the nearest valid name. Flags cannot be abbreviated. `check` is called with all values, by
+    field, before the dataclasses are made; keys of a recipe in `ignored` are skipped with a warning.
     """
 
     def __init__(
@@ -55,10 +46,6 @@ class RecipeParser(TrlParser):
     def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple:
         """
         Reads the file after `--config`, then the flags, which override it.
-
-        Args:
-            args (`Iterable[str]`, *optional*): Arguments; those of the process if `None`.
-            **kwargs: As in [`~trl.TrlParser`].
 
         Returns:
             `tuple`: The dataclasses, filled.
@@ -116,9 +103,6 @@ class _RecipeError(ValueError):
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """
     Reads a recipe as a dictionary.
-
-    Args:
-        path (`str` or `Path`): YAML file.
 
     Returns:
         `dict[str, Any]`: Its keys and values.

@@ -15,10 +15,6 @@ def check_new_run(resume: str | None, latest: Path | None) -> None:
     """
     Checks that a new run does not overwrite the checkpoints of an earlier one.
 
-    Args:
-        resume (`str`, *optional*): What to resume from; `None` for a new run.
-        latest (`Path`, *optional*): Last complete checkpoint in `output_dir`.
-
     Raises:
         ValueError: If it would.
     """
@@ -33,10 +29,6 @@ def check_same_model(checkpoint: Path, model: dict[str, Any]) -> None:
     """
     Checks that a checkpoint belongs to the model of a run, by the files beside it. The trainer compares the shapes
     once the model is loaded.
-
-    Args:
-        checkpoint (`Path`): The checkpoint.
-        model (`dict[str, Any]`): Fields of [`~trl.ModelConfig`].
 
     Raises:
         ValueError: If it belongs to another one; the message names both.
@@ -66,13 +58,7 @@ def check_same_model(checkpoint: Path, model: dict[str, Any]) -> None:
 
 
 def record_run(output_dir: str, **settings: dict[str, Any]) -> None:
-    """
-    Writes `run.json` to the folder of a run: all settings, and the versions of the libraries.
-
-    Args:
-        output_dir (`str`): Folder of the run.
-        **settings (`dict[str, Any]`): Settings, by group.
-    """
+    """Writes `run.json` to the folder of a run: all settings, and the versions of the libraries."""
     versions = {}
     for library in _LIBRARIES:
         try:

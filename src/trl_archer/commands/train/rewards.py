@@ -28,10 +28,6 @@ def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
     """
     Loads reward functions.
 
-    Args:
-        entries (`Iterable[dict[str, Any]]`):
-            For each reward, its `name` (one of [`REWARDS`] or an import path) and its settings.
-
     Returns:
         `list[Callable]`: The functions, in order.
 

@@ -46,9 +46,6 @@ def main(argv: Sequence[str]) -> int:
     """
     Runs `trl-archer train`.
 
-    Args:
-        argv (`Sequence[str]`): Arguments after `train`.
-
     Returns:
         `int`: 0 on success, 1 if the run stopped because the policy collapsed, 2 if it is refused at the start. Errors
         during training are raised.
@@ -67,9 +64,6 @@ def main(argv: Sequence[str]) -> int:
 def make_parser(method: str = "archer") -> RecipeParser:
     """
     The parser of flags and recipes.
-
-    Args:
-        method (`str`, *optional*, defaults to `"archer"`): `"archer"` or `"grpo"`.
 
     Returns:
         [`RecipeParser`]: Fills [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
@@ -101,9 +95,6 @@ def parse(argv: Sequence[str]) -> Settings:
     """
     Reads recipe and flags.
 
-    Args:
-        argv (`Sequence[str]`): Arguments.
-
     Returns:
         `tuple`: [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
 
@@ -124,13 +115,13 @@ def _method(argv: Sequence[str]) -> str:
     """The method that flags or recipe ask for; the parser depends on it, and refuses what is invalid."""
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     before.add_argument("--method")
-    before.add_argument("--config")
+    before.add_argument("--config", action="append", default=[])
     try:
         known, _ = before.parse_known_args(argv)
     except argparse.ArgumentError:
         return "archer"
-    recipe = read_recipe(known.config) if known.method is None and known.config is not None else {}
-    method = str(known.method or recipe.get("method"))
+    recipe = read_recipe(known.config[0]) if known.method is None and len(known.config) == 1 else {}
+    method = known.method or recipe.get("method")
     return method if method in _CONFIGS else "archer"
 
 
@@ -139,11 +130,6 @@ def prepare(
 ) -> "tuple[DurableGRPOTrainer, Path | None]":
     """
     Makes the trainer, after everything that can be checked without the model's weights.
-
-    Args:
-        arguments ([`TrainArguments`]): Method, data, rewards and the collapse alarm.
-        config ([`DurableGRPOConfig`]): Configuration of the trainer.
-        model ([`~trl.ModelConfig`]): Model, adapter and quantization.
 
     Returns:
         `tuple`: The trainer, and the checkpoint to resume from or `None`.
@@ -209,11 +195,6 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
     """
     Trains, saves, and pushes to the Hub if `push_to_hub` is set. A run that stopped early, by SIGTERM or because the
     policy collapsed, leaves only its checkpoints.
-
-    Args:
-        trainer ([`DurableGRPOTrainer`]): The trainer.
-        checkpoint (`Path`, *optional*): Checkpoint to resume from.
-        dataset_name (`str`): Name of the data, for the model card.
 
     Returns:
         `int`: 0, or 1 if the policy collapsed.

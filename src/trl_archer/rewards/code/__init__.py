@@ -1,1 +1,1 @@
-"""Grades programs: extraction, test cases, and running them in the sandbox."""
+"""Grading programs: extraction, test cases, and runs in the sandbox."""

@@ -1,4 +1,4 @@
-"""Tests of programming problems, in one form whichever data set they come from."""
+"""Reads the tests of programming problems from the layouts of common datasets into one form."""
 
 import base64
 import json
@@ -25,15 +25,15 @@ class CodeTests:
     Tests of one problem.
 
     Args:
-        function (`str`, *optional*): Name of the function that the tests call; `None` when they run the whole program
-            on standard input.
+        function (`str`, *optional*): Name of the function that the tests call. `None` if they run the whole program on
+            standard input.
         inputs (`tuple[str, ...]`): Standard input of each test, or the JSON list of the arguments of each call.
         outputs (`tuple[str, ...]`): Expected standard output of each test, or the expected value as JSON text.
         wrapped (`bool`, *optional*, defaults to `False`): Whether each expected value is a list of one element that may
-            only be a wrapper of that element.
+            be just a wrapper around that element.
 
     Raises:
-        ValueError: If there are no tests, or not as many inputs as outputs, or `function` cannot be a name.
+        ValueError: If there are no tests, the numbers of inputs and outputs differ, or `function` is not a valid name.
     """
 
     function: str | None
@@ -55,37 +55,37 @@ class CodeTests:
 
 def read_tests(tests: Any, function: str | None = None) -> CodeTests:
     """
-    Reads the tests of one problem from a row of a data set.
+    Reads the tests of one problem from a row of a dataset.
 
-    These layouts are known, each as Python objects or as JSON text:
+    These layouts are supported, as Python objects or as JSON text:
 
     - APPS, TACO, Eurus-2, DeepCoder: `{"inputs": [...], "outputs": [...], "fn_name": ...}`.
     - LiveCodeBench, DeepCoder: `[{"input": ..., "output": ..., "testtype": "stdin" or "functional", "metadata":
-      {"func_name": ...}}, ...]`, or a row with `public_test_cases`, `private_test_cases` and `metadata`. The private
-      ones may be base64 text of a zlib-compressed pickle of JSON text. No pickle is run: one that holds anything but a
-      single string is refused.
+      {"func_name": ...}}, ...]`, or a row with `public_test_cases`, `private_test_cases` and `metadata`. Private tests
+      may be base64 text of a zlib-compressed pickle of JSON text. Pickles are not executed: a pickle that holds
+      anything but a single string is refused.
     - PrimeIntellect: `[{"input": ..., "output": ..., "type": "stdin_stdout" or "function_call", "fn_name": ...}, ...]`.
     - CodeContests: `{"public_tests": {"input": [...], "output": [...]}, "private_tests": ..., "generated_tests": ...}`.
     - Open-R1, PrimeIntellect: `{"test_cases": ...}` around any of these (`verification_info`).
 
-    Tests on standard input hold text, or a list of lines. Tests that call a function hold its arguments as a list, or
-    as text with one JSON value per line. Next to a list the expected value stands as it is; next to text, or in a
-    `functional` test, an expected value that is text is JSON. APPS, TACO and PrimeIntellect wrap expected values in a
-    list of one element, which cannot be told from a function that returns such lists. Their graders take either, and so
-    do we, but only if the expected values of all tests look wrapped; and the first element of a longer list never
-    stands for that list. LiveCodeBench wraps nothing.
+    Tests on standard input hold text or a list of lines. Tests that call a function hold its arguments as a list, or
+    as text with one JSON value per line. If the arguments are a list, the expected value is used as is. If they are
+    text, or the test is `functional`, an expected value that is text is JSON. APPS, TACO and PrimeIntellect wrap
+    expected values in a list of one element, which looks the same as a function that returns such lists. Their graders
+    accept both. We do too, but only if the expected values of all tests look wrapped, and the first element of a longer
+    list never replaces that list. LiveCodeBench does not wrap values.
 
     Args:
-        tests (`Any`): What the row holds.
-        function (`str`, *optional*): Name of the function to call, for tests that do not hold it themselves: DeepCoder
-            keeps it in another column, `metadata["func_name"]`. Tests that say that they use standard input do so.
+        tests (`Any`): The tests in the row.
+        function (`str`, *optional*): Name of the function to call, for tests that do not contain it. DeepCoder keeps it
+            in another column, `metadata["func_name"]`. Ignored by tests that declare standard input.
 
     Returns:
         [`CodeTests`]: The tests, in order.
 
     Raises:
-        ValueError: If the tests cannot be used, because they are empty, incomplete or malformed, mix standard input and
-            calls, or would be passed by a program that does nothing. The reward is `None` then, not 0.
+        ValueError: If the tests cannot be used: they are empty, incomplete or malformed, mix standard input and calls,
+            or would be passed by a program that does nothing. The reward is then `None`, not 0.
 
     Example:
 
@@ -102,7 +102,7 @@ def read_tests(tests: Any, function: str | None = None) -> CodeTests:
         functions = {case.function for case in cases}
         if len(functions) > 1:
             names = ", ".join(sorted("standard input" if name is None else repr(name)[:80] for name in functions))
-            raise ValueError(f"The tests of one problem use {names}; they must all use the same.")
+            raise ValueError(f"The tests of one problem use {names}; they must all use the same one.")
         name = functions.pop() if functions else None
         return _program_tests(cases) if name is None else _call_tests(name, cases)
     except RecursionError:
@@ -113,17 +113,17 @@ def sample_tests(tests: CodeTests, n: int, seed: int | None = None) -> CodeTests
     """
     Keeps at most `n` tests, in their order.
 
-    All completions of a prompt should meet the same tests, or their rewards differ by luck. The choice therefore
-    depends on nothing but the arguments, and is the same in every process.
+    All completions of a prompt should run the same tests, or their rewards differ by chance. The choice therefore
+    depends only on the arguments and is the same in every process.
 
     Args:
         tests ([`CodeTests`]): Tests of one problem.
         n (`int`): How many to keep, at least 1.
-        seed (`int`, *optional*): Seed of a random choice. If `None`, the tests with the longest inputs are kept, as
-            DeepCoder does: they tell a slow program from a fast one. The small cases at the edges get lost that way.
+        seed (`int`, *optional*): Seed of a random choice. If `None`, the tests with the longest inputs are kept, as in
+            DeepCoder. They separate slow programs from fast ones, but lose small edge cases.
 
     Returns:
-        [`CodeTests`]: The tests themselves if there are no more than `n`.
+        [`CodeTests`]: The kept tests, or all tests if there are at most `n`.
 
     Raises:
         ValueError: If `n` is below 1.
@@ -138,7 +138,7 @@ def sample_tests(tests: CodeTests, n: int, seed: int | None = None) -> CodeTests
     ```
     """
     if n < 1:
-        raise ValueError(f"n is {n}; at least 1 test must be kept.")
+        raise ValueError(f"n is {n}; it must be at least 1.")
     if n >= len(tests):
         return tests
     if seed is None:
@@ -157,7 +157,7 @@ class _Case(NamedTuple):
     given: Any
     expected: Any
     function: str | None
-    is_literal: bool  # its expected value is JSON text, never wrapped
+    is_literal: bool  # expected value is JSON text and never wrapped
 
 
 def _cases(tests: Any, function: str | None) -> Iterator[_Case]:
@@ -190,22 +190,24 @@ def _columns(tests: dict[str, Any]) -> tuple[list[Any], list[Any]]:
             return list(inputs), list(outputs)
     if tests.get("functional") is not None:
         raise ValueError(
-            "The tests are a check function ('functional'), which would have to run beside the program that it checks. "
-            "Give the arguments and the expected values of its calls as 'inputs', 'outputs' and 'fn_name'."
+            "The tests are a check function ('functional'), which would run in the same process as the program. "
+            "Provide the arguments and expected values of its calls as 'inputs', 'outputs' and 'fn_name'."
         )
-    raise ValueError(f"The tests have the keys {sorted(map(str, tests))!r:.200}, but no lists 'inputs' and 'outputs'.")
+    raise ValueError(
+        f"The tests have the keys {sorted(map(str, tests))!r:.200}, but not the lists 'inputs' and 'outputs'."
+    )
 
 
 def _form(test: dict[str, Any], function: str | None) -> tuple[str | None, bool]:
-    """Name of the function to call, `None` for standard input; whether expected values are literal."""
+    """Name of the function to call (`None` for standard input), and whether expected values are literal."""
     name = _function(test) or function
     kind = test.get("testtype") or test.get("type")
     if kind in _STDIN:
         return None, False
     if kind is not None and kind not in _CALL:
-        raise ValueError(f"The type of a test is {kind!r:.80}; known are {', '.join(_STDIN + _CALL)}.")
+        raise ValueError(f"The type of a test is {kind!r:.80}; supported are {', '.join(_STDIN + _CALL)}.")
     if kind is not None and name is None:
-        raise ValueError("The tests call a function, but 'fn_name' or 'func_name' of their metadata is missing.")
+        raise ValueError("The tests call a function, but have no 'fn_name' and no 'func_name' in their metadata.")
     return name, kind == "functional"
 
 
@@ -224,7 +226,7 @@ def _program_tests(cases: list[_Case]) -> CodeTests:
     inputs = tuple(_text(case.given, f"The input of test {index}") for index, case in enumerate(cases))
     outputs = tuple(_text(case.expected, f"The output of test {index}") for index, case in enumerate(cases))
     if outputs and not any(output.strip() for output in outputs):
-        raise ValueError("All expected outputs are blank, so that a program that prints nothing would pass.")
+        raise ValueError("All expected outputs are blank, so a program that prints nothing would pass.")
     return CodeTests(None, inputs, outputs)
 
 
@@ -232,7 +234,7 @@ def _call_tests(function: str, cases: list[_Case]) -> CodeTests:
     inputs = tuple(_arguments(case.given, index) for index, case in enumerate(cases))
     values = [_value(case, index) for index, case in enumerate(cases)]
     if all(value is None for value in values):
-        raise ValueError("All expected values are null, so that a function that returns nothing would pass.")
+        raise ValueError("All expected values are null, so a function that returns nothing would pass.")
     wrapped = all(isinstance(value, list | tuple) and len(value) == 1 for value in values)
     wrapped = wrapped and not any(case.is_literal for case in cases)
     outputs = tuple(_dump(value, f"The output of test {index}") for index, value in enumerate(values))
@@ -256,7 +258,7 @@ def _arguments(given: Any, index: int) -> str:
     if isinstance(given, str):
         lines = [line for line in given.split("\n") if line.strip()]
         if not lines:
-            raise ValueError(f"{what} is blank; it must hold one JSON value per argument and line.")
+            raise ValueError(f"{what} is blank; it must hold one JSON value per line, one for each argument.")
         given = [_load(line, what) for line in lines]
     if not isinstance(given, list | tuple):
         raise ValueError(f"{what} is {given!r:.80}, neither a list of arguments nor text.")
@@ -299,8 +301,8 @@ def _decompress(text: str) -> str:
 
 def _pickled_text(data: bytes) -> str:
     """
-    The string that a pickle holds. Its opcodes are only listed, so that nothing is imported, called or built, not even
-    what an unpickler without globals would build.
+    The string in a pickle. Its opcodes are only listed, so nothing is imported, called or built, not even the objects
+    that an unpickler without globals would build.
     """
     text = None
     try:

@@ -1,31 +1,33 @@
-"""The program that a completion answers with."""
+"""Extracts the submitted program from a completion."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from ..completions import final_part
 
 _PYTHON = ("python", "py", "python3")
 _SPACE = " \t"
 
 
-def extract_program(completion: str) -> str | None:
+def extract_program(completion: str, thinking: bool = False) -> str | None:
     r"""
     Finds the Python program in a completion.
 
-    The program is the last fenced code block that is labelled `python`, `py` or `python3`, in any case; if there is
-    none, the last one without a label: behind the program, a block without a label usually shows its output. Blocks of
-    other languages are never taken. When there is a `</think>`, only what follows the last one is read; a `<think>`
-    that is never closed is unfinished reasoning, and its drafts are no answers.
+    The program is the last fenced code block labeled `python`, `py` or `python3`, in any case. Without a labeled block
+    it is the last unlabeled one; after a labeled program, an unlabeled block usually shows its output. Blocks in other
+    languages are ignored. Only the [`~trl_archer.rewards.completions.final_part`] is read.
 
-    Fences are those of CommonMark: three or more backticks or tildes that begin a line, closed by a line of as many or
-    more of them. They may be indented, as in a list, and what they are indented by is taken off the program.
+    Fences follow CommonMark: three or more backticks or tildes at the start of a line, closed by a line of at least as
+    many. A fence may be indented, as in a list. Its indentation is removed from the program.
 
     Args:
         completion (`str`): What the model wrote.
+        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning.
 
     Returns:
-        `str`, *optional*: Source of the program. `None` when there is no such block, when it is blank or cannot be
-        encoded as UTF-8, or when its fence is never closed: that program was cut off, and an earlier draft is not what
-        the model settled on. No program is a wrong answer, not one that cannot be scored.
+        `str` or `None`: Source of the program. `None` if there is no such block, if it is blank or cannot be encoded as
+        UTF-8, or if its fence is never closed: the program was cut off, and the model did not settle on an earlier
+        draft. A missing program is a wrong answer. It is not unscorable.
 
     Example:
 
@@ -37,10 +39,8 @@ def extract_program(completion: str) -> str | None:
 
     ```
     """
-    _, closed, answer = completion.rpartition("</think>")
-    if not closed and "<think>" in answer:
-        return None
-    programs = dict(_blocks(answer))  # the last of each kind
+    answer = final_part(completion, thinking)
+    programs = dict(_blocks(answer or ""))  # the last of each label
     program = programs.get("python", programs.get(""))
     if program is None or not program.strip() or not _is_encodable(program):
         return None
@@ -54,9 +54,9 @@ class _Fence(NamedTuple):
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str | None]]:
-    """Label and content of each block, in order; the content of a block that is never closed is `None`."""
+    """Label and content of each block, in order. The content of an unclosed block is `None`."""
     fence, content = None, list[str]()
-    for line in text.split("\n"):  # `splitlines` would also split at form feeds, which may stand in a program
+    for line in text.split("\n"):  # `splitlines` also splits at form feeds, which a program may contain
         line = line.removesuffix("\r")
         if fence is None:
             fence, content = _opening(line), []
@@ -76,7 +76,7 @@ def _opening(line: str) -> _Fence | None:
         return None
     info = text.lstrip(text[0])
     if text[0] == "`" and "`" in info:
-        return None  # code within a line
+        return None  # inline code
     label = next(iter(info.lower().split(maxsplit=1)), "")
     label = "python" if label in _PYTHON else label
     return _Fence(line[: len(line) - len(text)], text[: len(text) - len(info)], label)
@@ -86,7 +86,7 @@ def _closes(line: str, fence: _Fence) -> bool:
     text = line.lstrip(_SPACE)
     if not text.startswith(fence.marker) or text.rstrip(_SPACE).strip(fence.marker[0]):
         return False
-    # Deeper than that it belongs to the program, as in the docstring of a function
+    # A deeper fence belongs to the program, for example to a docstring
     return _columns(line[: len(line) - len(text)]) <= _columns(fence.indent) + 3
 
 

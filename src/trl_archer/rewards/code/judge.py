@@ -1,4 +1,4 @@
-"""Whether a program passes its tests. Expected outputs stay here; programs run elsewhere, on their inputs alone."""
+"""Judges programs on their tests. Programs see only the inputs; expected outputs stay in this process."""
 
 import json
 import math
@@ -15,21 +15,22 @@ Outcome = Literal["passed", "wrong answer", "no value", "crashed", "timeout", "t
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _MAX_DIGITS = 1000
-# Exact for numbers of as many digits, and without traps: too large an exponent gives infinity, not an exception
+# Exact up to `_MAX_DIGITS` digits. Without traps, an exponent that is too large gives infinity, not an exception
 _DECIMALS = Context(prec=_MAX_DIGITS, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """
-    How a program did on its tests.
+    Result of running a program on its tests.
 
     Args:
-        passed (`int`): Tests that it passed.
-        tried (`int`): Tests that were run.
-        total (`int`): Tests that there are.
-        outcome (`str`): `"passed"` if no test that was run failed, else how the first one did: `"wrong answer"`, `"no
-            value"` (the function returned nothing that JSON can hold), `"crashed"`, `"timeout"` or `"too much output"`.
-        reason (`str`): The outcome in words, with the number of that test, counted from 0.
+        passed (`int`): Number of tests passed.
+        tried (`int`): Number of tests run.
+        total (`int`): Number of all tests.
+        outcome (`str`): `"passed"` if no test failed. Otherwise how the first failing test ended: `"wrong answer"`,
+            `"no value"` (the function returned nothing that JSON can represent), `"crashed"`, `"timeout"` or `"too much
+            output"`.
+        reason (`str`): The outcome in words, with the index of that test, counted from 0.
     """
 
     passed: int
@@ -40,12 +41,12 @@ class Judgement(NamedTuple):
 
     @property
     def is_correct(self) -> bool:
-        """Whether it passed all tests."""
+        """Whether the program passed all tests."""
         return self.passed == self.total
 
     @property
     def fraction(self) -> float:
-        """Share of all tests that it passed; tests that were not run count as failed."""
+        """Share of all tests passed. Tests that were not run count as failed."""
         return self.passed / self.total
 
 
@@ -56,21 +57,21 @@ def judge(
     *,
     stop_early: bool = True,
     tolerance: float = 1e-6,
-) -> Judgement:
+) -> Judgment:
     """
-    Runs a program on its tests, each a run of its own, and compares what comes back with what is expected.
+    Runs a program on its tests, each in a separate run, and compares the results with the expected ones.
 
     Args:
         source (`str`): Text of the program.
         tests ([`CodeTests`]): Its tests.
         run (`Callable[[Program], Run]`): Runs a program, see [`~trl_archer.sandbox.program.Program`].
-        stop_early (`bool`, *optional*, defaults to `True`): Stop at the first failure, which settles whether all tests
-            are passed. The fraction needs `False`.
-        tolerance (`float`, *optional*, defaults to `1e-6`): Tolerance of numbers with a decimal point or an exponent,
+        stop_early (`bool`, *optional*, defaults to `True`): Whether to stop at the first failure. Set to `False` to
+            measure the fraction.
+        tolerance (`float`, *optional*, defaults to `1e-6`): Tolerance for numbers with a decimal point or an exponent,
             see [`same_output`].
 
     Returns:
-        [`Judgement`]: How it did. Nothing that the program writes makes this function raise.
+        [`Judgment`]: The result. No output of the program makes this function raise.
 
     Raises:
         ValueError: If `tolerance` is negative or not finite.
@@ -94,7 +95,7 @@ def judge(
             outcome, reason = result, f"{result} on test {index}{detail and f': {detail}'}"
         if stop_early:
             break
-    return Judgement(passed, tried, len(tests), outcome, reason or f"passed {passed} tests")
+    return Judgment(passed, tried, len(tests), outcome, reason or f"passed {passed} tests")
 
 
 def _outcome(ended: Run, expected: str, tests: CodeTests, tolerance: float) -> tuple[Outcome, str]:
@@ -117,16 +118,17 @@ def same_output(expected: str, got: str, tolerance: float = 1e-6) -> bool:
     """
     Compares what a program printed with what it should print.
 
-    Both must have equally many lines, without blank ones at either end, and in each line equally many tokens, which are
-    separated by white space. Tokens must be equal, letter by letter. Only if one of the two has a decimal point or an
-    exponent may they be different numbers: `|got - expected| <= tolerance * max(1, |expected|)`, or `tolerance` alone
-    if an integer is expected, so that `3.0` is 3 but a rounded float is no large integer. `nan` and `inf` are words.
+    Both must have the same number of lines, not counting blank lines at either end, and each pair of lines the same
+    number of tokens, separated by white space. Tokens must be equal as text. If one of two numbers has a decimal point
+    or an exponent, they may differ by `|got - expected| <= tolerance * max(1, |expected|)`. If an integer is expected,
+    they may differ by `tolerance` alone: `3.0` is 3, but a rounded float is not a large integer. `nan` and `inf` are
+    words.
 
     Args:
         expected (`str`): Expected text.
-        got (`str`): What the program printed; any text, compared in linear time.
-        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance. With 0 only the notation
-            of a number may differ, which is LiveCodeBench's rule.
+        got (`str`): What the program printed. Any text is compared in linear time.
+        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance. With 0, only the notation
+            of a number may differ, as in LiveCodeBench.
 
     Returns:
         `bool`: Whether they are the same.
@@ -153,7 +155,7 @@ def same_output(expected: str, got: str, tolerance: float = 1e-6) -> bool:
 
 def _same_line(expected: str, got: str, tolerance: Decimal) -> bool:
     wanted = expected.split()
-    tokens = got.split(maxsplit=len(wanted))  # one token more already settles it
+    tokens = got.split(maxsplit=len(wanted))  # one extra token is enough to decide
     if tokens == wanted or len(tokens) != len(wanted):
         return tokens == wanted
     return all(
@@ -166,7 +168,7 @@ def _same_number(expected: str, got: str, tolerance: Decimal) -> bool:
         return False
     is_integer = _INTEGER.fullmatch(expected) is not None
     if is_integer and _INTEGER.fullmatch(got):
-        return False  # their text differs, and 007 is not 7
+        return False  # their texts differ, and 007 is not 7
     return _is_close(_DECIMALS.create_decimal(expected), _DECIMALS.create_decimal(got), is_integer, tolerance)
 
 
@@ -174,17 +176,17 @@ def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float 
     """
     Compares what a function returned with what it should return, as JSON.
 
-    Values are compared as Python compares them: `true` equals 1, text never equals a number, lists have an order, and
-    dicts are equal if they have the same keys, which are text in JSON, and equal values. Tuples are lists in JSON.
-    Integers are equal exactly. Numbers with a decimal point or an exponent have the tolerance of [`same_output`]. `NaN`
-    and `Infinity` equal only themselves.
+    Values are compared as in Python: `true` equals 1, text never equals a number, lists are ordered, and dicts are
+    equal if they have the same keys (text in JSON) and equal values. Tuples are lists in JSON. Integers must be equal
+    exactly. Numbers with a decimal point or an exponent have the tolerance of [`same_output`]. `NaN` and `Infinity`
+    equal only themselves.
 
     Args:
         expected (`str`): Expected value as JSON text.
-        got (`str`): What the function returned as JSON text; any text, compared in linear time. Text that is not JSON
-            differs from all values, also for nesting or integers that Python refuses to read.
-        wrapped (`bool`, *optional*, defaults to `False`): Whether `got` may also be the one element of the list that is
-            expected.
+        got (`str`): What the function returned, as JSON text. Any text is compared in linear time. Text that Python
+            cannot read as JSON, also because of deep nesting or long integers, differs from every value.
+        wrapped (`bool`, *optional*, defaults to `False`): Whether `got` may also be the single element of the expected
+            list.
         tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance.
 
     Returns:
@@ -217,7 +219,7 @@ def _load(text: str) -> Any:
 
 
 def _same_json(expected: Any, got: Any, tolerance: Decimal) -> bool:
-    pairs = [(expected, got)]  # and no recursion, which has a limit
+    pairs = [(expected, got)]  # a stack, because recursion has a limit
     while pairs:
         left, right = pairs.pop()
         if isinstance(left, list) and isinstance(right, list):
@@ -254,7 +256,7 @@ def _is_close(expected: Decimal, got: Decimal, is_integer: bool, tolerance: Deci
 
 def _decimal_tolerance(tolerance: float) -> Decimal:
     if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance is {tolerance}; it must be a finite number of at least 0.")
+        raise ValueError(f"tolerance is {tolerance}; it must be finite and at least 0.")
     return Decimal(str(tolerance))
 
 

@@ -1,6 +1,7 @@
-"""Reward for programs: the tests that they pass in a sandbox."""
+"""Reward for programs: the tests they pass in a sandbox."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -11,12 +12,12 @@ from ...workers import shared_pool
 from ..completions import Completion, LogExtra, LogMetric, Verdict, report, text_of
 from .cases import CodeTests, read_tests, sample_tests
 from .extraction import extract_program
-from .judge import Judgement, judge
+from .judge import Judgment, judge
 
 _KINDS = "passed wrong_answer no_value crashed timeout too_much_output no_program not_scorable".split()
-_START_SECONDS = 120.0  # of a sandbox, on a busy machine
-_REQUESTS = 16  # at a time, to a sandbox elsewhere
-_SECONDS_PER_TEST = 5.0  # beyond the program's own: start of the interpreter and comparison of the output
+_START_SECONDS = 120.0  # of a sandbox on a busy machine
+_REQUESTS = 16  # in flight, to a remote sandbox
+_SECONDS_PER_TEST = 5.0  # on top of the program's time: interpreter start and output comparison
 
 
 def code_reward(
@@ -28,25 +29,26 @@ def code_reward(
     **kwargs: Any,
 ) -> list[float | None]:
     """
-    Rewards Python programs that pass all of their tests, run in the local sandbox.
+    Rewards Python programs that pass all their tests in the local sandbox.
 
-    Other settings (a share of the tests as reward, packages, limits, another sandbox): [`get_code_reward`].
+    For other settings (partial credit, packages, limits, another sandbox) see [`get_code_reward`].
 
     Args:
         completions (`list`): Completions, plain or conversational. The program is the last fenced block of Python.
         tests (`list`): Tests of each completion's problem, in any layout that [`read_tests`] knows.
-        completion_ids, log_extra, log_metric (*optional*): What TRL's trainers hand to reward functions.
-        kwargs: The data set's other columns. `fn_name`, if there is one, names the function that each problem's tests
-            call, for tests that do not hold the name themselves.
+        completion_ids, log_extra, log_metric (*optional*): Passed to reward functions by TRL's trainers.
+        kwargs: Other columns of the dataset. A column `fn_name` names the function that each problem's tests call, for
+            tests that do not contain the name.
 
     Returns:
-        `list` of `float` or `None`: 1.0 if all tests pass, 0.0 if not, or if there is no program; `None`, not scorable,
-        if the tests cannot be used or the sandbox itself failed.
+        `list` of `float` or `None`: 1.0 if all tests pass. 0.0 if one fails or there is no program. `None`, not
+        scorable, if the tests cannot be used or the sandbox itself failed.
 
     Raises:
-        SandboxError: If no isolation holds on this machine (docs/security.md).
+        ImportError: If the packages of the extra `code` are not installed.
+        SandboxError: If no isolation works on this machine (docs/security.md).
     """
-    return _default(
+    return _default()(
         completions,
         tests,
         completion_ids=completion_ids,
@@ -63,31 +65,38 @@ def get_code_reward(
     seed: int | None = 0,
     tolerance: float = 1e-6,
     workers: int | None = None,
+    thinking: bool = False,
 ) -> Callable[..., list[float | None]]:
     """
     A [`code_reward`] with other settings.
 
     Args:
-        sandbox ([`Sandbox`] or [`Executor`], *optional*): Where programs run; the local [`Sandbox`] if `None`.
-        scoring (`str`, *optional*, defaults to `"all"`): `"all"`: 1 if all tests pass, else 0, as in the paper;
-            stops at the first failure. `"fraction"`: the share of tests that pass; runs all of them.
-        max_tests (`int`, *optional*, defaults to `15`): How many of a problem's tests are run, the same for all of its
-            completions; all of them if `None`.
-        seed (`int`, *optional*, defaults to `0`): Seed of their choice; if `None`, those with the longest inputs.
-        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance of numbers with a decimal
+        sandbox ([`Sandbox`] or [`Executor`], *optional*): Where programs run. The local [`Sandbox`] if `None`.
+        scoring (`str`, *optional*, defaults to `"all"`): `"all"`: 1 if all tests pass, else 0, as in the paper; stops
+            at the first failure. `"fraction"`: the share of tests that pass; runs all tests.
+        max_tests (`int`, *optional*, defaults to `15`): How many of a problem's tests to run, the same ones for all of
+            its completions. All tests if `None`.
+        seed (`int`, *optional*, defaults to `0`): Seed for choosing the tests. If `None`, those with the longest inputs
+            are chosen.
+        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance for numbers with a decimal
             point or an exponent.
-        workers (`int`, *optional*): Programs that run at a time; if `None`, the cores per local rank, or 16 when they
-            run elsewhere.
+        workers (`int`, *optional*): How many programs run in parallel. If `None`, the number of cores per local rank,
+            or 16 for a remote sandbox.
+        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning, as the chat
+            templates of DeepSeek-R1 do. A completion without `</think>` then has no program.
 
     Returns:
-        `Callable`: The reward function, which can be pickled.
+        `Callable`: The reward function. It can be pickled.
+
+    Raises:
+        ImportError: If the local sandbox is used and the packages of the extra `code` are not installed.
     """
-    return CodeReward(sandbox or Sandbox(), scoring, max_tests, seed, tolerance, workers)
+    return CodeReward(sandbox or Sandbox(), scoring, max_tests, seed, tolerance, workers, thinking)
 
 
 @dataclasses.dataclass(frozen=True)
 class CodeReward:
-    """The reward function of [`get_code_reward`], which has the arguments."""
+    """The reward function that [`get_code_reward`] returns. It has the same arguments."""
 
     sandbox: Sandbox | Executor = dataclasses.field(default_factory=Sandbox)
     scoring: Literal["all", "fraction"] = "all"
@@ -95,16 +104,17 @@ class CodeReward:
     seed: int | None = 0
     tolerance: float = 1e-6
     workers: int | None = None
+    thinking: bool = False
 
-    __name__ = "code_reward"  # what TRL logs it under
+    __name__ = "code_reward"  # TRL logs under this name
 
     def __post_init__(self) -> None:
         if self.scoring not in ("all", "fraction"):
-            raise ValueError(f"scoring is {self.scoring!r}; it is 'all' or 'fraction'.")
+            raise ValueError(f"scoring is {self.scoring!r}; it must be 'all' or 'fraction'.")
         for name in ("max_tests", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it is at least 1, or None.")
+                raise ValueError(f"{name} is {value}; it must be at least 1, or None.")
 
     def __call__(
         self,
@@ -119,7 +129,7 @@ class CodeReward:
         """See [`code_reward`]."""
         suites = self._read(tests, fn_name or [None] * len(tests))
         texts = [text_of(completion) for completion in completions]
-        programs = [extract_program(text) for text in texts]
+        programs = [extract_program(text, self.thinking) for text in texts]
         rows = [
             (program, suite) if program is not None and isinstance(suite, CodeTests) else None
             for program, suite in zip(programs, suites, strict=True)
@@ -130,10 +140,10 @@ class CodeReward:
             self._verdict(judged[job[0], id(job[1])]) if job is not None else _no_job(suite)
             for job, suite in zip(rows, suites, strict=True)
         ]
-        return report(self.__name__, verdicts, _KINDS, texts, completion_ids, log_extra, log_metric)
+        return report(self.__name__, verdicts, _KINDS, texts, self.thinking, completion_ids, log_extra, log_metric)
 
     def _read(self, tests: Sequence[Any], functions: Sequence[str | None]) -> list[CodeTests | str]:
-        """The tests of each row, or why they cannot be used; rows of a group follow each other and share theirs."""
+        """The tests of each row, or why they cannot be used. The rows of a group are adjacent and share their tests."""
         suites: list[CodeTests | str] = []
         for row, key in enumerate(zip(tests, functions, strict=True)):
             if row and key == (tests[row - 1], functions[row - 1]):
@@ -146,25 +156,25 @@ class CodeReward:
                 suites.append(str(error))
         return suites
 
-    def _judge(self, jobs: Sequence[tuple[str, CodeTests]]) -> list[Judgement | str]:
-        """The judgement on each program, or what went wrong with the sandbox."""
+    def _judge(self, jobs: Sequence[tuple[str, CodeTests]]) -> list[Judgment | str]:
+        """The judgment on each program, or how the sandbox failed."""
         if not jobs:
             return []
         options = {"stop_early": self.scoring == "all", "tolerance": self.tolerance}
         if not isinstance(self.sandbox, Sandbox):
-            return _judge_elsewhere(self.sandbox, jobs, options, self.workers or _REQUESTS)
+            return _judge_remotely(self.sandbox, jobs, options, self.workers or _REQUESTS)
         settings = self.sandbox.as_dict()
         longest = max(len(suite) for _, suite in jobs)
-        outcomes = shared_pool("trl_archer.rewards.code.reward:_judge_here", self.workers).map(
+        outcomes = shared_pool("trl_archer.rewards.code.reward:_judge_locally", self.workers).map(
             [(settings, source, dataclasses.astuple(suite), options) for source, suite in jobs],
             seconds=_START_SECONDS + longest * (self.sandbox.limits.wall_seconds + _SECONDS_PER_TEST),
         )
-        judged = [outcome.detail if outcome.trouble else outcome.value for outcome in outcomes]
-        if all(outcome.trouble is None and isinstance(outcome.value, str) for outcome in outcomes):
-            raise SandboxError(judged[0])  # it does not work on this machine, and will not for the next batch either
-        return [entry if isinstance(entry, str) else Judgement(*entry) for entry in judged]
+        judged = [outcome.detail if outcome.failure else outcome.value for outcome in outcomes]
+        if all(outcome.failure is None and isinstance(outcome.value, str) for outcome in outcomes):
+            raise SandboxError(judged[0])  # the sandbox does not work on this machine, nor will it for the next batch
+        return [entry if isinstance(entry, str) else Judgment(*entry) for entry in judged]
 
-    def _verdict(self, judged: Judgement | str) -> Verdict:
+    def _verdict(self, judged: Judgment | str) -> Verdict:
         if isinstance(judged, str):
             return Verdict(None, "not_scorable", f"sandbox: {judged}")
         reward = judged.fraction if self.scoring == "fraction" else float(judged.is_correct)
@@ -177,13 +187,15 @@ def _no_job(suite: CodeTests | str) -> Verdict:
     return Verdict(0.0, "no_program", "no program")
 
 
-_default = CodeReward()
+@functools.cache
+def _default() -> CodeReward:
+    return CodeReward()
 
 
-def _judge_elsewhere(
+def _judge_remotely(
     executor: Executor, jobs: Sequence[tuple[str, CodeTests]], options: dict[str, Any], requests: int
-) -> list[Judgement | str]:
-    def judge_one(job: tuple[str, CodeTests]) -> Judgement | str:
+) -> list[Judgment | str]:
+    def judge_one(job: tuple[str, CodeTests]) -> Judgment | str:
         try:
             return judge(*job, executor.run, **options)
         except SandboxError as error:
@@ -193,10 +205,10 @@ def _judge_elsewhere(
         return list(threads.map(judge_one, jobs))
 
 
-# The worker's side
+# Runs in workers
 
 
-def _judge_here(item: Any) -> Judgement | str:
+def _judge_locally(item: Any) -> Judgment | str:
     settings, source, suite, options = item
     try:
         runner = open_runner(settings)

@@ -1,1 +1,1 @@
-"""Grades math answers: extraction, normal forms, exact and numeric equality."""
+"""Grading math answers: extraction, parsing, exact and numeric equality."""

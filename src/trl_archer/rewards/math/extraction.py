@@ -1,15 +1,17 @@
 r"""Finds the final answer in a completion.
 
-This runs in the trainer's own process on text that a model wrote, so it takes linear time, does not recurse and does
-not raise, whatever the text is.
+This runs in the trainer's process on text that a model wrote. For any text it takes linear time, does not recurse and
+does not raise.
 """
 
 import re
 from typing import NamedTuple
 
+from ..completions import final_part
+
 MAX_ANSWER_LENGTH = 2_000
 
-# Every quantifier is bounded: no text can make a match cost more than a constant.
+# Every quantifier is bounded, so a match costs at most a constant.
 _MARKS = re.compile(
     r"""\\{1,3}(?:boxed|fbox)(?![A-Za-z])\s{0,8}
             (?:(?P<brace>\{) | (?P<bare>[-+]?\d[\d.,/]{0,40} | [A-Za-z](?![A-Za-z])) | (?P<command>\\[A-Za-z]))?
@@ -32,25 +34,24 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
     r"""
     Finds the answer that a completion commits to.
 
-    - Only what follows the last `</think>` counts. When a later `<think>` is left open, the reasoning is unfinished and
-      there is no answer: a box inside it is a draft.
-    - The answer is the last `\boxed{...}` or `\fbox{...}`, braces balanced and `\{` escaped; `\boxed 5` counts too. Of
-      nested boxes it is the outermost closed one, so that `\boxed{5 \text{ or } \boxed{6}}` shows both.
-    - Boxes with nothing but a separator between them are one answer, listed: `\boxed{1} and \boxed{2}` is `1, 2`. A
-      hedge is therefore seen as what it is, and two solutions in two boxes are not lost.
-    - An unclosed or empty last box is no answer. Earlier boxes do not stand in for it: a completion cut off in its
-      last box has not committed to the one before.
+    - Only the [`~trl_archer.rewards.completions.final_part`] counts. A box in the reasoning is a draft.
+    - The answer is the last `\boxed{...}` or `\fbox{...}`, with balanced braces and `\{` escaped. `\boxed 5` counts
+      too. Of nested boxes, the outermost closed one is taken, so `\boxed{5 \text{ or } \boxed{6}}` shows both.
+    - Boxes with only a separator between them form a list: `\boxed{1} and \boxed{2}` is `1, 2`. This exposes a hedge,
+      and keeps two solutions in two boxes.
+    - An unclosed or empty last box is not an answer. Earlier boxes do not replace it: a completion that is cut off in
+      its last box has not committed to the one before.
 
     Args:
         text (`str`): Completion.
-        phrases (`bool`, *optional*, defaults to `False`): Whether, when there is no box at all, the last phrase such as
-            "the final answer is ..." or "Answer: ..." counts, up to the end of its sentence or line.
-        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning, as the chat
-            templates of DeepSeek-R1 do. A completion without `</think>` then has no answer, as in TRL's
-            `reasoning_accuracy_reward`; by default its whole text counts, as in `accuracy_reward`.
+        phrases (`bool`, *optional*, defaults to `False`): Whether to read the last phrase such as "the final answer is
+            ..." or "Answer: ...", up to the end of its sentence or line, if there is no box.
+        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning. A completion
+            without `</think>` then has no answer, as in TRL's `reasoning_accuracy_reward`. By default its whole text
+            counts, as in `accuracy_reward`.
 
     Returns:
-        `str` or `None`: The answer as written, or `None` where there is none or it is longer than 2,000 characters.
+        `str` or `None`: The answer as written. `None` if there is none or it is longer than 2,000 characters.
 
     Examples:
 
@@ -64,31 +65,23 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
 
     ```
     """
-    end_of_reasoning = text.rfind("</think>")
-    if text.rfind("<think>") > end_of_reasoning or (thinking and end_of_reasoning < 0):
+    part = final_part(text, thinking)
+    if part is None:
         return None
-    if end_of_reasoning >= 0:
-        text = text[end_of_reasoning + len("</think>") :]
-    if has_box(text):
-        return _boxed(text)
-    return _after_phrase(text) if phrases else None
+    if has_box(part):
+        return _boxed(part)
+    return _after_phrase(part) if phrases else None
 
 
 def has_box(text: str) -> bool:
     r"""
-    Whether `\boxed` or `\fbox` occurs.
-
-    Args:
-        text (`str`): Text.
-
-    Returns:
-        `bool`: Whether it does, as a command of that very name.
+    Whether the command `\boxed` or `\fbox` occurs in a text.
     """
     return _BOX.search(text) is not None
 
 
 class _Box(NamedTuple):
-    """Where a box begins, where its content begins and stops, and where the box ends."""
+    """Positions of the start of a box, the start and end of its content, and the end of the box."""
 
     start: int
     first: int
@@ -116,9 +109,9 @@ def _boxed(text: str) -> str | None:
 
 
 def _outermost_boxes(text: str) -> tuple[list[_Box], bool]:
-    """All boxes that lie in no other closed one, and whether the last to begin is among them or inside one."""
+    """All boxes outside other closed boxes, and whether the last box to begin is one of them or inside one."""
     boxes: list[_Box] = []
-    open_braces: list[tuple[int, int]] = []  # where a box and its content begin; -1 for a brace of another kind
+    open_braces: list[tuple[int, int]] = []  # start of a box and of its content; -1 for any other brace
     last = -1
     for mark in _MARKS.finditer(text):
         if mark[0] == "{":
@@ -136,7 +129,7 @@ def _outermost_boxes(text: str) -> tuple[list[_Box], bool]:
             last = mark.start()
             stop = mark.start("bare") + len(mark["bare"].rstrip(".,/"))
             boxes.append(_Box(last, mark.start("bare"), stop, mark.end()))
-        elif mark["command"]:  # in `\boxed\frac12` only TeX knows where the box ends
+        elif mark["command"]:  # only TeX knows where the box in `\boxed\frac12` ends
             last = mark.start()
     return boxes, bool(boxes) and boxes[-1].start <= last < boxes[-1].end
 

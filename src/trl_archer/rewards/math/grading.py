@@ -1,8 +1,7 @@
-"""Grades the answer to a mathematical question: by rules first, by Math-Verify where they leave an expression open.
+"""Grades the answer to a mathematical question, first by rules, then by Math-Verify for undecided expressions.
 
-Math-Verify can take for ever, or all memory, over an expression such as a tower of powers. There is no time limit in
-here: `grade` is made to run in a worker process that is stopped from outside. What the rules can tell does not take
-long, and is told first.
+Math-Verify can take unlimited time or memory on an expression such as a tower of powers. This module sets no time
+limit: `grade` runs in a worker process that is stopped from outside. The rules are fast and come first.
 """
 
 import logging
@@ -19,17 +18,17 @@ from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
 from .equality import matches
 from .extraction import MAX_ANSWER_LENGTH, extract_answer, has_box
-from .forms import Form, read_answer
+from .forms import Answer, read_answer
 from .numbers import join_thousands, rounds_to
 
-# Boxed by us, so that it is the box that is read; units and malformed LaTeX are settled before
+# We put answers into a box, which Math-Verify then reads. Units and malformed LaTeX are handled before
 _EXTRACTION = [
     LatexExtractionConfig(
         boxed_match_priority=0, try_extract_without_anchor=False, normalization_config=NormalizationConfig(boxed="last")
     )
 ]
 _PRECISION = 50
-_SAME, _SAME_DECIMAL = Float("1e-35", 50), Float("1e-9")  # relative differences, of exact values and of decimals
+_SAME, _SAME_DECIMAL = Float("1e-35", 50), Float("1e-9")  # relative differences of exact values and of decimals
 _SIGNS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
 _LARGEST_POWER = 100_000  # digits
 _TOWER = re.compile(r"\d{1,300}(?:\s*\^\{[\s(]*\d{1,300})+")
@@ -41,7 +40,7 @@ _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\{\\circ\}")
 
 
 class _TimeoutDisabled(logging.Filter):
-    """Math-Verify warns that its time limits are off, which they are on purpose."""
+    """Math-Verify warns that its time limits are off. They are off on purpose."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Timeout is disabled" not in record.getMessage()
@@ -56,13 +55,12 @@ class MathGrade(NamedTuple):
     Verdict on one answer.
 
     Args:
-        correct (`bool` or `None`): Whether the answer is right; `None` if no gold answer can be read, so that nothing
-            can be scored.
-        how (`"rule"`, `"math_verify"` or `None`): What settled it: the rules alone, or Math-Verify, which had to read
-            at least one expression; it is then compared by its values at a few points, and by Math-Verify where these
-            do not tell. `None` if nothing was scored.
-        gold (`str` or `None`): The acceptable answer that was met, as it was given.
-        error (`str` or `None`): What Math-Verify raised over a comparison, which then counts as not equal.
+        correct (`bool` or `None`): Whether the answer is right. `None` if no gold answer can be read.
+        how (`"rule"`, `"math_verify"` or `None`): What decided: the rules alone, or Math-Verify, which had to read at
+            least one expression. Expressions are compared by their values at a few points, then by Math-Verify if that
+            is inconclusive. `None` if no gold answer can be read.
+        gold (`str` or `None`): The gold answer that was matched, as given.
+        error (`str` or `None`): What Math-Verify raised in a comparison, which then counts as unequal.
     """
 
     correct: bool | None
@@ -73,26 +71,26 @@ class MathGrade(NamedTuple):
 
 def grade(golds: tuple[str, ...], answer: str) -> MathGrade:
     r"""
-    Grades an answer against the acceptable ones.
+    Grades an answer against the acceptable answers.
 
-    An answer is right when the rules or Math-Verify find it equal to a gold answer of the same structure:
+    An answer is right if the rules or Math-Verify find it equal to a gold answer of the same structure:
 
-    - Numbers are equal when their values are. A decimal stands for a number that it is not equal to from six decimals
-      and six digits on, and then to its last digit: `0.333333` is 1/3, `0.333` is not.
-    - A unit may be left out; two units of measure must be the same. `50\%` as gold is met by `50\%`, `50` and `0.5`; a
-      gold `50` is met by `50\%`, while a gold of at most 1, which may be a share, is not met by that number of percent.
-    - Lists and sets have no order, and every element must be met by another one: `5 or 6` is not 5, `1, 2` is not
-      `1, 1, 2`. Points and intervals have an order and brackets that count; `x > 1` is the interval. An answer in
-      braces is not met by one in parentheses.
-    - The side before `=` may be left out when it is a name.
-    - The letter of a choice or what stands beside it is enough, but neither may be wrong.
+    - Numbers are equal if their values are. A decimal with at least six decimals and six digits also equals a number
+      that rounds to it: `0.333333` is 1/3, `0.333` is not. A ratio `1:2` is the number 1/2.
+    - A unit may be missing, but two units of measurement must agree. The gold answer `50\%` matches `50\%`, `50` and
+      `0.5`. The gold answer `50` matches `50\%`, but `1`, which may be a share, does not match `1\%`.
+    - Lists and sets have no order, and elements are matched one to one: `5 or 6` is not 5, `1, 2` is not `1, 1, 2`.
+      Points and intervals have an order, and their brackets count. `x > 1` is an interval. Braces do not match
+      parentheses.
+    - The left side of `=` may be missing if it is a name.
+    - The letter of a choice or the content next to it is enough, but neither may be wrong.
 
     Args:
         golds (`tuple[str, ...]`): Acceptable answers: bare, in `$`, boxed, or solutions that end in a box or `####`.
-        answer (`str`): Answer, as [`~rewards.math_answers.extract_answer`] gives it.
+        answer (`str`): Answer as returned by [`~trl_archer.rewards.math.extraction.extract_answer`].
 
     Returns:
-        [`MathGrade`]: The verdict. `False` for an answer that cannot be read, `None` if no gold answer can.
+        [`MathGrade`]: The verdict: `False` for an answer that cannot be read, `None` if no gold answer can be read.
 
     Examples:
 
@@ -106,16 +104,16 @@ def grade(golds: tuple[str, ...], answer: str) -> MathGrade:
 
     ```
     """
-    form = read_answer(answer) if len(answer) <= MAX_ANSWER_LENGTH else Form("unreadable", answer)
+    parsed = read_answer(answer) if len(answer) <= MAX_ANSWER_LENGTH else Answer("unreadable", answer)
     for gold in golds:
-        if matches(_read_gold(gold), form, _differ):
+        if matches(_read_gold(gold), parsed, _differ):
             return MathGrade(True, "rule", gold)
     scorable = [gold for gold in golds if is_scorable(gold)]
     if not scorable:
         return MathGrade(None, None)
     compare = _MathVerify()
     for gold in scorable:
-        if matches(_read_gold(gold), form, compare):
+        if matches(_read_gold(gold), parsed, compare):
             return MathGrade(True, "math_verify", gold)
     return MathGrade(False, "math_verify" if compare.asked else "rule", None, compare.error)
 
@@ -123,14 +121,11 @@ def grade(golds: tuple[str, ...], answer: str) -> MathGrade:
 @lru_cache(maxsize=4096)
 def is_scorable(gold: str) -> bool:
     """
-    Whether answers can be graded against a gold answer: all of it is a number, a few words, or an expression that
-    Math-Verify reads and finds equal to itself.
+    Whether answers can be graded against a gold answer. All of it must be numbers, a few words, or expressions that
+    Math-Verify can read and finds equal to themselves.
 
     Args:
-        gold (`str`): Gold answer as for [`grade`].
-
-    Returns:
-        `bool`: Whether they can.
+        gold (`str`): Gold answer, see [`grade`].
 
     Example:
 
@@ -145,52 +140,52 @@ def is_scorable(gold: str) -> bool:
 
 def grade_item(item: Any) -> Any:
     """
-    What a worker is asked.
+    The function that workers run.
 
     Args:
-        item (`tuple`): Acceptable answers and the one given; `None` as the latter asks about the former alone.
+        item (`tuple`): Acceptable answers, and the given answer or `None`.
 
     Returns:
-        [`MathGrade`], or `bool`: The verdict; whether any of the acceptable answers can be graded against.
+        [`MathGrade`] or `bool`: The verdict, or for `None` whether answers can be graded against any acceptable answer.
     """
     golds, answer = item
     return any(map(is_scorable, golds)) if answer is None else grade(tuple(golds), answer)
 
 
-def _all_readable(form: Form) -> bool:
-    if form.kind in ("unreadable", "family"):
+def _all_readable(parsed: Answer) -> bool:
+    if parsed.kind == "unreadable":
         return False
-    if form.kind == "choice":  # its letter is enough
+    if parsed.kind == "choice":  # the letter is enough
         return True
-    if form.kind in ("expression", "relation") or (form.kind == "equation" and not form.label):
-        return bool(_parse_gold(_latex(form)))
-    return all(map(_all_readable, form.parts))
+    if parsed.kind in ("expression", "relation") or (parsed.kind == "equation" and not parsed.label):
+        return bool(_parse_gold(_latex(parsed)))
+    return all(map(_all_readable, parsed.parts))
 
 
 @lru_cache(maxsize=4096)
-def _read_gold(gold: str) -> Form:
+def _read_gold(gold: str) -> Answer:
     answer: str | None = gold
     if has_box(gold):
         answer = extract_answer(gold)
     elif "####" in gold:
         answer = gold.rpartition("####")[2]
     if answer is None or len(answer) > MAX_ANSWER_LENGTH:
-        return Form("unreadable", gold[:MAX_ANSWER_LENGTH])
+        return Answer("unreadable", gold[:MAX_ANSWER_LENGTH])
     return read_answer(answer)
 
 
-def _differ(gold: Form, answer: Form) -> bool:
+def _differ(gold: Answer, answer: Answer) -> bool:
     return False
 
 
 class _MathVerify:
-    """Compares expressions by Math-Verify, and keeps what there is to tell about it."""
+    """Compares expressions by Math-Verify. Records whether it was called and what it raised."""
 
     def __init__(self) -> None:
         self.asked = False
         self.error: str | None = None
 
-    def __call__(self, gold: Form, answer: Form) -> bool:
+    def __call__(self, gold: Answer, answer: Answer) -> bool:
         if _is_hopeless(answer.latex) and not _is_hopeless(gold.latex):
             return False
         self.asked = True
@@ -207,13 +202,13 @@ class _MathVerify:
             return False
 
 
-def _latex(form: Form) -> str:
-    latex = join_thousands(form.latex) if form.number else form.latex
+def _latex(parsed: Answer) -> str:
+    latex = join_thousands(parsed.latex) if parsed.number else parsed.latex
     latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", latex)
-    # Indexed letters and symbols that Math-Verify does not read
+    # Indexed letters and symbols that Math-Verify cannot read
     latex = _CONSTANT_WITH_INDEX.sub(lambda letter: "\\zeta" if letter[0] == "e" else "\\Xi", latex)
     latex = latex.replace("_{\\odot}", "_{odot}")
-    return f"{latex}\\%" if form.unit == "percent" else latex
+    return f"{latex}\\%" if parsed.unit == "percent" else latex
 
 
 def _parse(latex: str) -> list[Any]:
@@ -228,7 +223,7 @@ def _parse(latex: str) -> list[Any]:
 
 @lru_cache(maxsize=4096)
 def _parse_gold(latex: str) -> list[Any]:
-    """What Math-Verify reads, unless it does not find that equal to itself, as it does not with a division by zero."""
+    """What Math-Verify reads. Empty if that does not equal itself, for example because of a division by zero."""
     parsed = _parse(latex)
     try:
         return parsed if parsed and verify(parsed, parsed, timeout_seconds=None, raise_on_error=True) else []
@@ -238,50 +233,49 @@ def _parse_gold(latex: str) -> list[Any]:
 
 def _cases_differ(gold: str, answer: str) -> bool:
     """
-    Whether a letter of the gold answer is a capital in the answer or the other way round, which Math-Verify ignores. A
-    constant of integration can be either.
+    Whether a letter has different case in the two, which Math-Verify ignores. A constant of integration may differ.
     """
     golds, answers = (set(_LETTER.findall(latex)) - set("cC") for latex in (gold, answer))
     return any(letter.swapcase() in golds for letter in answers - golds)
 
 
-def _compare_values(gold: Any, answer: Any, form: Form) -> bool | None:
+def _compare_values(gold: Any, answer: Any, parsed: Answer) -> bool | None:
     """
-    Compares two expressions by their values at a few points: `False` if they differ at a positive one, `True` if they
-    are the same at all of them to 35 digits, `None` where that tells nothing.
+    Compares two expressions by their values at a few points. `False` if they differ at a positive point, `True` if they
+    agree at all points to 35 digits, else `None`.
 
-    Math-Verify compares to a number of decimals, in which all small numbers are zero, and where values are not plain it
-    simplifies, which can take for ever for a right answer too.
+    Math-Verify compares a fixed number of decimals, so all small numbers are zero. For other values it simplifies,
+    which can take unlimited time even for a right answer.
     """
     sides = gold, answer
     if isinstance(gold, Relational) and isinstance(answer, Relational):
-        return _compare_relations(gold, answer, form)
+        return _compare_relations(gold, answer, parsed)
     if not all(isinstance(side, Expr) and not isinstance(side, MatrixExpr) for side in sides):
         return None
     names = sorted({symbol.name for symbol in gold.free_symbols | answer.free_symbols})
     same = not (gold.has(Float) or answer.has(Float))
     for signs in _SIGNS if names else _SIGNS[:1]:
-        # Odd fractions, so that nothing is a whole number or cancels by chance
+        # Odd fractions, so nothing is an integer or cancels by chance
         point = {name: signs[i % 2] * Rational(7 * i + 10, 5 * i + 13) for i, name in enumerate(names)}
         try:
             values = [_value(side, point) for side in sides]
             difference, size = abs(values[0] - values[1]), max(map(abs, values))
             if difference > size * (_SAME if same else _SAME_DECIMAL):
                 same = False
-                if signs == (1, 1):  # where the rules for roots and logarithms hold
-                    return form.number is not None and rounds_to(Fraction(str(values[0])), form.number)
+                if signs == (1, 1):  # where the rules for roots and logarithms are valid
+                    return parsed.number is not None and rounds_to(Fraction(str(values[0])), parsed.number)
         except (AttributeError, ArithmeticError, TypeError, ValueError):
             return None  # not a number
     return same or None
 
 
-def _compare_relations(gold: Any, answer: Any, form: Form) -> bool | None:
-    """Relations in other variables differ; those in none, all of which are true, are compared side by side."""
+def _compare_relations(gold: Any, answer: Any, parsed: Answer) -> bool | None:
+    """Relations in different variables differ. Relations without variables, which are true, are compared by side."""
     names, others = ({symbol.name for symbol in side.free_symbols} for side in (gold, answer))
     if names or others:
         return None if names == others else False
     orders = ((answer.lhs, answer.rhs), (answer.rhs, answer.lhs))
-    return any(all(_compare_values(*pair, form) for pair in zip(gold.args, order, strict=True)) for order in orders)
+    return any(all(_compare_values(*pair, parsed) for pair in zip(gold.args, order, strict=True)) for order in orders)
 
 
 def _value(expression: Expr, point: dict[str, Rational]) -> Any:
@@ -292,12 +286,12 @@ def _value(expression: Expr, point: dict[str, Rational]) -> Any:
 
 
 def _is_hopeless(latex: str) -> bool:
-    """Whether an expression holds a power or factorial too large to be written out, which is what would be tried."""
+    """Whether an expression contains a power or factorial too large to evaluate, which sympy would attempt."""
     return bool(_FACTORIAL.search(latex)) or any(map(_is_large, _TOWER.findall(latex)))
 
 
 def _is_large(tower: str) -> bool:
-    """Whether numbers that are powers of each other make one of more than 100,000 digits."""
+    """Whether a tower of powers has more than 100,000 digits."""
     base, *exponents = map(float, _INTEGER.findall(tower))
     try:
         digits = reduce(lambda top, number: number**top, reversed(exponents), 1.0) * max(log10(base), 0.0)

@@ -1,41 +1,25 @@
-r"""One LaTeX spelling for the many ways to write a formula: `½`, `\dfrac12` and `\tfrac 1{2}` are `\frac{1}{2}`."""
+r"""Normalizes the LaTeX of formulas: `½`, `\dfrac12` and `\tfrac 1{2}` become `\frac{1}{2}`."""
 
 import re
 from collections.abc import Sequence
 
 MAX_DEPTH = 50
 
+_SYMBOLS = r"""
+×\times ·\cdot ⋅\cdot ÷\div ±\pm √\sqrt °^\circ ≤\leq ≥\geq ⩽\leq ⩾\geq ≠\neq ≈\approx →\to ∞\infty ∅\emptyset ∪\cup
+∩\cap ∈\in …\ldots π\pi α\alpha β\beta γ\gamma θ\theta λ\lambda φ\phi ∠\angle
+½\frac12 ⅓\frac13 ⅔\frac23 ¼\frac14 ¾\frac34
+"""
 _CHARACTERS = str.maketrans(
     {
+        **{symbol[0]: f"{symbol[1:]} " for symbol in _SYMBOLS.split()},
         **dict.fromkeys("−–—‐‑－", "-"),
         **dict.fromkeys("\u00a0\u2009\u202f\u200b\u3000\t\r\n", " "),
-        **dict(zip("，；：（）［］％＝＋＜＞", ",;:()[]%=+<>", strict=True)),
-        **dict(zip("０１２３４５６７８９", "0123456789", strict=True)),
+        **dict(zip("，；：（）［］％＝＋＜＞０１２３４５６７８９", ",;:()[]%=+<>0123456789", strict=True)),
         **{character: f"^{digit} " for digit, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
         **{character: f"_{digit} " for digit, character in enumerate("₀₁₂₃₄₅₆₇₈₉")},
-        **{
-            "×": r"\times ",
-            "·": r"\cdot ",
-            "⋅": r"\cdot ",
-            "÷": r"\div ",
-            "±": r"\pm ",
-            "√": r"\sqrt ",
-            "°": r"^\circ ",
-        },
-        **{"≤": r"\leq ", "≥": r"\geq ", "⩽": r"\leq ", "⩾": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "→": r"\to "},
-        **{"∞": r"\infty ", "∅": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "…": r"\ldots "},
-        **{
-            "π": r"\pi ",
-            "α": r"\alpha ",
-            "β": r"\beta ",
-            "γ": r"\gamma ",
-            "θ": r"\theta ",
-            "λ": r"\lambda ",
-            "φ": r"\phi ",
-        },
-        **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}"},
-        **{"½": r"\frac12 ", "⅓": r"\frac13 ", "⅔": r"\frac23 ", "¼": r"\frac14 ", "¾": r"\frac34 "},
-        **{"’": "'", "′": "'", "∠": r"\angle ", "¢": r"\text{cents}"},
+        **{character: rf"\mathbb{{{letter}}}" for character, letter in zip("ℝℤℕℚℂ", "RZNQC", strict=True)},
+        **{"’": "'", "′": "'", "¢": r"\text{cents}"},
         **dict.fromkeys("€£¥₹", r"\$"),
     }
 )
@@ -50,7 +34,7 @@ _SYNONYMS = {
     **{"lbrace": "\\{", "rbrace": "\\}", "vert": "|", "lvert": "|", "rvert": "|", "mid": "|"},
     **{"ast": "cdot", "degree": "circ", "rightarrow": "to", "lor": "vee", "varnothing": "emptyset", "colon": ":"},
 }
-# Commands that change only how a formula looks
+# Commands that only change the appearance of a formula
 _LOOKS = frozenset(
     "left right mleft mright middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr limits displaystyle "
     "textstyle boxed fbox mathstrut mathbf mathit bm boldsymbol rm bf it".split()
@@ -69,25 +53,25 @@ _UNITS_OF_ONE_LETTER = frozenset("ACFJKLNTVWcdghlms")
 
 
 class UnreadableError(ValueError):
-    """A formula whose braces do not match, or that nests deeper than any answer does."""
+    """A formula with unbalanced braces or too deep nesting."""
 
 
 def plain_latex(text: str) -> str:
     r"""
-    Rewrites a formula or a short text into one spelling, without a change of meaning.
+    Rewrites a formula or a short text in one spelling, without changing its meaning.
 
-    Dollar signs around formulas, commands that change only the looks, and punctuation at the end go away; arguments get
-    their braces, of which `^(...)` and `sqrt(...)` are meant to be some; symbols become commands; separators of
-    thousands that can be nothing else go away; text stays only around what is text.
+    It removes dollar signs around formulas, commands that only change the appearance, punctuation at the end,
+    unambiguous thousands separators, and text commands around formulas. It adds braces around arguments, also for
+    `^(...)` and `sqrt(...)`, and replaces symbols by commands.
 
     Args:
-        text (`str`): LaTeX or plain text of a few thousand characters at most.
+        text (`str`): LaTeX or plain text of at most a few thousand characters.
 
     Returns:
-        `str`: The same in one spelling.
+        `str`: The normalized formula.
 
     Raises:
-        UnreadableError: If its braces do not match or nest deeper than 50.
+        UnreadableError: If its braces are unbalanced or nested deeper than 50.
 
     Example:
 
@@ -127,7 +111,7 @@ def _renamed(tokens: Sequence[str]) -> list[str]:
 
 def _join(tokens: Sequence[str], depth: int = 0) -> str:
     if depth > MAX_DEPTH:
-        raise UnreadableError("It nests too deep.")
+        raise UnreadableError("The nesting is too deep.")
     written = ""
     position = 0
     while position < len(tokens):
@@ -137,11 +121,11 @@ def _join(tokens: Sequence[str], depth: int = 0) -> str:
         elif token == "{":
             end = _closing(tokens, position)
             piece = _join(tokens[position + 1 : end], depth + 1)
-            if _COMMAND_OR_GROUP.search(written):  # an argument; any other braces show nothing
+            if _COMMAND_OR_GROUP.search(written):  # an argument; other braces are invisible
                 piece = f"{{{piece}}}"
             position = end + 1
         elif token == "}":
-            raise UnreadableError("A brace closes what none has opened.")
+            raise UnreadableError("A closing brace has no opening one.")
         else:
             piece = token
             position += 1
@@ -167,7 +151,7 @@ def _with_arguments(tokens: Sequence[str], position: int, depth: int) -> tuple[s
 
 def _argument(command: str, tokens: Sequence[str], position: int, depth: int) -> tuple[str, int]:
     if depth > MAX_DEPTH:
-        raise UnreadableError("It nests too deep.")
+        raise UnreadableError("The nesting is too deep.")
     while position < len(tokens) and tokens[position] == " ":
         position += 1
     if position == len(tokens):
@@ -179,7 +163,7 @@ def _argument(command: str, tokens: Sequence[str], position: int, depth: int) ->
     if token in _ARGUMENTS:
         return _with_arguments(tokens, position, depth)
     end = position + 1
-    if command != "\\frac":  # 10^12 means the number; \frac12 means its digits
+    if command != "\\frac":  # 10^12 contains a number, \frac12 two digits
         if token in "+-" and end < len(tokens):
             end += 1
         while tokens[end - 1].isdigit() and end < len(tokens) and tokens[end].isdigit():

@@ -1,10 +1,10 @@
-"""Reads the numbers that answers are made of, exactly, and decides when two of them are the same answer."""
+"""Reads numbers in answers exactly, and decides when two numbers are the same answer."""
 
 import re
 from fractions import Fraction
 from typing import NamedTuple
 
-# A decimal that is not exactly the other number counts as its rounding from this many digits on, as in Math-Verify
+# A decimal with at least this many digits may be the rounding of the other number, as in Math-Verify
 _LEAST_DIGITS = 6
 _MOST_DIGITS = 1_000
 _LARGEST_EXPONENT = 1_000
@@ -12,23 +12,24 @@ _LARGEST_EXPONENT = 1_000
 _DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _SIGN = r"(?P<sign>[-+]?)\s*"
 _DECIMAL = re.compile(rf"{_SIGN}(?P<digits>{_DIGITS})")
-_REPEATING = re.compile(rf"{_SIGN}(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:overline|dot|bar)\s*\{{(?P<repeating>\d+)\}}")
 _FRACTION = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)\s*)?"
     rf"\\frac\{{(?P<upper_sign>-?)\s*(?P<upper>{_DIGITS})\s*\}}\{{(?P<lower_sign>-?)\s*(?P<lower>{_DIGITS})\s*\}}"
 )
+# 1/2, and the ratio 1:2, but not the time 1:30
 _SLASHED = re.compile(
-    rf"{_SIGN}(?:(?P<whole>\d+)\s+)?(?P<upper_sign>)(?P<upper>{_DIGITS})\s*/\s*(?P<lower_sign>-?)(?P<lower>{_DIGITS})"
+    rf"{_SIGN}(?:(?P<whole>\d+)\s+)?(?P<upper_sign>)(?P<upper>{_DIGITS})\s*(?:/|:(?!\s*[0-5]\d$))\s*"
+    rf"(?P<lower_sign>-?)(?P<lower>{_DIGITS})"
 )
 _SCIENTIFIC = re.compile(
     rf"{_SIGN}(?:(?P<digits>{_DIGITS})\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*\^\{{\s*(?P<exponent>[-+]?\d{{1,4}})\s*\}}"
     rf"|{_SIGN.replace('sign', 'e_sign')}(?P<e_digits>{_DIGITS})[eE](?P<e_exponent>[-+]?\d{{1,4}})"
 )
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)|(?<![\d.,] )(?<![\d.,])\d{1,3}(?: \d{3})+(?! ?\d)")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 
 
 class Number(NamedTuple):
-    """A number as it was written: its exact value, and the digits after the point if it was written with one."""
+    """Exact value of a number, and the number of digits after its decimal point if it was written with one."""
 
     value: Fraction
     decimals: int | None = None
@@ -36,13 +37,7 @@ class Number(NamedTuple):
 
 def join_thousands(latex: str) -> str:
     """
-    Removes the separators from numbers such as `1,234,567` and `1 234 567`.
-
-    Args:
-        latex (`str`): Formula in which such a comma separates nothing else.
-
-    Returns:
-        `str`: The same with plain numbers.
+    Removes the separators from numbers such as `1,234,567`.
 
     Example:
 
@@ -52,18 +47,18 @@ def join_thousands(latex: str) -> str:
 
     ```
     """
-    return _GROUPED.sub(lambda number: number[0].replace(",", "").replace(" ", ""), latex)
+    return _GROUPED.sub(lambda number: number[0].replace(",", ""), latex)
 
 
 def read_number(latex: str) -> Number | None:
     r"""
-    Reads a number: integer, decimal, repeating decimal, fraction, mixed number or a power of ten with a factor.
+    Reads a number: integer, decimal, fraction, ratio of two terms, mixed number, or power of ten with a factor.
 
     Args:
-        latex (`str`): Formula in the spelling of [`plain_latex`].
+        latex (`str`): Formula as returned by [`plain_latex`].
 
     Returns:
-        [`Number`] or `None`: The number, or `None` if the formula is no such number or has over a thousand digits.
+        [`Number`] or `None`: The number. `None` if the formula is anything else or longer than 1,000 characters.
 
     Example:
 
@@ -89,20 +84,13 @@ def _decimal(match: re.Match[str]) -> Number:
     return Number(value, len(digits.partition(".")[2]) or None)
 
 
-def _repeating(match: re.Match[str]) -> Number:
-    fixed, repeating = match["fixed"], match["repeating"]
-    value = Fraction(int((match["whole"] or "0") + fixed), 10 ** len(fixed))
-    value += Fraction(int(repeating), 10 ** len(fixed) * (10 ** len(repeating) - 1))
-    return Number(_signed(match["sign"], value))
-
-
 def _fraction(match: re.Match[str]) -> Number | None:
     upper, lower = Fraction(match["upper"]), Fraction(match["lower"])
     if not lower:
         return None
     value = _signed(match["upper_sign"], _signed(match["lower_sign"], upper / lower))
     if match["whole"]:
-        if not 0 <= value < 1:  # not a mixed number, but a product
+        if not 0 <= value < 1:  # a product, not a mixed number
             return None
         value += int(match["whole"])
     return Number(_signed(match["sign"], value))
@@ -120,26 +108,12 @@ def _signed(sign: str | None, value: Fraction) -> Fraction:
     return -value if sign == "-" else value
 
 
-_READERS = (
-    (_DECIMAL, _decimal),
-    (_FRACTION, _fraction),
-    (_SLASHED, _fraction),
-    (_SCIENTIFIC, _scientific),
-    (_REPEATING, _repeating),
-)
+_READERS = ((_DECIMAL, _decimal), (_FRACTION, _fraction), (_SLASHED, _fraction), (_SCIENTIFIC, _scientific))
 
 
 def numbers_agree(gold: Number, answer: Number) -> bool:
     """
-    Whether two numbers are the same answer.
-
-    Args:
-        gold ([`Number`]): Gold answer.
-        answer ([`Number`]): Answer.
-
-    Returns:
-        `bool`: Whether they are equal, or one is a decimal of at least six decimals and six digits that the other,
-            which has more or never ends, rounds to.
+    Whether two numbers are equal, or one of them [`rounds_to`] the other.
 
     Example:
 
@@ -154,16 +128,7 @@ def numbers_agree(gold: Number, answer: Number) -> bool:
 
 
 def rounds_to(value: Fraction, decimal: Number) -> bool:
-    """
-    Whether a value that is no decimal of so few digits rounds to a decimal, given to its last digit.
-
-    Args:
-        value (`Fraction`): Value, or a close approximation of one that is irrational.
-        decimal ([`Number`]): What it may round to.
-
-    Returns:
-        `bool`: Whether it does and the decimal has at least six decimals and six digits.
-    """
+    """Whether a value rounds to a decimal of at least six decimals and six digits, and has more decimals itself."""
     if decimal.decimals is None or decimal.decimals < _LEAST_DIGITS:
         return False
     unit = Fraction(1, 10**decimal.decimals)

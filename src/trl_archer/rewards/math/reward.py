@@ -1,4 +1,4 @@
-"""Reward for mathematical answers: a rule-based check or Math-Verify says that they are right."""
+"""Reward for mathematical answers, graded by rules and Math-Verify."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from .extraction import extract_answer
 _KINDS = "rule math_verify wrong no_answer gave_up not_scorable".split()
 
 Key = tuple[tuple[str, ...], str]
-"""Acceptable answers, and the one given."""
+"""Acceptable answers and the given one."""
 
 
 def math_reward(
@@ -25,19 +25,19 @@ def math_reward(
     r"""
     Rewards right final answers.
 
-    An answer is right if either a rule-based check or Math-Verify says so (Wang et al. 2025, Sec. 4.1). Each is graded
-    in a worker process with a hard time limit. Other settings: [`get_math_reward`].
+    An answer is right if a rule-based check or Math-Verify accepts it (Wang et al. 2025, Sec. 4.1). Worker processes
+    grade the answers under a hard time limit. For other settings see [`get_math_reward`].
 
     Args:
         completions (`list`): Completions, plain or conversational. The answer is the last `\boxed{}`, see
             [`~trl_archer.rewards.math.extraction.extract_answer`].
-        solution (`list`): For each completion the right answer, bare or boxed, or a list of acceptable ones.
-        completion_ids, log_extra, log_metric (*optional*): What TRL's trainers hand to reward functions.
-        kwargs: The data set's other columns, which are not used.
+        solution (`list`): For each completion the right answer, bare or boxed, or a list of acceptable answers.
+        completion_ids, log_extra, log_metric (*optional*): Passed to reward functions by TRL's trainers.
+        kwargs: Other columns of the dataset, not used.
 
     Returns:
-        `list` of `float` or `None`: 1.0 if the answer is right, 0.0 if it is wrong, missing, or too hard to grade in
-        time; `None`, not scorable, if the solution cannot be read.
+        `list` of `float` or `None`: 1.0 if the answer is right. 0.0 if it is wrong, missing, or not graded in time.
+        `None`, not scorable, if the solution cannot be read.
 
     Example:
 
@@ -61,23 +61,23 @@ def get_math_reward(
     A [`math_reward`] with other settings.
 
     Args:
-        phrases (`bool`, *optional*, defaults to `False`): Whether phrases such as "the answer is ..." count where a
+        phrases (`bool`, *optional*, defaults to `False`): Whether phrases such as "the answer is ..." count if a
             completion has no box.
-        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt opens the reasoning, as chat templates
-            such as DeepSeek-R1's do, so that a completion without `</think>` has no answer.
-        seconds (`float`, *optional*, defaults to `5.0`): Hard limit of the time to grade one answer.
-        memory_mib (`int`, *optional*, defaults to `4096`): Hard limit of a worker's address space in MiB.
-        workers (`int`, *optional*): Answers that are graded at a time; the cores per local rank if `None`.
+        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning, as the chat
+            templates of DeepSeek-R1 do. A completion without `</think>` then has no answer.
+        seconds (`float`, *optional*, defaults to `5.0`): Time limit for grading one answer.
+        memory_mib (`int`, *optional*, defaults to `4096`): Limit of a worker's address space in MiB.
+        workers (`int`, *optional*): Number of worker processes. If `None`, the number of cores per local rank.
 
     Returns:
-        `Callable`: The reward function, which can be pickled.
+        `Callable`: The reward function. It can be pickled.
     """
     return MathReward(phrases, thinking, seconds, memory_mib, workers)
 
 
 @dataclasses.dataclass(frozen=True)
 class MathReward:
-    """The reward function of [`get_math_reward`], which has the arguments."""
+    """The reward function that [`get_math_reward`] returns. It has the same arguments."""
 
     phrases: bool = False
     thinking: bool = False
@@ -85,13 +85,13 @@ class MathReward:
     memory_mib: int = 4096
     workers: int | None = None
 
-    __name__ = "math_reward"  # what TRL logs it under
+    __name__ = "math_reward"  # TRL logs under this name
 
     def __post_init__(self) -> None:
         for name in ("seconds", "memory_mib", "workers"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it is above 0.")
+                raise ValueError(f"{name} is {value}; it must be above 0.")
 
     def __call__(
         self,
@@ -110,16 +110,23 @@ class MathReward:
         ]
         verdicts = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
         return report(
-            self.__name__, [verdicts[key] for key in keys], _KINDS, texts, completion_ids, log_extra, log_metric
+            self.__name__,
+            [verdicts[key] for key in keys],
+            _KINDS,
+            texts,
+            self.thinking,
+            completion_ids,
+            log_extra,
+            log_metric,
         )
 
     def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
         pool = shared_pool("trl_archer.rewards.math.grading:grade_item", self.workers, self.memory_mib)
         outcomes = dict(zip(keys, pool.map(keys, self.seconds), strict=True))
-        # Whose fault was it? A solution that can be read in time is not to blame for what an answer costs
-        troubled = list(dict.fromkeys(golds for (golds, _), outcome in outcomes.items() if outcome.trouble))
-        alone = pool.map([(golds, None) for golds in troubled], self.seconds)
-        sound = {golds for golds, outcome in zip(troubled, alone, strict=True) if outcome.value}
+        # If the solution alone can be read in time, the answer caused the failure
+        failed = list(dict.fromkeys(golds for (golds, _), outcome in outcomes.items() if outcome.failure))
+        alone = pool.map([(golds, None) for golds in failed], self.seconds)
+        sound = {golds for golds, outcome in zip(failed, alone, strict=True) if outcome.value}
         return {key: _verdict(key, outcome.value, outcome.detail, key[0] in sound) for key, outcome in outcomes.items()}
 
 
@@ -132,13 +139,13 @@ def _golds(solution: Any) -> tuple[str, ...]:
     return () if solution is None else (str(solution),)
 
 
-def _verdict(key: Key, grade: Any, trouble: str, gold_is_sound: bool) -> Verdict:
+def _verdict(key: Key, grade: Any, failure: str, gold_is_sound: bool) -> Verdict:
     golds, answer = key
     wanted = " or ".join(golds)
     if grade is None:
         if gold_is_sound:
-            return Verdict(0.0, "gave_up", f"{answer:.200} could not be compared with {wanted:.200}: {trouble}")
-        return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be graded: {trouble}")
+            return Verdict(0.0, "gave_up", f"{answer:.200} could not be compared with {wanted:.200}: {failure}")
+        return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be graded: {failure}")
     correct, how, _, error = grade
     if correct is None:
         return Verdict(None, "not_scorable", f"the solution {wanted:.200} cannot be read")

@@ -1,6 +1,6 @@
 """Trains the shipped policy from scratch, supervised, on demonstrations that are often wrong.
 
-python -m trl_archer.playground.warm_start --output DIR
+python -m benchmarks.warm_start --output DIR
 """
 
 import argparse
@@ -20,9 +20,9 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from .countdown import Problem, all_problems, demonstrate, sample_problems
-from .evaluate import evaluate_policy
-from .policy import build_model, build_tokenizer
+from trl_archer.playground.countdown import Problem, all_problems, demonstrate, sample_problems
+from trl_archer.playground.evaluate import evaluate_policy
+from trl_archer.playground.policy import build_model, build_tokenizer
 
 STEPS = 2400
 BATCH_SIZE = 64
@@ -153,7 +153,7 @@ def main() -> None:
 
     options = f"--seed {args.seed} --steps {args.steps}"
     metrics = {
-        "command": f"python -m trl_archer.playground.warm_start --output DIR {options}",
+        "command": f"python -m benchmarks.warm_start --output DIR {options}",
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "training": {
