@@ -355,7 +355,7 @@ assert 0 < trainable < 0.5 * trainer.model.num_parameters()
 # the roles: about one token in five is reasoning; no update was skipped
 _, shares = run.series("archer/reasoning_fraction")
 assert (abs(shares - (1 - config.entropy_quantile)) < 0.06).all()
-assert run.series("archer/skipped_updates")[1][-1] == 0
+assert run.series("skipped_updates")[1][-1] == 0
 
 # the training
 if SIZE == "tiny":

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trl_archer.evaluation import avg_at_k, pass_at_k
 
-# A mean of correctly rounded terms.
+# Error of a mean of correctly rounded terms.
 ROUNDING = 1e-15
 
 matrices = st.integers(1, 7).flatmap(

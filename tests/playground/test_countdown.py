@@ -97,13 +97,13 @@ def test_verify_rejects(completion):
     assert verify(PROBLEM, completion) == verify(PROBLEM.prompt, completion) == 0
 
 
-def test_verify_is_about_this_problem():
+def test_verify_checks_this_problem():
     assert verify(Problem((3, 5, 6, 8), 11), SOLUTION) == 0
     assert verify(Problem((3, 5, 7, 8), 10), SOLUTION) == 0
 
 
 @pytest.mark.parametrize("unit", [" ", "5 + 8 = 13 : 3 6 13 ; ", "9", "\u0665", "\n", ";", SOLUTION + " "])
-def test_verify_takes_megabytes(unit):
+def test_verify_handles_megabytes(unit):
     text = unit * (20_000_000 // len(unit))
     start = time.perf_counter()
     assert verify(PROBLEM, text) == verify(PROBLEM, SOLUTION + " " + text.strip() + "x") == 0
@@ -168,7 +168,7 @@ def test_decision_mask():
 
 
 def brute_force(numbers):
-    """Values of all trees over all orders of the numbers, with no intermediate outside 0..99."""
+    """Values of all trees over all orders of the numbers, without intermediate values outside 0..99."""
 
     def trees(leaves):
         if len(leaves) == 1:
@@ -227,7 +227,7 @@ def test_demonstrations_are_legal_and_canonical(numbers, target, seed, random_mo
     assert verify(Problem(tuple(numbers), target), trace) == (value == target)
 
 
-def test_demonstrator_solves_more_the_less_it_plays_at_random():
+def test_demonstrator_solves_more_with_fewer_random_moves():
     problems, rng = sample_problems("warm_start", 1000, seed=0), random.Random(0)
     solved = [sum(verify(p, demonstrate(p, rng, random_move)) for p in problems) for random_move in (0.0, 0.3, 1.0)]
     assert solved[0] == 1000

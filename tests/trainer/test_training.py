@@ -1,4 +1,4 @@
-"""Training on the playground raises held-out accuracy, by more than a broken objective can."""
+"""Training on the playground raises held-out accuracy by more than a broken objective can."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from trl_archer.commands.demo import train_and_measure
 pytestmark = pytest.mark.training
 STEPS = 40
 PROBLEMS = 128
-# Gain in held-out avg@8 within 40 steps: 0.11 to 0.15 on three seeds; -0.33 with the sign flipped, 0 untrained.
+# Gain in held-out avg@8 in 40 steps: 0.11 to 0.15 on three seeds, -0.33 with a flipped sign, 0 without training.
 MARGIN = 0.05
 
 
@@ -30,7 +30,7 @@ def test_training_raises_held_out_accuracy(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_broken_objective_does_not(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_objective_does_not(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     surrogate = trl_archer.objective.clipped_surrogate
     monkeypatch.setattr(trl_archer.objective, "clipped_surrogate", lambda *args: -surrogate(*args))
     assert gain(tmp_path) < MARGIN
