@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MOST_TOKENS = 4000  # unclipped tokens drawn per role
 _MOST_CLIPPED = 20_000  # clipped tokens drawn in total
 _DELTA: dict[str, Any] = {"linewidth": 1, "linestyle": (0, (4, 2))}
+_LOGPS = ["old_per_token_logps", "per_token_logps"]
 _LOWEST = 1e-3  # of the logarithmic axes, unless tokens are lower
 
 
@@ -72,6 +73,7 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
     if delta is not None:
         shown[f"dual clip: ratio {delta:.3g}, negative advantage"] = Line2D([], [], color=colors.muted, **_DELTA)
     if tokens is not None:
+        notes += _notes_on(tokens, lowest)
         shown |= _draw_tokens(logarithmic, tokens, notes, colors)
     shown["ratio 1"] = Line2D([], [], color=colors.muted, **NOMINAL)
     where = {"loc": "outside upper left", "ncols": 3, "columnspacing": 1.2, "handlelength": 1.5}
@@ -89,7 +91,7 @@ def _ratios(settings: Mapping[str, Any], role: str) -> tuple[float, float]:
 
 def _label_clipping(ax: Axes, colors: Theme) -> None:
     box = {"facecolor": colors.background, "linewidth": 0, "pad": 1.5}
-    look = {"transform": ax.transAxes, "fontsize": 7, "color": colors.muted, "bbox": box}
+    look: dict[str, Any] = {"transform": ax.transAxes, "fontsize": 7, "color": colors.muted, "bbox": box}
     ax.text(0.03, 0.97, "clipped\nif advantage > 0", ha="left", va="top", **look)
     ax.text(0.97, 0.03, "clipped\nif advantage < 0", ha="right", va="bottom", **look)
 
@@ -119,28 +121,31 @@ def _lowest_decade(tokens: "DataFrame") -> float:
     """A power of ten below 99.9% of the tokens, from 1e-10 to 1e-3."""
     if tokens.empty:
         return _LOWEST
-    rare = np.quantile(np.exp(tokens[["old_per_token_logps", "per_token_logps"]].min(axis=1)), 0.001)
+    rare = np.quantile(np.exp(tokens[_LOGPS].min(axis=1)), 0.001)
     return float(np.clip(10.0 ** np.floor(np.log10(max(rare, 1e-10))), 1e-10, _LOWEST))
+
+
+def _notes_on(tokens: "DataFrame", lowest: float) -> list[str]:
+    notes = []
+    below = (np.exp(tokens[_LOGPS]) < lowest).any(axis=1).sum()
+    if below:
+        notes.append(f"{below:,} of {len(tokens):,} tokens have a probability below {lowest:g} and are off the axes")
+    if tokens.gate.between(0, 1, inclusive="neither").any():
+        notes.append(
+            "The gate is graded: colors show the larger weight, and clip ranges lie between those of the two roles."
+        )
+    return notes
 
 
 def _draw_tokens(ax: Axes, tokens: "DataFrame", notes: list[str], colors: Theme) -> dict[str, Line2D]:
     """
-    Scatters the tokens, adds notes and returns legend handles by label.
+    Scatters the tokens, notes those that are not drawn, and returns legend handles by label.
 
     Both roles are drawn together in random order, because the last one drawn would hide the other. Clipped tokens
     are few and matter most, so they are on top.
     """
-    old, new = np.exp(tokens.old_per_token_logps.to_numpy()), np.exp(tokens.per_token_logps.to_numpy())
+    old, new = np.exp(tokens[_LOGPS].to_numpy().T)
     gate, clipped = tokens.gate.to_numpy(), (tokens.clipped_low | tokens.clipped_high).to_numpy()
-    below = int((np.minimum(old, new) < ax.get_xlim()[0]).sum())
-    if below:
-        notes.append(
-            f"{below:,} of {len(old):,} tokens have a probability below {ax.get_xlim()[0]:g} and are off the axes"
-        )
-    if ((gate > 0) & (gate < 1)).any():
-        notes.append(
-            "The gate is graded: colors show the larger weight, and clip ranges lie between those of the two roles."
-        )
     generator = np.random.default_rng(0)
     others = []
     handles = {}
@@ -150,8 +155,8 @@ def _draw_tokens(ax: Axes, tokens: "DataFrame", notes: list[str], colors: Theme)
         if len(others[-1]) < len(unclipped):
             drawn = f"{len(others[-1]):,} of {len(unclipped):,}"
             notes.append(f"{drawn} unclipped {role} tokens are drawn, a random sample")
-        handle = Line2D([], [], linestyle="", marker="o", markersize=3, color=colors.role(role))
-        handles[f"{member.sum():,} {role} tokens"] = handle
+        label = f"{member.sum():,} {role} tokens"
+        handles[label] = Line2D([], [], linestyle="", marker="o", markersize=3, color=colors.role(role))
     stopped = _sample(np.flatnonzero(clipped), _MOST_CLIPPED, generator)
     dots = {"s": 3.5, "alpha": 0.4, "linewidth": 0}
     diamonds = {"s": 13, "marker": "D", "linewidth": 0.6, "edgecolors": colors.ink}
@@ -159,10 +164,11 @@ def _draw_tokens(ax: Axes, tokens: "DataFrame", notes: list[str], colors: Theme)
         shuffled = generator.permutation(indices)
         faces = np.where(gate[shuffled] > 0.5, colors.reasoning, colors.knowledge)
         ax.scatter(old[shuffled], new[shuffled], c=faces.tolist(), rasterized=True, zorder=3, **look)
-    total = int(clipped.sum())
-    label = f"{total:,} clipped tokens" + (f", {len(stopped):,} drawn" if len(stopped) < total else "")
-    look = {"markersize": 4, "color": colors.background, "mec": colors.ink, "mew": 0.6}
-    return handles | {label: Line2D([], [], linestyle="", marker="D", **look)}
+    label = f"{clipped.sum():,} clipped tokens" + (f", {len(stopped):,} drawn" if len(stopped) < clipped.sum() else "")
+    handles[label] = Line2D(
+        [], [], linestyle="", marker="D", markersize=4, color=colors.background, mec=colors.ink, mew=0.6
+    )
+    return handles
 
 
 def _sample(indices: NDArray[np.int64], most: int, generator: np.random.Generator) -> NDArray[np.int64]:
