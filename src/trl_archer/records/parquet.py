@@ -156,7 +156,7 @@ def write_token_records(path: str | Path, completions: Sequence[CompletionRecord
     if len(steps) != 1:
         raise ValueError(f"A file has the completions of one step, got steps {steps}. Write one file per step.")
     for record in completions:
-        _check_lengths(record)
+        check_lengths(record)
     ordered = sorted(completions, key=lambda record: (record.rank, record.row))
     columns = [pa.array([getattr(record, field.name) for record in ordered], field.type) for field in SCHEMA]
     metadata = {METADATA_KEY: json.dumps({"schema_version": SCHEMA_VERSION, "settings": dict(settings)})}
@@ -170,13 +170,13 @@ def write_token_records(path: str | Path, completions: Sequence[CompletionRecord
     return path
 
 
-def _check_lengths(record: CompletionRecord) -> None:
+def check_lengths(record: CompletionRecord) -> None:
     lengths = {name: len(value) for name in _PER_TOKEN if (value := getattr(record, name)) is not None}
     for name, length in lengths.items():
         if length != lengths["token_ids"]:
             raise ValueError(
-                f"Completion of rank {record.rank}, row {record.row} has {lengths['token_ids']} token_ids but "
-                f"{length} {name}; give one entry per token, without padding."
+                f"Completion of step {record.step}, rank {record.rank}, row {record.row} has "
+                f"{lengths['token_ids']} token_ids but {length} {name}; give one entry per token, without padding."
             )
 
 
