@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 import trl_archer.figures as figures
 from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens, save
-from trl_archer.figures.style import THEMES, add_notes, columns_for, get_theme, legend, new_figure
+from trl_archer.figures.style import THEMES, add_notes, get_theme, legend, legend_above, new_figure
 
 from ..helpers.records import SETTINGS, make_records
 
@@ -95,11 +95,11 @@ def test_legends_fit_the_page() -> None:
     for labels in (["a", "b"], ["reasoning tokens", "knowledge tokens", "archer"], ["W" * 30] * 5):
         figure, axes = new_figure(colors, 1, 1, height=3)
         handles = [axes[0, 0].plot([0, 1])[0] for _ in labels]
-        box = legend(figure, handles, labels, colors, loc="outside upper left", ncols=columns_for(labels))
+        legend_above(figure, handles, labels, colors)
         figure.draw_without_rendering()
-        extent = box.get_window_extent()
-        assert extent.x1 < figure.bbox.x1
-        assert columns_for(labels) == {2: 2, 3: 3, 5: 2}[len(labels)]
+        (box,) = figure.legends
+        assert box.get_window_extent().x1 < figure.bbox.x1
+        assert len({round(text.get_window_extent().x0) for text in box.get_texts()}) == {2: 2, 3: 3, 5: 2}[len(labels)]
 
 
 def test_notebooks_show_figures() -> None:

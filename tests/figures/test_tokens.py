@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -12,8 +13,9 @@ from matplotlib.colors import to_hex
 from trl_archer import ArcherGRPOConfig
 from trl_archer.figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
 from trl_archer.figures.entropy_spread import entropy_spread
-from trl_archer.figures.frequent_tokens import TokenShare, ranked_tokens, token_shares, visible
+from trl_archer.figures.frequent_tokens import ranked_tokens, token_shares, visible
 from trl_archer.figures.style import THEMES
+from trl_archer.figures.token_table import token_table
 from trl_archer.records.parquet import TokenRecords
 
 from ..helpers.records import SETTINGS, WORDS, make_records
@@ -205,7 +207,7 @@ def test_records_without_tokens_draw_the_plane() -> None:
 
 def test_spread_equals_a_recomputation() -> None:
     records = make_records()
-    spread = entropy_spread(records)
+    spread = entropy_spread(token_table(records)[0], 0.8)
     tokens = [r.entropies[r.mask].astype(np.float64) for r in records.completions]
     per_step, per_prompt = 6, 2
     by_step = [np.concatenate(tokens[i : i + per_step]) for i in range(0, 12, per_step)]
@@ -223,7 +225,7 @@ def test_spread_equals_a_recomputation() -> None:
 
 def test_spread_draws_what_it_computes() -> None:
     records = make_records()
-    spread, figure = entropy_spread(records), plot_entropy_spread(records)
+    spread, figure = entropy_spread(token_table(records)[0], 0.8), plot_entropy_spread(records)
     means, shares = figure.axes
     for place, (scatter, values) in enumerate(zip(means.collections, spread[:3], strict=True)):
         assert scatter.get_offsets()[:, 1].tolist() == values.tolist()
@@ -258,29 +260,30 @@ def test_responses_of_dropped_groups_are_left_out_and_noted() -> None:
 def test_token_shares_equal_a_recomputation() -> None:
     records = make_records()
     pairs = [(int(i), w) for r in records.completions for i, w in zip(r.token_ids[r.mask], r.gate[r.mask], strict=True)]
-    shares = token_shares(records)
-    assert [share.token_id for share in shares] == list(range(len(WORDS)))
-    for share in shares:
-        gates = [gate for token, gate in pairs if token == share.token_id]
-        assert share.text == WORDS[share.token_id]
+    shares = token_shares(token_table(records)[0])
+    assert shares.index.tolist() == list(range(len(WORDS)))
+    for share in shares.itertuples():
+        gates = [gate for token, gate in pairs if token == share.Index]
+        assert share.text == WORDS[share.Index]
         assert share.occurrences == len(gates)
-        assert share.reasoning_share == pytest.approx(sum(gates) / len(gates))
+        assert share.reasoning == pytest.approx(sum(gates) / len(gates))
 
 
 def test_ranks() -> None:
     table = [(0, 50, 0.9), (1, 200, 0.9), (2, 10, 1.0), (3, 100, 0.6), (4, 500, 0.0), (5, 600, 0.0), (6, 60, 0.1)]
-    shares = [TokenShare(token, str(token), count, share) for token, count, share in table]
-    reasoning, knowledge = ranked_tokens(shares, top=3, min_count=50)
-    assert [share.token_id for share in reasoning] == [1, 0, 3]  # 2 is too rare; equal shares by count
-    assert [share.token_id for share in knowledge] == [5, 4, 6]
-    assert [share.token_id for share in ranked_tokens(shares, top=1, min_count=1)[0]] == [2]
+    shares = pandas.DataFrame(table, columns=["token_ids", "occurrences", "reasoning"]).set_index("token_ids")
+    ranked = ranked_tokens(shares, overall=0.2, top=3, min_count=50)
+    assert ranked["reasoning"].index.tolist() == [1, 0, 3]  # 2 is too rare; equal shares by count
+    assert ranked["knowledge"].index.tolist() == [5, 4, 6]
+    assert ranked_tokens(shares, overall=0.2, top=1, min_count=1)["reasoning"].index.tolist() == [2]
 
 
 def test_bars_are_in_rank_order() -> None:
     records = make_records()
     figure = plot_frequent_tokens(records, top=3, min_count=1)
-    reasoning, knowledge = ranked_tokens(token_shares(records), 3, 1)
-    expected = ([t.reasoning_share for t in reasoning], [1 - t.reasoning_share for t in knowledge])
+    tokens = token_table(records)[0]
+    reasoning, knowledge = ranked_tokens(token_shares(tokens), tokens.gate.mean(), 3, 1).values()
+    expected = (reasoning.reasoning.tolist(), (1 - knowledge.reasoning).tolist())
     for ax, values, role in zip(figure.axes, expected, ("reasoning", "knowledge"), strict=True):
         assert [bar.get_width() for bar in ax.patches] == pytest.approx(values)
         assert values == sorted(values, reverse=True)
@@ -288,9 +291,9 @@ def test_bars_are_in_rank_order() -> None:
         assert {to_hex(bar.get_facecolor()) for bar in ax.patches} == {LIGHT.role(role)}
         assert ax.get_xlabel() == f"share of occurrences that are {role}"
     counts = [text.get_text() for text in figure.axes[0].texts]
-    assert counts == [str(token.occurrences) for token in reasoning]
+    assert counts == [str(count) for count in reasoning.occurrences]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == [visible(t.text, set(range(0x3000))) for t in reasoning]
+    assert labels == [visible(text, set(range(0x3000))) for text in reasoning.text]
 
 
 def test_invisible_tokens_are_made_visible() -> None:

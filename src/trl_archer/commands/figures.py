@@ -8,9 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-_STEP_HELP = "optimizer step to read; None reads all recorded steps"
-_RECORDS_HELP = "output folder of a run with token_records_steps set, its token_records folder, or one file in it"
-
 
 def add_figures(commands: Any) -> None:
     """Adds the command to the parsers of `trl-archer`."""
@@ -36,20 +33,13 @@ def add_figures(commands: Any) -> None:
         help="standard deviation of the smoothing in steps; 0 for none, None for 1/50 of the longest run",
     )
     runs.add_argument("--entropy-quantile", type=float, help="rho, to draw the nominal share of reasoning tokens")
-    _add_drawing(runs)
 
-    records = _add(
-        kinds, "records", "entropy spread, clip plane and frequent tokens of recorded updates", _draw_records
-    )
-    records.add_argument("records", help=_RECORDS_HELP)
-    records.add_argument("--step", type=int, help=_STEP_HELP)
+    what = "entropy spread, clip plane and frequent tokens of recorded updates"
+    records = _add(kinds, "records", what, _draw_records)
     records.add_argument("--top", type=int, default=20, help="number of frequent tokens of each role")
     records.add_argument("--min-count", type=int, default=100, help="minimum number of occurrences of a frequent token")
-    _add_drawing(records)
 
     tokens = _add(kinds, "tokens", "the recorded tokens as one HTML file", _write_tokens)
-    tokens.add_argument("records", help=_RECORDS_HELP)
-    tokens.add_argument("--step", type=int, help=_STEP_HELP)
     tokens.add_argument("--title", default="Token view", help="heading of the page")
     tokens.add_argument("--output", type=Path, default=Path("tokens.html"), help="the HTML file")
 
@@ -60,91 +50,86 @@ def add_figures(commands: Any) -> None:
         metavar="NAME=PATH",
         help='JSON file {"correct": [correct samples by problem], "samples": K}',
     )
-    _add_drawing(accuracy)
+
+    for parser in (records, tokens):
+        text = "output folder of a run with token_records_steps set, its token_records folder, or one file in it"
+        parser.add_argument("records", help=text)
+        parser.add_argument("--step", type=int, help="optimizer step to read; None reads all recorded steps")
+    for parser in (runs, records, accuracy):
+        parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for the figures")
+        parser.add_argument("--theme", choices=("light", "dark"), default="light", help="color theme")
+        parser.add_argument("--vector", choices=("svg", "pdf"), default="svg", help="format of the vector graphics")
 
 
-def _add(kinds: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+def _add(kinds: Any, name: str, text: str, draw: Callable[[argparse.Namespace, list[str]], None]) -> Any:
     parser = kinds.add_parser(
         name, help=text, description=f"Draws {text}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.set_defaults(run=partial(_report_errors, run))
+    parser.set_defaults(run=partial(_run, draw))
     return parser
 
 
-def _report_errors(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _run(draw: Callable[[argparse.Namespace, list[str]], None], args: argparse.Namespace) -> int:
+    """Draws and collects what could not be read or drawn. Scripts notice it by the exit status."""
+    problems: list[str] = []
     try:
-        return run(args)
+        draw(args, problems)
     except (ImportError, OSError, ValueError) as error:
         print(f"trl-archer figures: {error}", file=sys.stderr)
         return 2
+    for problem in dict.fromkeys(problems):
+        print(f"trl-archer figures: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
-def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for the figures")
-    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="color theme")
-    parser.add_argument("--vector", choices=("svg", "pdf"), default="svg", help="format of the vector graphics")
-
-
-def _draw_runs(args: argparse.Namespace) -> int:
+def _draw_runs(args: argparse.Namespace, problems: list[str]) -> None:
     from ..figures import plot_constraints, plot_training_dynamics, read_runs
 
-    unreadable: list[str] = []
-    runs = read_runs(args.runs, unreadable)
+    runs = read_runs(args.runs, problems)
     options = {"smoothing": args.smoothing, "theme": args.theme}
-    return _save(
+    _save(
         args,
-        unreadable,
+        problems,
         training_dynamics=partial(plot_training_dynamics, runs, **options),
         constraints=partial(plot_constraints, runs, entropy_quantile=args.entropy_quantile, **options),
     )
 
 
-def _draw_records(args: argparse.Namespace) -> int:
+def _draw_records(args: argparse.Namespace, problems: list[str]) -> None:
     from ..figures import plot_clip_plane, plot_entropy_spread, plot_frequent_tokens
-    from ..records.parquet import read_token_records
+    from ..records import read_token_records
 
-    unreadable: list[str] = []
-    records = read_token_records(args.records, args.step, unreadable)
-    return _save(
+    records = read_token_records(args.records, args.step, problems)
+    frequent = {"top": args.top, "min_count": args.min_count}
+    _save(
         args,
-        unreadable,
+        problems,
         entropy_spread=partial(plot_entropy_spread, records, theme=args.theme),
         clip_plane=partial(plot_clip_plane, records.settings, records, theme=args.theme),
-        frequent_tokens=partial(
-            plot_frequent_tokens, records, top=args.top, min_count=args.min_count, theme=args.theme
-        ),
+        frequent_tokens=partial(plot_frequent_tokens, records, **frequent, theme=args.theme),
     )
 
 
-def _write_tokens(args: argparse.Namespace) -> int:
+def _write_tokens(args: argparse.Namespace, problems: list[str]) -> None:
     from ..figures import write_token_view
-    from ..records.parquet import read_token_records
+    from ..records import read_token_records
 
-    unreadable: list[str] = []
-    records = read_token_records(args.records, args.step, unreadable)
-    print(write_token_view(records, args.output, title=args.title))
-    return _report(unreadable)
+    print(write_token_view(read_token_records(args.records, args.step, problems), args.output, title=args.title))
 
 
-def _draw_accuracy(args: argparse.Namespace) -> int:
+def _draw_accuracy(args: argparse.Namespace, problems: list[str]) -> None:
+    from .._files import read_each
     from ..figures import plot_accuracy_curves
 
-    unreadable: list[str] = []
-    results = _read_results(args.results, unreadable)
-    return _save(args, unreadable, accuracy=partial(plot_accuracy_curves, results, theme=args.theme))
-
-
-def _read_results(texts: list[str], unreadable: list[str]) -> dict[str, Any]:
-    from .._files import read_each
-
     paths: dict[str, Path] = {}
-    for text in texts:
+    for text in args.results:
         name, _, path = text.rpartition("=")
         name = name or Path(path).stem
         if name in paths:
             raise ValueError(f"Two results are called {name!r}; rename one, for example NAME={path}.")
         paths[name] = Path(path)
-    return dict(read_each(paths, lambda name: _read_result(name, paths[name]), unreadable))
+    results = dict(read_each(paths, lambda name: _read_result(name, paths[name]), problems))
+    _save(args, problems, accuracy=partial(plot_accuracy_curves, results, theme=args.theme))
 
 
 def _read_result(name: str, path: Path) -> Any:
@@ -162,12 +147,12 @@ def _read_result(name: str, path: Path) -> Any:
     return check_counts(name, counts)
 
 
-def _save(args: argparse.Namespace, unreadable: list[str], **plots: Callable[[], Any]) -> int:
+def _save(args: argparse.Namespace, problems: list[str], **plots: Callable[[], Any]) -> None:
     """Draws and writes each figure. An error in one figure does not stop the others."""
     from ..figures import save
     from ..figures.style import add_notes, get_theme
 
-    errors = []
+    unreadable, errors = list(problems), []
     for name, plot in plots.items():
         try:
             figure = plot()
@@ -181,11 +166,4 @@ def _save(args: argparse.Namespace, unreadable: list[str], **plots: Callable[[],
             print(f"  {note}")
     if len(errors) == len(plots):
         raise ValueError("\n".join(dict.fromkeys(errors)))
-    return _report(unreadable + errors)
-
-
-def _report(problems: list[str]) -> int:
-    """Prints what could not be read or drawn. Returns the exit status, which lets scripts notice it."""
-    for problem in dict.fromkeys(problems):
-        print(f"trl-archer figures: {problem}", file=sys.stderr)
-    return 1 if problems else 0
+    problems += errors

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,20 +35,14 @@ class SampleCounts(NamedTuple):
 
 def pass_curve(counts: SampleCounts) -> tuple[list[int], Floats, Floats]:
     """
-    pass@k at k = 1, 2, 4, ... and at the number of samples, with 95% intervals. pass@1 is avg@K.
+    Each k (1, 2, 4, ... and the number of samples), pass@k, and the ends of its 95% interval, of shape `(2, len(ks))`.
+    pass@1 is avg@K.
 
     The intervals are a percentile bootstrap over problems with 2,000 resamples and a fixed seed. They measure the
     uncertainty over problems, not over samples.
-
-    Args:
-        counts ([`SampleCounts`]): Correct samples by problem.
-
-    Returns:
-        `tuple[list[int], np.ndarray, np.ndarray]`: the values of k, pass@k of shape `(len(ks),)`, and lower and upper
-        ends of shape `(2, len(ks))`.
     """
     n = counts.samples
-    ks = sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
+    ks = sorted({2**power for power in range(n.bit_length())} | {n})
     by_count = {c: [pass_at_k([[1] * c + [0] * (n - c)], k) for k in ks] for c in sorted(set(counts.correct))}
     table = np.array([by_count[c] for c in counts.correct])
     generator = np.random.default_rng(0)
@@ -63,7 +57,7 @@ def plot_accuracy_curves(
     """
     pass@k over k and avg@K of one or more models on the same problems.
 
-    Bands and bars are 95% intervals of a bootstrap over problems, see [`pass_curve`].
+    Bands and bars are 95% intervals: a percentile bootstrap over problems with 2,000 resamples and a fixed seed.
 
     Args:
         results (`Mapping[str, SampleCounts]`): Result of each model, by label.
@@ -90,31 +84,24 @@ def plot_accuracy_curves(
     title(means, "avg@K", colors.ink)
     means.set_xlabel("share of correct samples")
     handles = []
+    places: set[int] = set()
     for index, counts in enumerate(checked.values()):
         line = colors.run(index)
         ks, values, (low, high) = pass_curve(counts)
+        places.update(ks)
         curve.fill_between(ks, low, high, color=line["color"], alpha=0.15, linewidth=0)
         handles += curve.plot(ks, values, marker="o", markersize=3, linewidth=1.4, **line)
-        error = [[values[0] - low[0]], [high[0] - values[0]]]
-        means.errorbar(values[0], index, xerr=error, fmt="o", markersize=4.5, elinewidth=1.4, color=line["color"])
-        means.annotate(
-            f"{values[0]:.1%}",
-            (values[0], index),
-            (0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-            color=colors.ink,
-        )
-    _scale(curve, means, checked)
-    means.set_yticks(range(len(ticks)), ticks, parse_math=False)
+        mean, error = values[0], [[values[0] - low[0]], [high[0] - values[0]]]
+        means.errorbar(mean, index, xerr=error, fmt="o", markersize=4.5, elinewidth=1.4, color=line["color"])
+        above = {"textcoords": "offset points", "ha": "center", "fontsize": 7, "color": colors.ink}
+        means.annotate(f"{mean:.1%}", (mean, index), (0, 5), **above)
+    _scale(curve, means, sorted(places), ticks)
     legend_above(figure, handles, list(checked), colors)
     add_notes(figure, _notes(checked), colors)
     return figure
 
 
-def _scale(curve: Axes, means: Axes, results: Mapping[str, SampleCounts]) -> None:
-    ks = sorted({k for counts in results.values() for k in pass_curve(counts)[0]})
+def _scale(curve: Axes, means: Axes, ks: list[int], results: list[str]) -> None:
     curve.set_xscale("log", base=2)
     curve.xaxis.set_major_locator(FixedLocator(ks))
     curve.xaxis.set_minor_locator(NullLocator())
@@ -125,37 +112,24 @@ def _scale(curve: Axes, means: Axes, results: Mapping[str, SampleCounts]) -> Non
     means.set_ylim(len(results) - 0.4, -0.6)
     means.grid(False, axis="y")
     means.tick_params(axis="y", length=0)
+    means.set_yticks(range(len(results)), results, parse_math=False)
 
 
 def _notes(results: Mapping[str, SampleCounts]) -> list[str]:
     problems = {label: len(counts.correct) for label, counts in results.items()}
-    notes = ["Bands and bars: 95% intervals, bootstrap over problems."]
-    if len(set(problems.values())) > 1:
-        counted = ", ".join(f"{label} {count:,}" for label, count in problems.items())
-        notes.append(f"The results have different numbers of problems and cannot be compared: {counted}.")
-    else:
-        notes[0] += f" Problems: {next(iter(problems.values())):,}."
-    return notes
+    note = "Bands and bars: 95% intervals, bootstrap over problems."
+    if len(set(problems.values())) == 1:
+        return [f"{note} Problems: {next(iter(problems.values())):,}."]
+    counted = ", ".join(f"{label} {count:,}" for label, count in problems.items())
+    return [note, f"The results have different numbers of problems and cannot be compared: {counted}."]
 
 
 def check_counts(label: str, counts: SampleCounts) -> SampleCounts:
-    """
-    Validates counts and converts them to integers.
-
-    Args:
-        label (`str`): Name of the result.
-        counts ([`SampleCounts`]): Its counts; an array is accepted.
-
-    Returns:
-        [`SampleCounts`]: the counts as integers.
-
-    Raises:
-        ValueError: If there is no problem, a count is not an integer in 0..samples, or a problem could not be scored.
-    """
-    correct = list(counts.correct.tolist() if hasattr(counts.correct, "tolist") else counts.correct)
+    """The counts of a result as integers, from a list or an array. Refuses those that are not counts of samples."""
+    correct: list[Any] = list(counts.correct.tolist() if hasattr(counts.correct, "tolist") else counts.correct)
     if not correct:
         raise ValueError(f"{label!r} has no problems; score at least one.")
-    if isinstance(counts.samples, bool) or not isinstance(counts.samples, Integral) or counts.samples < 1:
+    if not _is_count(counts.samples) or counts.samples < 1:
         raise ValueError(f"{label!r} has samples={counts.samples!r}; it must be an integer of at least 1.")
     for index, count in enumerate(correct):
         if count is None:
@@ -163,9 +137,13 @@ def check_counts(label: str, counts: SampleCounts) -> SampleCounts:
                 f"{label!r} has None (not scorable) for problem {index}; drop the problem or score it again. An "
                 "unknown outcome does not count as 0."
             )
-        if isinstance(count, bool) or not isinstance(count, Integral) or not 0 <= count <= counts.samples:
+        if not _is_count(count) or not 0 <= count <= counts.samples:
             raise ValueError(
                 f"{label!r} has {count!r} correct samples for problem {index}; it must be an integer in "
                 f"0..{counts.samples}."
             )
     return SampleCounts([int(count) for count in correct], int(counts.samples))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

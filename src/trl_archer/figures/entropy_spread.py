@@ -1,7 +1,6 @@
 """Spread of the mean entropy over batches, prompts and responses, and its effect on a threshold per batch."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -9,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..records.parquet import CompletionRecord, TokenRecords
-from .finite_tokens import finite_tokens
+from ..records.parquet import TokenRecords
 from .style import (
     NOMINAL,
     NotedFigure,
@@ -25,68 +23,35 @@ from .style import (
     percent,
     title,
 )
+from .token_table import token_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Floats = NDArray[np.float64]
 
 
 class EntropySpread(NamedTuple):
-    """
-    Mean entropy by level and share of reasoning tokens by response.
-
-    Attributes:
-        batches (`np.ndarray`): Mean entropy in nats over the tokens of each recorded step.
-        prompts (`np.ndarray`): Mean entropy over the responses to one prompt in one step.
-        responses (`np.ndarray` of shape `(R,)`): Mean entropy of each response.
-        batch_share (`np.ndarray` of shape `(R,)`):
-            Share of each response's tokens above the entropy quantile of all tokens of its step.
-        response_share (`np.ndarray` of shape `(R,)`): Mean gate of each response, the share in training.
-    """
+    """Mean entropies in nats, and shares of reasoning tokens by response. Those in training are `response_share`."""
 
     batches: Floats
-    prompts: Floats
+    prompts: Floats  # over the responses to one prompt in one step
     responses: Floats
-    batch_share: Floats
+    batch_share: Floats  # above the entropy quantile of all tokens of the step
     response_share: Floats
 
 
-def entropy_spread(records: TokenRecords) -> EntropySpread:
-    """
-    Computes the data of [`plot_entropy_spread`] from the tokens in the loss.
-
-    Args:
-        records ([`TokenRecords`]): Recorded completions. Those of dropped groups have no token in the loss.
-
-    Returns:
-        [`EntropySpread`]: means and shares.
-
-    Raises:
-        ValueError: If the settings lack `entropy_quantile`.
-    """
-    quantile = records.settings.get("entropy_quantile")
-    if quantile is None:
-        raise ValueError("The settings of the records have no entropy_quantile; record the tokens again.")
-    by_step: dict[int, list[CompletionRecord]] = {}
-    for record in records.completions:
-        if record.mask.any():
-            by_step.setdefault(record.step, []).append(record)
-
-    batches, prompts, responses, batch_share, response_share = [], [], [], [], []
-    for step in by_step.values():
-        threshold = np.quantile(_entropies(step), quantile)
-        batches.append(_entropies(step).mean())
-        by_prompt: dict[str, list[CompletionRecord]] = {}
-        for record in step:
-            by_prompt.setdefault(record.prompt, []).append(record)
-            entropies = _entropies([record])
-            responses.append(entropies.mean())
-            batch_share.append((entropies > threshold).mean())
-            response_share.append(record.gate[record.mask].mean(dtype=np.float64))
-        prompts += [_entropies(group).mean() for group in by_prompt.values()]
-    return EntropySpread(*map(np.array, (batches, prompts, responses, batch_share, response_share)))
-
-
-def _entropies(records: Sequence[CompletionRecord]) -> Floats:
-    return np.concatenate([record.entropies[record.mask] for record in records]).astype(np.float64)
+def entropy_spread(tokens: "DataFrame", quantile: float) -> EntropySpread:
+    steps, responses = tokens.groupby("step"), tokens.groupby("completion")
+    above = tokens.entropies > steps.entropies.transform("quantile", quantile)
+    means = (
+        steps.entropies.mean(),
+        tokens.groupby(["step", "prompt"], sort=False).entropies.mean(),
+        responses.entropies.mean(),
+        above.groupby(tokens.completion).mean(),
+        responses.gate.mean(),
+    )
+    return EntropySpread(*(values.to_numpy(np.float64) for values in means))
 
 
 @own_style
@@ -105,8 +70,10 @@ def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFig
     Raises:
         ValueError: If the settings lack `entropy_quantile`.
     """
-    finite, notes, none = finite_tokens(records)
-    colors, spread = get_theme(theme), entropy_spread(finite)
+    quantile = records.settings.get("entropy_quantile")
+    if quantile is None:
+        raise ValueError("The settings of the records have no entropy_quantile; record the tokens again.")
+    colors, (tokens, notes, none) = get_theme(theme), token_table(records)
     figure, axes = new_figure(colors, 1, 2, height=3.1, width_ratios=(1, 1.25))
     means, shares = axes[0]
     title(means, "Mean entropy", colors.ink)
@@ -114,12 +81,13 @@ def plot_entropy_spread(records: TokenRecords, theme: str = "light") -> NotedFig
     title(shares, "Reasoning tokens per response", colors.ink)
     shares.set_xlabel("mean entropy of the response, nats per token")
     shares.set_ylabel("share of reasoning tokens")
-    without = len(records.completions) - len(spread.responses)
+    without = len(records.completions) - tokens.completion.nunique()
     if without:
         notes.append(f"{without} of {len(records.completions)} completions have {none} and are left out")
-    if len(spread.responses):
+    if len(tokens):
+        spread = entropy_spread(tokens, quantile)
         _draw_means(means, spread, colors)
-        _draw_shares(shares, spread, records.settings["entropy_quantile"], colors)
+        _draw_shares(shares, spread, quantile, colors)
     else:
         for ax in (means, shares):
             empty_panel(ax, none, colors)
@@ -148,11 +116,11 @@ def _draw_means(ax: Axes, spread: EntropySpread, colors: Theme) -> None:
 def _draw_shares(ax: Axes, spread: EntropySpread, quantile: float, colors: Theme) -> None:
     handles: list[Artist] = []
     labels = []
-    for name, values, place in (("batch", spread.batch_share, 2), ("response", spread.response_share, 1)):
-        points = ax.scatter(
-            spread.responses, values, s=11, color=colors.runs[place], alpha=0.6, linewidth=0, rasterized=True
-        )
-        handles.append(points)
+    for name, values, color in (
+        ("batch", spread.batch_share, colors.runs[2]),
+        ("response", spread.response_share, colors.runs[1]),
+    ):
+        handles.append(ax.scatter(spread.responses, values, s=11, color=color, alpha=0.6, linewidth=0, rasterized=True))
         labels.append(f"one threshold per {name}: {values.min():.2%} to {values.max():.2%}")
     nominal = 1 - quantile
     handles.append(ax.axhline(nominal, color=colors.muted, zorder=1, **NOMINAL))

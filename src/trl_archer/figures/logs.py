@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -81,12 +81,11 @@ def parse_run(text: str) -> tuple[str | None, list[Path]]:
 
     ```
     """
-    name: str | None = None
-    rest = text
+    name, rest = None, text
     if "=" in text and not Path(text).exists():
         name, rest = (part.strip() for part in text.split("=", 1))
-        if not name:
-            raise ValueError(f"{text!r} has no name before '='; write name=path[,path...].")
+    if name == "":
+        raise ValueError(f"{text!r} has no name before '='; write name=path[,path...].")
     parts = [rest] if Path(rest).exists() else [part.strip() for part in rest.split(",")]
     if not all(parts):
         raise ValueError(f"{text!r} has an empty path; write name=path[,path...].")
@@ -109,15 +108,14 @@ def read_runs(texts: Sequence[str], unreadable: list[str] | None = None) -> list
     Raises:
         ValueError: If two runs have the same name, or a path cannot be read.
     """
-    seeds: list[tuple[str, Path]] = []
-    names = set()
+    by_name: dict[str, list[Path]] = {}
     for text in texts:
         name, paths = parse_run(text)
         name = name or _default_name(paths[0])
-        if name in names:
+        if name in by_name:
             raise ValueError(f"Two runs are called {name!r}; rename one, for example name={text}.")
-        names.add(name)
-        seeds += [(name, path) for path in paths]
+        by_name[name] = paths
+    seeds = [(name, path) for name, paths in by_name.items() for path in paths]
     runs = [run for _, run in read_each(seeds, lambda seed: read_run(seed[1], seed[0]), unreadable)]
     if unreadable is not None:
         unreadable += [text for run in runs for text in run.unreadable]
@@ -154,7 +152,7 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
     numeric, repeated = set(), set()
     stepless = 0
     for row in rows:
-        cells = {metric: (cell, _number(cell)) for metric, cell in _cells(row)}
+        cells = _cells(row)
         step = _number(row.get(step_key))
         if not math.isfinite(step):
             stepless += any(math.isfinite(value) for _, value in cells.values())
@@ -167,13 +165,11 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
             broken[metric] += cell is not None and not math.isfinite(value)
             if isinstance(cell, int | float) or math.isfinite(value):
                 numeric.add(metric)
-    notes = list(unreadable)
-    if not table:
-        notes.append(f"{name}: no metrics in {file.name} yet")
-    if stepless:
-        notes.append(f"{name}: {stepless} of {len(rows)} rows of {file.name} have no step and are left out")
-    if repeated:
-        notes.append(f"{name}: {len(repeated)} steps logged more than once, as after a resume; the last value counts")
+    remarks = {
+        f"no metrics in {file.name} yet": not table,
+        f"{stepless} of {len(rows)} rows of {file.name} have no step and are left out": stepless,
+        f"{len(repeated)} steps logged more than once, as after a resume; the last value counts": repeated,
+    }
     names = [metric for metric in broken if metric in numeric]
     steps = sorted(table)
     return RunLog(
@@ -182,7 +178,7 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
         metrics={metric: np.array([table[step].get(metric, math.nan) for step in steps]) for metric in names},
         logged={metric: np.array([metric in table[step] for step in steps]) for metric in names},
         broken={metric: broken[metric] for metric in names if broken[metric]},
-        notes=tuple(notes),
+        notes=(*unreadable, *(f"{name}: {remark}" for remark, applies in remarks.items() if applies)),
         unreadable=tuple(unreadable),
     )
 
@@ -195,20 +191,21 @@ def _default_name(path: Path) -> str:
 
 
 def _checkpoint_step(folder: Path) -> int:
-    """Step in the name of a checkpoint folder; -1 for any other folder."""
+    """The step in the name of a checkpoint folder; -1 for any other folder."""
     match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     return int(match[1]) if match else -1
 
 
-def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Metrics of a row under the trainer's names. Timings are not metrics: TRL logs them at every call."""
-    for name, cell in row.items():
-        if name not in (*_STEP_KEYS, *_RUN_KEYS) and not name.startswith(("_", "profiling/")):
-            yield re.sub("^eval/", "eval_", name.removeprefix("train/")), cell
+def _cells(row: dict[str, Any]) -> dict[str, tuple[Any, float]]:
+    """Cells and their numbers by the trainer's names. Timings are not metrics: TRL logs them at every call."""
+    return {
+        re.sub("^eval/", "eval_", name.removeprefix("train/")): (cell, _number(cell))
+        for name, cell in row.items()
+        if name not in (*_STEP_KEYS, *_RUN_KEYS) and not name.startswith(("_", "profiling/"))
+    }
 
 
 def _number(cell: Any) -> float:
-    """The number in a cell; NaN if it holds none."""
     try:
         return float(cell)
     except (TypeError, ValueError):

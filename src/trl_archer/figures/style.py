@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -27,7 +26,9 @@ ROLES = ("reasoning", "knowledge")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
 # Decorator: Matplotlib's defaults and ours, whatever the user has set; the user's settings come back afterwards
-own_style = matplotlib.style.context({"font.size": _FONT_SIZE, "pdf.fonttype": 42}, after_reset=True)
+own_style = matplotlib.style.context(
+    {"font.size": _FONT_SIZE, "pdf.fonttype": 42, "svg.hashsalt": "trl-archer"}, after_reset=True
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ class Theme:
     runs: tuple[str, ...]
 
     def role(self, role: str) -> str:
-        """Color of `"reasoning"` or `"knowledge"`."""
         return self.reasoning if role == "reasoning" else self.knowledge
 
     def role_line(self, role: str) -> dict[str, Any]:
@@ -58,11 +58,8 @@ class Theme:
 
     def run(self, index: int) -> dict[str, Any]:
         """Line of a run by its index: the colors first, then the same colors with other line styles."""
-        colors = len(self.runs)
-        return {
-            "color": self.runs[index % colors],
-            "linestyle": LINE_STYLES[index // colors % len(LINE_STYLES)],
-        }
+        style, color = divmod(index, len(self.runs))
+        return {"color": self.runs[color], "linestyle": LINE_STYLES[style % len(LINE_STYLES)]}
 
 
 THEMES = {
@@ -100,18 +97,6 @@ class NotedFigure(Figure):
 
 
 def get_theme(theme: str) -> Theme:
-    """
-    Looks up a theme.
-
-    Args:
-        theme (`str`): `"light"` or `"dark"`.
-
-    Returns:
-        [`Theme`]: its colors.
-
-    Raises:
-        ValueError: If there is no such theme.
-    """
     if theme not in THEMES:
         raise ValueError(f"theme={theme!r} is unknown; pass one of {', '.join(THEMES)}.")
     return THEMES[theme]
@@ -121,18 +106,8 @@ def new_figure(
     colors: Theme, rows: int, columns: int, height: float, compress: bool = False, **subplots: Any
 ) -> tuple[NotedFigure, Any]:
     """
-    An empty figure as wide as a page, with styled axes.
-
-    Args:
-        colors ([`Theme`]): Its colors.
-        rows (`int`): Rows of axes.
-        columns (`int`): Columns of axes.
-        height (`float`): Height in inches.
-        compress (`bool`, *optional*, defaults to `False`): Whether axes of fixed aspect ratio move together.
-        subplots: Passed on to [`~matplotlib.figure.Figure.subplots`].
-
-    Returns:
-        `tuple[NotedFigure, np.ndarray]`: the figure, and its axes as an array of shape `(rows, columns)`.
+    An empty figure as wide as a page, `height` inches high, and its styled axes, an array of shape `(rows, columns)`.
+    With `compress`, axes of fixed aspect ratio move together.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05, wspace=0.05, hspace=0.05, compress=compress)
     figure = NotedFigure(figsize=(WIDTH, height), layout=layout, facecolor=colors.background)
@@ -144,23 +119,17 @@ def new_figure(
 
 
 def _style(ax: Axes, colors: Theme) -> None:
-    ax.set_facecolor(colors.background)
-    ax.set_axisbelow(True)
+    ax.set(facecolor=colors.background, axisbelow=True)
     ax.grid(True, color=colors.grid, linewidth=0.6)
     ax.tick_params(which="both", color=colors.muted, labelcolor=colors.ink, labelsize=7, width=0.6)
     ax.tick_params(which="major", length=3)
     ax.tick_params(which="minor", length=1.5)
     for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(colors.muted)
-        spine.set_linewidth(0.7)
-    for text in (ax.xaxis.label, ax.yaxis.label):
-        text.set_color(colors.ink)
-        text.set_fontsize(_FONT_SIZE - 0.5)
+        spine.set(visible=side in ("left", "bottom"), color=colors.muted, linewidth=0.7)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(color=colors.ink, fontsize=_FONT_SIZE - 0.5)
+        axis.get_offset_text().set(color=colors.muted, fontsize=7)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    for text in (ax.xaxis.get_offset_text(), ax.yaxis.get_offset_text()):
-        text.set_color(colors.muted)
-        text.set_fontsize(7)
 
 
 def title(ax: Axes, text: str, color: str) -> None:
@@ -179,26 +148,18 @@ def legend(
     """A legend without a frame. Labels are literal, including a leading underscore and `$`."""
     box = owner.legend(handles, [str(index) for index in range(len(labels))], frameon=False, fontsize=7.5, **where)
     for text, label in zip(box.get_texts(), labels, strict=True):
-        text.set_text(label)
-        text.set_parse_math(False)
-        text.set_color(colors.ink)
+        text.set(text=label, parse_math=False, color=colors.ink)
     return box
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], colors: Theme) -> None:
     """A legend above the axes with as many columns as fit. The figure grows with each additional line."""
     wrapped = [textwrap.fill(label, _LONGEST_LABEL) for label in labels]
-    columns = columns_for([line for label in wrapped for line in label.splitlines()])
-    columns = min(columns, len(labels))
+    longest = max(len(line) for label in wrapped for line in label.splitlines())
+    columns = min(len(labels), max(1, int(WIDTH * 72 / (48 + 4.3 * longest))))
     rows = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in wrapped)
     figure.set_figheight(figure.get_figheight() + (rows - 1) * 0.16)
     legend(figure, handles, wrapped, colors, loc="outside upper left", ncols=columns)
-
-
-def columns_for(labels: Sequence[str]) -> int:
-    """Number of legend columns that fit above the axes."""
-    longest = max(len(label) for label in labels)
-    return min(len(labels), max(1, int(WIDTH * 72 / (48 + 4.3 * longest))))
 
 
 def nominal_share(entropy_quantile: float) -> str:
@@ -209,16 +170,12 @@ def nominal_share(entropy_quantile: float) -> str:
 def empty_panel(ax: Axes, reason: str, colors: Theme) -> None:
     """States in an empty panel why it is empty."""
     ax.text(0.5, 0.5, reason, transform=ax.transAxes, ha="center", va="center", color=colors.muted, parse_math=False)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
 
 
 @own_style
 def add_notes(figure: NotedFigure, notes: Sequence[str], colors: Theme) -> None:
-    """
-    Adds notes to `figure.notes` and shows the first few below the axes. The figure grows to hold them. It may be called
-    again.
-    """
+    """Adds to `figure.notes` and shows the first few notes below the axes. The figure grows to hold them."""
     figure.notes += [note for note in dict.fromkeys(notes) if note not in figure.notes]
     if not figure.notes:
         return
@@ -259,6 +216,5 @@ def save(figure: Figure, path: str | Path, vector: str = "svg", dpi: int = 200) 
     stem.parent.mkdir(parents=True, exist_ok=True)
     raster, drawing = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", vector))
     figure.savefig(raster, dpi=dpi, metadata={"Software": None})
-    with matplotlib.rc_context({"svg.hashsalt": "trl-archer"}):
-        figure.savefig(drawing, dpi=dpi, metadata=dates[vector])
+    figure.savefig(drawing, dpi=dpi, metadata=dates[vector])
     return raster, drawing

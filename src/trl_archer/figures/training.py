@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from .lines import default_bandwidth, draw, group_by_name, label_steps, notes_on
+from .lines import draw, notes_on
 from .logs import RunLog
 from .style import (
     LINE_STYLES,
@@ -44,16 +44,25 @@ _DYNAMICS = (
     _Panel("Entropy, reasoning", "entropy/reasoning", "nats per token", "reasoning"),
     _Panel("Entropy, knowledge", "entropy/knowledge", "nats per token", "knowledge"),
 )
-_BY_ROLE = (
+_CONSTRAINTS = (
     _Panel("Clipped at the lower end", "clip_ratio/{role}/low_mean", "share of role's tokens", kind="share"),
     _Panel("Clipped at the upper end", "clip_ratio/{role}/high_mean", "share of role's tokens", kind="share"),
     _Panel("KL from the reference", "kl/{role}", "nats per token"),
-)
-_OVER_ALL = (
     _Panel("Entropy threshold", "archer/entropy_threshold", "nats, mean"),
     _Panel("Reasoning tokens", "archer/reasoning_fraction", "share of all tokens", kind="share"),
     _Panel("Dropped groups", "archer/dropped_groups", "groups per rollout", kind="count"),
 )
+
+
+class _Runs(NamedTuple):
+    """Seeds by name, and the standard deviation in steps of the Gaussian that smooths their lines."""
+
+    seeds: dict[str, list[RunLog]]
+    bandwidth: float
+
+    @property
+    def all(self) -> list[RunLog]:
+        return [seed for seeds in self.seeds.values() for seed in seeds]
 
 
 @own_style
@@ -76,19 +85,15 @@ def plot_training_dynamics(
     Raises:
         ValueError: If there are no runs, or `smoothing` is negative.
     """
-    colors, groups = get_theme(theme), group_by_name(runs)
-    bandwidth = _bandwidth(smoothing, groups)
+    colors, grouped = get_theme(theme), _group(runs, smoothing)
+    looks = [colors.run(index) for index in range(len(grouped.seeds))]
     figure, axes = new_figure(colors, 2, 3, height=4.0)
     for ax, panel in zip(axes.flat, _DYNAMICS, strict=True):
-        lines = [colors.run(index) for index in range(len(groups))]
-        drawn = [
-            draw(ax, seeds, panel.metric, bandwidth, line) for seeds, line in zip(groups.values(), lines, strict=True)
-        ]
-        _frame(ax, panel, groups, any(drawn), colors)
-    if len(groups) > 1:
-        handles = [Line2D([], [], linewidth=1.5, **line) for line in lines]
-        legend_above(figure, handles, list(groups), colors)
-    add_notes(figure, notes_on(groups, [panel.metric for panel in _DYNAMICS], bandwidth), colors)
+        _draw_panel(ax, panel, grouped, [{panel.metric: look} for look in looks], colors)
+    if len(looks) > 1:
+        handles = [Line2D([], [], linewidth=1.5, **look) for look in looks]
+        legend_above(figure, handles, list(grouped.seeds), colors)
+    add_notes(figure, _notes(grouped, [panel.metric for panel in _DYNAMICS]), colors)
     return figure
 
 
@@ -119,43 +124,68 @@ def plot_constraints(
         ValueError: If there are no runs or more than four, `smoothing` is negative or `entropy_quantile` outside
             (0, 1).
     """
-    colors, groups = get_theme(theme), group_by_name(runs)
-    bandwidth = _bandwidth(smoothing, groups)
-    if len(groups) > len(LINE_STYLES):
-        raise ValueError(f"plot_constraints draws up to {len(LINE_STYLES)} runs, got {len(groups)}; pass fewer.")
+    colors, grouped = get_theme(theme), _group(runs, smoothing)
+    styles = LINE_STYLES[: len(grouped.seeds)]
+    if len(grouped.seeds) > len(styles):
+        raise ValueError(f"plot_constraints draws up to {len(styles)} runs, got {len(grouped.seeds)}; pass fewer.")
     if entropy_quantile is not None and not 0 < entropy_quantile < 1:
         raise ValueError(f"entropy_quantile={entropy_quantile} is outside (0, 1); pass the value of the runs.")
     figure, axes = new_figure(colors, 2, 3, height=4.0)
-    for ax, panel in zip(axes[0], _BY_ROLE, strict=True):
-        lines = {panel.metric.format(role=role): colors.role_line(role) for role in ROLES}
-        _frame(ax, panel, groups, _draw_runs(ax, groups, lines, bandwidth), colors)
-    for ax, panel in zip(axes[1], _OVER_ALL, strict=True):
-        if panel.metric == "archer/reasoning_fraction" and entropy_quantile is not None:
-            ax.axhline(1 - entropy_quantile, color=colors.muted, **NOMINAL)
-        _frame(ax, panel, groups, _draw_runs(ax, groups, {panel.metric: {"color": colors.ink}}, bandwidth), colors)
-    notes = _scale_kl(axes[0, 2], groups)
-    _legend_of_constraints(figure, list(groups), entropy_quantile, colors)
+    places = dict(zip((panel.metric for panel in _CONSTRAINTS), axes.flat, strict=True))
+    if entropy_quantile is not None:
+        places["archer/reasoning_fraction"].axhline(1 - entropy_quantile, color=colors.muted, **NOMINAL)
+    metrics: list[str] = []
+    for ax, panel in zip(axes.flat, _CONSTRAINTS, strict=True):
+        looks = {panel.metric.format(role=role): colors.role_line(role) for role in ROLES}
+        if len(looks) == 1:  # not by role
+            looks = {panel.metric: {"color": colors.ink}}
+        lines = [{metric: look | {"linestyle": style} for metric, look in looks.items()} for style in styles]
+        _draw_panel(ax, panel, grouped, lines, colors)
+        metrics += looks
+    notes = _notes(grouped, metrics) + _scale_kl(places["kl/{role}"], grouped)
 
-    metrics = [p.metric.format(role=role) for p in _BY_ROLE for role in ROLES] + [p.metric for p in _OVER_ALL]
-    add_notes(figure, notes_on(groups, metrics, bandwidth) + notes, colors)
+    handles = [Line2D([], [], linewidth=1.5, markersize=3, **colors.role_line(role)) for role in ROLES]
+    labels = [f"{role} tokens" for role in ROLES]
+    if len(styles) > 1:
+        handles += [Line2D([], [], linewidth=1.5, color=colors.ink, linestyle=style) for style in styles]
+        labels += grouped.seeds
+    if entropy_quantile is not None:
+        handles.append(Line2D([], [], color=colors.muted, **NOMINAL))
+        labels.append(nominal_share(entropy_quantile))
+    legend_above(figure, handles, labels, colors)
+    add_notes(figure, notes, colors)
     return figure
 
 
-def _bandwidth(smoothing: float | None, groups: dict[str, list[RunLog]]) -> float:
+def _group(runs: RunLog | Sequence[RunLog], smoothing: float | None) -> _Runs:
+    runs = [runs] if isinstance(runs, RunLog) else list(runs)
+    if not runs:
+        raise ValueError("runs is empty; pass at least one RunLog, see `read_run`.")
     if smoothing is None:
-        return default_bandwidth([seed for seeds in groups.values() for seed in seeds])
+        longest = max(int(run.steps[-1] - run.steps[0]) if len(run.steps) else 0 for run in runs)
+        smoothing = longest / 50 if longest >= 50 else 0.0
     if not smoothing >= 0:
         raise ValueError(f"smoothing={smoothing} must be 0 (none) or a positive number of steps.")
-    return smoothing
+    return _Runs({run.name: [seed for seed in runs if seed.name == run.name] for run in runs}, smoothing)
 
 
-def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: bool, colors: Theme) -> None:
-    title(ax, panel.title, colors.ink if panel.role is None else colors.role(panel.role))
+def _draw_panel(ax: Axes, panel: _Panel, runs: _Runs, lines: list[dict[str, dict[str, Any]]], colors: Theme) -> None:
+    """Draws metrics, each with its look, for each run."""
+    drawn = [
+        draw(ax, seeds, metric, runs.bandwidth, look)
+        for seeds, looks in zip(runs.seeds.values(), lines, strict=True)
+        for metric, look in looks.items()
+    ]
+    title(ax, panel.title, colors.role(panel.role) if panel.role else colors.ink)
     ax.set_ylabel(panel.unit)
-    label_steps(ax, [seed for seeds in groups.values() for seed in seeds])
-    if not has_lines:
-        names = {panel.metric.format(role=role) for role in ROLES}
-        logged = any(name in seed.metrics for seeds in groups.values() for seed in seeds for name in names)
+    ax.set_xlabel("optimizer step")
+    steps = np.concatenate([seed.steps for seed in runs.all])
+    if len(steps):
+        margin = max(0.02 * (steps.max() - steps.min()), 0.5)
+        ax.set_xlim(steps.min() - margin, steps.max() + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1, steps=[1, 2, 2.5, 5, 10]))
+    if not any(drawn):
+        logged = any(metric in seed.metrics for seed in runs.all for metric in lines[0])
         empty_panel(ax, "no finite value" if logged else "not logged", colors)
         return
     if panel.kind:
@@ -167,40 +197,19 @@ def _frame(ax: Axes, panel: _Panel, groups: dict[str, list[RunLog]], has_lines: 
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
 
-def _draw_runs(ax: Axes, groups: dict[str, list[RunLog]], lines: dict[str, dict[str, Any]], bandwidth: float) -> bool:
-    """Draws each metric in its color and each run in its line style. Returns whether there was a value to draw."""
-    drawn = [
-        draw(ax, seeds, metric, bandwidth, line | {"linestyle": style})
-        for seeds, style in zip(groups.values(), LINE_STYLES, strict=False)
-        for metric, line in lines.items()
-    ]
-    return any(drawn)
-
-
-def _scale_kl(ax: Axes, groups: dict[str, list[RunLog]]) -> list[str]:
+def _scale_kl(ax: Axes, runs: _Runs) -> list[str]:
     """The roles' KL differ by orders of magnitude, so the axis is logarithmic. It cannot show 0, the first value."""
-    values = [seed.series(f"kl/{role}")[1] for seeds in groups.values() for seed in seeds for role in ROLES]
-    finite = np.concatenate([v[np.isfinite(v)] for v in values])
-    if not (finite > 0).any():
+    values = np.concatenate([seed.series(f"kl/{role}")[1] for seed in runs.all for role in ROLES])
+    values = values[np.isfinite(values)]
+    if not (values > 0).any():
         return []
     ax.set_yscale("log", nonpositive="mask")
     ax.yaxis.set_minor_locator(NullLocator())
-    hidden = int((finite <= 0).sum())
-    return [f"KL: {hidden} of {len(finite)} values are 0 or below and off the logarithmic axis"] if hidden else []
+    hidden = int((values <= 0).sum())
+    return [f"KL: {hidden} of {len(values)} values are 0 or below and off the logarithmic axis"] if hidden else []
 
 
-def _legend_of_constraints(
-    figure: NotedFigure, names: list[str], entropy_quantile: float | None, colors: Theme
-) -> None:
-    handles = [Line2D([], [], linewidth=1.5, markersize=3, **colors.role_line(role)) for role in ROLES]
-    labels = [f"{role} tokens" for role in ROLES]
-    if len(names) > 1:
-        handles += [
-            Line2D([], [], linewidth=1.5, color=colors.ink, linestyle=style)
-            for style, _ in zip(LINE_STYLES, names, strict=False)
-        ]
-        labels += names
-    if entropy_quantile is not None:
-        handles.append(Line2D([], [], color=colors.muted, **NOMINAL))
-        labels.append(nominal_share(entropy_quantile))
-    legend_above(figure, handles, labels, colors)
+def _notes(runs: _Runs, metrics: Sequence[str]) -> list[str]:
+    pale = "seeds or raw values" if len(runs.all) > len(runs.seeds) else "raw values"
+    notes = [f"Lines: Gaussian mean, sigma {runs.bandwidth:.3g} steps. Pale: {pale}."] if runs.bandwidth else []
+    return notes + [note for name, seeds in runs.seeds.items() for note in notes_on(name, seeds, metrics)]

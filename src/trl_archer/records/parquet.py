@@ -23,29 +23,22 @@ METADATA_KEY = b"trl_archer"
 FOLDER = "token_records"  # in the output folder of a run
 _HINT = "Train with token_records_steps=... and pass the output folder of the run, or a file in its token_records."
 _FLOATS = pa.list_(pa.float32())
-_FLAGS = pa.list_(pa.bool_())
-SCHEMA = pa.schema(
-    [
-        pa.field("step", pa.int64(), nullable=False),
-        pa.field("rank", pa.int32(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),
-        pa.field("completion", pa.string(), nullable=False),
-        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("tokens", pa.list_(pa.string()), nullable=False),
-        pa.field("reward", pa.float64()),
-        pa.field("advantage", pa.float64()),
-        pa.field("entropy_threshold", pa.float32(), nullable=False),
-        pa.field("entropies", _FLOATS, nullable=False),
-        pa.field("per_token_logps", _FLOATS, nullable=False),
-        pa.field("old_per_token_logps", _FLOATS, nullable=False),
-        pa.field("ref_per_token_logps", _FLOATS),
-        pa.field("gate", _FLOATS, nullable=False),
-        pa.field("mask", _FLAGS, nullable=False),
-        pa.field("clipped_low", _FLAGS, nullable=False),
-        pa.field("clipped_high", _FLAGS, nullable=False),
-    ]
-)
+_TYPES = {
+    "step": pa.int64(),
+    "rank": pa.int32(),
+    "row": pa.int32(),
+    "prompt": pa.string(),
+    "completion": pa.string(),
+    "token_ids": pa.list_(pa.int32()),
+    "tokens": pa.list_(pa.string()),
+    "reward": pa.float64(),
+    "advantage": pa.float64(),
+    "entropy_threshold": pa.float32(),
+    **dict.fromkeys(("entropies", "per_token_logps", "old_per_token_logps", "ref_per_token_logps", "gate"), _FLOATS),
+    **dict.fromkeys(("mask", "clipped_low", "clipped_high"), pa.list_(pa.bool_())),
+}
+_NULLABLE = ("reward", "advantage", "ref_per_token_logps")
+SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
 _PER_TOKEN = [field.name for field in SCHEMA if pa.types.is_list(field.type)]
 
 Floats = NDArray[np.float32]
@@ -116,24 +109,7 @@ class TokenRecords:
 
 
 def step_path(folder: str | Path, step: int) -> Path:
-    """
-    File of one step in a folder of records.
-
-    Args:
-        folder (`str` or `Path`): The folder.
-        step (`int`): Optimizer step.
-
-    Returns:
-        `Path`: The file.
-
-    Example:
-
-    ```python
-    >>> step_path("records", 40).as_posix()
-    'records/step-00000040.parquet'
-
-    ```
-    """
+    """File of one step in a folder of records."""
     return Path(folder) / f"step-{step:08d}.parquet"
 
 
@@ -156,7 +132,7 @@ def write_token_records(path: str | Path, completions: Sequence[CompletionRecord
     if len(steps) != 1:
         raise ValueError(f"A file has the completions of one step, got steps {steps}. Write one file per step.")
     for record in completions:
-        _check_lengths(record)
+        check_lengths(record)
     ordered = sorted(completions, key=lambda record: (record.rank, record.row))
     columns = [pa.array([getattr(record, field.name) for record in ordered], field.type) for field in SCHEMA]
     metadata = {METADATA_KEY: json.dumps({"schema_version": SCHEMA_VERSION, "settings": dict(settings)})}
@@ -170,13 +146,13 @@ def write_token_records(path: str | Path, completions: Sequence[CompletionRecord
     return path
 
 
-def _check_lengths(record: CompletionRecord) -> None:
+def check_lengths(record: CompletionRecord) -> None:
     lengths = {name: len(value) for name in _PER_TOKEN if (value := getattr(record, name)) is not None}
     for name, length in lengths.items():
         if length != lengths["token_ids"]:
             raise ValueError(
-                f"Completion of rank {record.rank}, row {record.row} has {lengths['token_ids']} token_ids but "
-                f"{length} {name}; give one entry per token, without padding."
+                f"Completion of step {record.step}, rank {record.rank}, row {record.row} has "
+                f"{lengths['token_ids']} token_ids but {length} {name}; give one entry per token, without padding."
             )
 
 
@@ -234,11 +210,9 @@ def _read_table(file: Path) -> tuple[pa.Table, dict[str, Any]]:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{file} cannot be read as Parquet: {str(error).rstrip('.')}. Is the copy complete?"
-        ) from error
-    metadata = _metadata(file, table)
-    version, settings = metadata.get("schema_version", SCHEMA_VERSION), metadata.get("settings")
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{file} cannot be read as Parquet: {reason}. Is the copy complete?") from error
+    version, settings = _metadata(file, table)
     absent = [field for field in SCHEMA if field.name not in table.column_names]
     missing = [field.name for field in absent if not field.nullable]
     lacks = f" It lacks the columns {', '.join(missing)}." if missing else ""
@@ -248,17 +222,25 @@ def _read_table(file: Path) -> tuple[pa.Table, dict[str, Any]]:
             "Read it with the version of trl-archer that wrote it."
         )
     if missing or not isinstance(settings, dict):
-        raise ValueError(
-            f"{file} does not hold token records of trl-archer.{lacks or ' Its metadata has no key `trl_archer`.'} "
-            f"{_HINT}"
-        )
+        lacks = lacks or " Its metadata has no key `trl_archer`."
+        raise ValueError(f"{file} does not hold token records of trl-archer.{lacks} {_HINT}")
     for field in absent:
         table = table.append_column(field, pa.nulls(len(table), field.type))
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, ValueError) as error:
         raise ValueError(f"{file} has columns with other types than token records: {error}") from error
-    return table.combine_chunks(), _nested(settings) if version == 1 else settings
+    return table, _nested(settings) if version == 1 else settings
+
+
+def _metadata(file: Path, table: pa.Table) -> tuple[Any, Any]:
+    """Schema version and settings; `None` for settings in a file of another kind."""
+    try:
+        metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError as error:
+        raise ValueError(f"{file} has metadata under `trl_archer` that is not JSON: {error}") from error
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return metadata.get("schema_version", SCHEMA_VERSION), metadata.get("settings")
 
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:
@@ -272,27 +254,13 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
     return {**roles, **settings}
 
 
-def _metadata(file: Path, table: pa.Table) -> dict[str, Any]:
-    try:
-        metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    except ValueError as error:
-        raise ValueError(f"{file} has metadata under `trl_archer` that is not JSON: {error}") from error
-    return metadata if isinstance(metadata, dict) else {}
-
-
 def _completions(table: pa.Table) -> list[CompletionRecord]:
-    columns = {name: _column(table[name]) for name in SCHEMA.names}
-    return [
-        CompletionRecord(**{name: column[index] for name, column in columns.items()}) for index in range(len(table))
-    ]
+    rows = zip(*(_column(table[name]) for name in SCHEMA.names), strict=True)
+    return [CompletionRecord(**dict(zip(SCHEMA.names, row, strict=True))) for row in rows]
 
 
 def _column(column: pa.ChunkedArray) -> list[Any]:
-    """Values by row: Python scalars, lists of strings, and NumPy views for lists of numbers."""
+    """Values by row: Python scalars, lists of strings, and NumPy arrays for lists of numbers."""
     if not pa.types.is_list(column.type) or pa.types.is_string(column.type.value_type):
         return column.to_pylist()
-    lists = column.combine_chunks()
-    values = lists.values.to_numpy(zero_copy_only=False)
-    offsets = lists.offsets.to_numpy()
-    present = lists.is_valid().to_pylist()
-    return [values[offsets[i] : offsets[i + 1]] if present[i] else None for i in range(len(lists))]
+    return list(column.to_numpy())

@@ -1,11 +1,13 @@
 """Records what the objective saw of each token of an update, for figures and the token view."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -46,51 +48,28 @@ class TokenRecorder:
         pieces: ArcherTokenLoss,
     ) -> None:
         """
-        Records a micro-batch if its step is to be recorded, and writes the file after the last of the step.
-
-        Args:
-            accelerator (`Accelerator`): Knows which one is the last, on every rank.
-            step (`int`): Its optimizer step, counted from 1.
-            inputs (`dict`): Micro-batch, with `rewards` of shape `(B,)`, NaN where not scorable.
-            mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
-            per_token_logps, entropies (`Tensor` of shape `(B, T)`): Of the policy, in nats.
-            pieces ([`ArcherTokenLoss`]): Result of the objective.
+        Records a micro-batch if its step is to be recorded, and writes the file after the last one of the step. Steps
+        count from 1. `inputs` has `rewards` of shape `(B,)`, NaN where not scorable.
         """
-        if step % self._every == 0:
-            self._add(step, inputs, mask, per_token_logps, entropies, pieces)
-            if accelerator.sync_gradients:
-                self._write(step, accelerator)
-
-    def _add(
-        self,
-        step: int,
-        inputs: dict[str, Any],
-        mask: Tensor,
-        per_token_logps: Tensor,
-        entropies: Tensor,
-        pieces: ArcherTokenLoss,
-    ) -> None:
-        old = inputs.get("old_per_token_logps", per_token_logps)  # absent when on-policy
+        if step % self._every:
+            return
         columns = {
             "entropies": entropies,
             "per_token_logps": per_token_logps,
-            "old_per_token_logps": old,
+            "old_per_token_logps": inputs.get("old_per_token_logps", per_token_logps),  # absent when on-policy
             "ref_per_token_logps": inputs.get("ref_per_token_logps"),
             "gate": pieces.gate,
             "mask": mask.bool(),
             "clipped_low": pieces.clipped_low,
             "clipped_high": pieces.clipped_high,
         }
-        arrays: dict[str, Any] = {name: None if value is None else _to_numpy(value) for name, value in columns.items()}
-        ids, real = _to_numpy(inputs["completion_ids"]), _to_numpy(inputs["completion_mask"]).astype(bool)
+        arrays = {name: _to_numpy(value) for name, value in columns.items() if value is not None}
         prompts, prompt_mask = inputs["prompt_ids"], inputs["prompt_mask"].bool()
-        for row in range(len(ids)):
+        ids, real = _to_numpy(inputs["completion_ids"]), _to_numpy(inputs["completion_mask"].bool())
+        for row in np.flatnonzero(real.any(axis=1)):  # a placeholder has no token
             tokens = ids[row][real[row]]
-            if len(tokens) == 0:  # placeholder where nothing counts
-                continue
-            per_token: dict[str, Any] = {name: _row(array, row, real[row]) for name, array in arrays.items()}
             reward = inputs["rewards"][row].item()
-            advantage = inputs["advantages"][row]
+            per_token: dict[str, Any] = {name: array[row][real[row]] for name, array in arrays.items()}
             self._rows.append(
                 CompletionRecord(
                     step=step,
@@ -100,12 +79,14 @@ class TokenRecorder:
                     completion=self._decode(tokens.tolist()),
                     token_ids=tokens,
                     tokens=[self._piece(token) for token in tokens.tolist()],
-                    reward=None if reward != reward else reward,
-                    advantage=advantage.mean().item(),
+                    reward=None if math.isnan(reward) else reward,
+                    advantage=inputs["advantages"][row].mean().item(),
                     entropy_threshold=pieces.entropy_threshold[row].item(),
                     **per_token,
                 )
             )
+        if accelerator.sync_gradients:
+            self._write(step, accelerator)
 
     def _piece(self, token: int) -> str:
         """Text of a token inside a text. Decoded alone, it may lack the space before it."""
@@ -122,10 +103,6 @@ class TokenRecorder:
                 write_token_records(self._folder, rows, self._settings)
             except OSError as error:  # on this rank only; the others must not wait for it
                 logger.warning("The token records of step %d could not be written: %s", step, error)
-
-
-def _row(array: Any, row: int, real: Any) -> Any:
-    return None if array is None else array[row][real]
 
 
 def _to_numpy(tensor: Tensor) -> Any:
