@@ -42,6 +42,7 @@ def replay(rollout: Any, tokenizer: Any) -> Callable[..., dict[str, Any]]:
     return rollout_func
 
 
+@pytest.mark.filterwarnings("ignore:.*rollout_func.*experimental:UserWarning")
 @pytest.mark.parametrize("passes", [1, 3])
 def test_updates_equal_the_trainers(example: ModuleType, passes: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
