@@ -39,20 +39,14 @@ METRICS = [metric for metric, _ in DYNAMICS.values()] + [
 def make_run(
     name: str = "archer",
     steps: Sequence[int] = STEPS,
-    metrics: Mapping[str, Sequence[float]] | None = None,
+    metrics: Mapping[str, Sequence[float | None]] | None = None,
     **options: Any,
 ) -> RunLog:
     """A run that by default logged everything at every step, with different values for each metric."""
     if metrics is None:
         metrics = {m: [0.01 * (i + 1) * step for step in steps] for i, m in enumerate(dict.fromkeys(METRICS))}
-    return RunLog(
-        name=name,
-        steps=np.array(steps, dtype=np.int64),
-        metrics={metric: np.array(values, dtype=np.float64) for metric, values in metrics.items()},
-        logged=options.pop("logged", {metric: np.ones(len(steps), dtype=bool) for metric in metrics}),
-        broken=options.pop("broken", {}),
-        **options,
-    )
+    logged = {metric: dict(zip(steps, values, strict=True)) for metric, values in metrics.items()}
+    return RunLog(name, logged, **options)
 
 
 def panels(figure: Any) -> dict[str, Axes]:
@@ -70,7 +64,7 @@ def test_dynamics_are_what_was_logged() -> None:
     for title, (metric, unit) in DYNAMICS.items():
         (line,) = axes[title].lines
         assert line.get_xdata().tolist() == STEPS
-        assert line.get_ydata().tolist() == run.metrics[metric].tolist()
+        assert line.get_ydata().tolist() == list(run.metrics[metric].values())
         assert axes[title].get_ylabel() == unit
         assert axes[title].get_xlabel() == "optimizer step"
 
@@ -84,7 +78,7 @@ def test_constraints_are_what_was_logged() -> None:
         lines = [line for line in axes[title].lines if len(line.get_xdata()) == len(STEPS)]
         assert axes[title].get_ylabel() == unit
         for line, role in zip(lines, ("reasoning", "knowledge") if "{}" in name else ("",), strict=True):
-            assert line.get_ydata().tolist() == run.metrics[name.format(role)].tolist()
+            assert line.get_ydata().tolist() == list(run.metrics[name.format(role)].values())
             assert line.get_color() == (THEMES["light"].role(role) if role else THEMES["light"].ink)
             assert line.get_marker() == ("s" if role == "knowledge" else "None")  # for print without color
     assert axes["Reasoning tokens"].lines[0].get_ydata() == [0.25, 0.25]
@@ -128,7 +122,7 @@ def test_default_smoothing_follows_the_length_of_the_run() -> None:
 
 
 def test_gaps_stay_open_and_are_noted() -> None:
-    run = make_run(metrics={"reward": [1.0, NAN, float("inf"), 4.0, 5.0]}, broken={"reward": 1})
+    run = make_run(metrics={"reward": [1.0, None, float("inf"), 4.0, 5.0]})
     figure = plot_training_dynamics(run, smoothing=0)
     (line,) = panels(figure)["Reward"].lines
     np.testing.assert_array_equal(line.get_ydata(), [1.0, NAN, NAN, 4.0, 5.0])
@@ -138,7 +132,7 @@ def test_gaps_stay_open_and_are_noted() -> None:
 def test_gaps_of_a_run_are_one_note() -> None:
     """One note per metric would crowd out the notes of other runs."""
     metrics = {"reward": [1.0, 2.0, NAN, 4.0, 5.0], "entropy": [NAN] * 5}
-    figure = plot_training_dynamics(make_run(metrics=metrics, broken={"reward": 1, "entropy": 5}), smoothing=0)
+    figure = plot_training_dynamics(make_run(metrics=metrics), smoothing=0)
     (note,) = (note for note in figure.notes if "non-finite" in note)
     assert note.endswith("shown as gaps: 1 in reward, 5 in entropy")
     (missing,) = (note for note in figure.notes if note.startswith("archer: no "))
@@ -164,8 +158,7 @@ def test_a_value_between_gaps_is_a_dot() -> None:
 
 
 def test_steps_of_other_metrics_are_not_gaps() -> None:
-    logged = {"reward": np.array([True, False, True, False, True])}
-    run = make_run(metrics={"reward": [1.0, NAN, 3.0, NAN, 5.0]}, logged=logged)
+    run = RunLog("archer", {"reward": {1: 1.0, 3: 3.0, 5: 5.0}, "eval_reward": {2: 0.5}})
     (line,) = panels(plot_training_dynamics(run, smoothing=0))["Reward"].lines
     assert line.get_xdata().tolist() == [1, 3, 5]
     assert line.get_ydata().tolist() == [1.0, 3.0, 5.0]

@@ -19,21 +19,8 @@ ADAPTER = "adapter_config.json"
 _ROUNDING = 1e-2
 
 
-def find_adapter(run: str | Path, checkpoint: int | None = None) -> Path:
-    """
-    Finds the folder with the adapter of a run.
-
-    Args:
-        run (`str` or `Path`): Folder of a run, of one of its checkpoints, or of another adapter.
-        checkpoint (`int`, *optional*): Step of the checkpoint. `None` is the adapter saved at the end of the run.
-
-    Returns:
-        `Path`: Folder with a complete adapter.
-
-    Raises:
-        ValueError: If there is no adapter, or if it is not complete.
-    """
-    run = Path(run)
+def _find_adapter(run: Path, checkpoint: int | None) -> Path:
+    """The folder with the complete adapter of a run, of one of its checkpoints, or of another adapter."""
     if not run.is_dir():
         raise ValueError(f"There is no folder {str(run)!r} (relative to {Path.cwd()}).")
     steps = [step for step, path in list_checkpoints(run).items() if (path / ADAPTER).is_file()]
@@ -78,40 +65,25 @@ def export(
     The base model is the published one, even if the adapter was trained on quantized weights. The result then lacks
     the quantization errors of the trained policy and is not exactly that policy.
 
-    Args:
-        run (`str` or `Path`):
-            Folder of a run, of one of its checkpoints, or of another adapter.
-        output (`str` or `Path`):
-            Folder to write. It must not exist.
-        checkpoint (`int`, *optional*):
-            Step of the checkpoint. `None` is the adapter saved at the end of the run.
-        base (`str`, *optional*):
-            Base model. `None` is the one named by the adapter.
-        revision (`str`, *optional*):
-            Revision of the base model. `None` is the revision of the run.
-        dtype (`str`, *optional*):
-            `"bfloat16"`, `"float16"` or `"float32"`. `None` is the dtype of the published base model.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether the base model may run its own code.
-
-    Returns:
-        `dict[str, Any]`: `adapter`, `base`, `dtype`, `difference` (largest difference in log-probability before
-        rounding, in nats) and `quantized` (whether the adapter was trained on quantized weights).
-
-    Raises:
-        ValueError: If adapter, base model or output cannot be used; the message names it and the fix.
+    Without a `checkpoint`, the adapter is the one saved at the end of the run. `base` and `revision` default to those
+    of the run, `dtype` to that of the published base model. Returns `adapter`, `base`, `dtype`, `difference` (largest
+    difference in log-probability before rounding, in nats) and `quantized` (whether the adapter was trained on
+    quantized weights). Raises `ValueError` if adapter, base model or output cannot be used.
     """
     import torch
+    from transformers import AutoProcessor
 
-    folder, output = find_adapter(run, checkpoint), Path(output)
+    folder, output = _find_adapter(Path(run), checkpoint), Path(output)
     if output.exists():
         raise ValueError(f"The output {str(output)!r} exists. Choose another folder or remove it.")
     trained_on = _record(folder)
     base = base or json.loads((folder / ADAPTER).read_text())["base_model_name_or_path"]
-    revision = revision or trained_on.get("model_revision")
-    model, stored_dtype = _load(folder, base, revision, trust_remote_code)
+    revision = revision or trained_on.get("model_revision") or "main"
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    model, stored_dtype = _load(folder, base, options)
     dtype = dtype or stored_dtype
-    tokenizer = _load_tokenizer(folder, base, revision, trust_remote_code)
+    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    tokenizer = AutoProcessor.from_pretrained(folder if has_tokenizer else base, **options)
 
     ids = torch.randint(model.config.get_text_config().vocab_size, (2, 64), generator=torch.Generator().manual_seed(0))
     before = _logps(model, ids)
@@ -127,13 +99,7 @@ def export(
     _round(merged, getattr(torch, dtype))
     _write(output, merged, tokenizer)
     quantized = bool(trained_on.get("load_in_4bit") or trained_on.get("load_in_8bit"))
-    return {
-        "adapter": str(folder),
-        "base": base,
-        "dtype": dtype,
-        "difference": difference,
-        "quantized": quantized,
-    }
+    return {"adapter": str(folder), "base": base, "dtype": dtype, "difference": difference, "quantized": quantized}
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -144,7 +110,7 @@ def _record(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _load(folder: Path, base: str, revision: str | None, trust_remote_code: bool) -> "tuple[PeftModel, str]":
+def _load(folder: Path, base: str, options: dict[str, Any]) -> "tuple[PeftModel, str]":
     """The adapter on its base model, both in float32, and the dtype of the published base model."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
@@ -152,7 +118,6 @@ def _load(folder: Path, base: str, revision: str | None, trust_remote_code: bool
     from transformers import AutoConfig
     from trl.trainer.utils import create_model_from_path
 
-    options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(base, **options)
         if getattr(config, "quantization_config", None) is not None:
@@ -172,14 +137,6 @@ def _load(folder: Path, base: str, revision: str | None, trust_remote_code: bool
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"The adapter in {str(folder)!r} does not fit the base model {base!r}: {error}") from None
     return model, str(stored).removeprefix("torch.")
-
-
-def _load_tokenizer(folder: Path, base: str, revision: str | None, trust_remote_code: bool) -> Any:
-    from transformers import AutoProcessor
-
-    has_own = (folder / "tokenizer_config.json").is_file()
-    options = {} if has_own else {"revision": revision or "main"}
-    return AutoProcessor.from_pretrained(folder if has_own else base, trust_remote_code=trust_remote_code, **options)
 
 
 def _logps(model: Any, ids: "Tensor") -> "Tensor":

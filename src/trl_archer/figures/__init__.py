@@ -10,31 +10,21 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import load_public
 
 if TYPE_CHECKING:
-    from .accuracy import SampleCounts as SampleCounts
-    from .accuracy import plot_accuracy_curves as plot_accuracy_curves
-    from .clip_plane import plot_clip_plane as plot_clip_plane
-    from .entropy_spread import plot_entropy_spread as plot_entropy_spread
-    from .frequent_tokens import plot_frequent_tokens as plot_frequent_tokens
-    from .logs import RunLog as RunLog
-    from .logs import read_run as read_run
-    from .logs import read_runs as read_runs
-    from .style import save as save
-    from .token_view import write_token_view as write_token_view
-    from .training import plot_constraints as plot_constraints
-    from .training import plot_training_dynamics as plot_training_dynamics
+    from .accuracy import SampleCounts, plot_accuracy_curves
+    from .clip_plane import plot_clip_plane
+    from .entropy_spread import plot_entropy_spread
+    from .frequent_tokens import plot_frequent_tokens
+    from .logs import RunLog, read_run, read_runs
+    from .style import save
+    from .token_view import write_token_view
+    from .training import plot_constraints, plot_training_dynamics
 
 # Public name -> module. Loaded on first use: reading logs and writing the token view need no matplotlib.
 _PUBLIC = {
-    "RunLog": ".logs",
-    "SampleCounts": ".accuracy",
-    "plot_accuracy_curves": ".accuracy",
-    "plot_clip_plane": ".clip_plane",
-    "plot_constraints": ".training",
-    "plot_entropy_spread": ".entropy_spread",
-    "plot_frequent_tokens": ".frequent_tokens",
-    "plot_training_dynamics": ".training",
-    "read_run": ".logs",
-    "read_runs": ".logs",
+    **dict.fromkeys(("RunLog", "read_run", "read_runs"), ".logs"),
+    **dict.fromkeys(("SampleCounts", "plot_accuracy_curves"), ".accuracy"),
+    **dict.fromkeys(("plot_constraints", "plot_training_dynamics"), ".training"),
+    **{f"plot_{name}": f".{name}" for name in ("clip_plane", "entropy_spread", "frequent_tokens")},
     "save": ".style",
     "write_token_view": ".token_view",
 }

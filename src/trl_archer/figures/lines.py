@@ -84,7 +84,7 @@ def _marker(values: Floats, marker: str | None = None) -> dict[str, Any]:
 def notes_on(name: str, seeds: Sequence[RunLog], metrics: Sequence[str]) -> list[str]:
     """Notes on a run: its missing metrics and values, and how its seeds were combined."""
     notes = [note for seed in seeds for note in seed.notes]
-    broken = {metric: sum(seed.broken.get(metric, 0) for seed in seeds) for metric in metrics}
+    broken = {metric: sum(seed.broken(metric) for seed in seeds) for metric in metrics}
     having = {metric: sum(bool(np.isfinite(seed.series(metric)[1]).any()) for seed in seeds) for metric in metrics}
     begun = [seed for seed in seeds if len(seed.steps)]
     missing = [metric for metric in metrics if not having[metric] and not broken[metric]]

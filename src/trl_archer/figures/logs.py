@@ -3,12 +3,12 @@
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,25 +31,22 @@ class RunLog:
 
     Attributes:
         name (`str`): Name of the run.
-        steps (`np.ndarray` of shape `(N,)`, int64): Optimizer steps with at least one logged metric, ascending.
-        metrics (`dict[str, np.ndarray]`):
-            Values of shape `(N,)` by metric, without the prefix `train/`. Evaluation metrics start with `eval_`. NaN
-            where a metric has no value.
-        logged (`dict[str, np.ndarray]`):
-            Whether the metric was logged at a step, shape `(N,)`. It separates a mean over nothing, which is logged
-            without a value, from a step that logged only other metrics.
-        broken (`dict[str, int]`): Number of values by metric that are NaN, infinite or unreadable.
+        metrics (`dict[str, dict[int, float | None]]`):
+            Values by metric and optimizer step, in the order of steps. Metrics have no prefix `train/`; those of
+            evaluations start with `eval_`. `None` is a mean over nothing, NaN a value that cannot be read.
         notes (`tuple[str, ...]`): What a reader of the figure should know about the files.
         unreadable (`tuple[str, ...]`): Files of the run that cannot be read. The notes include them.
     """
 
     name: str
-    steps: NDArray[np.int64]
-    metrics: dict[str, NDArray[np.float64]]
-    logged: dict[str, NDArray[np.bool_]]
-    broken: dict[str, int]
+    metrics: dict[str, dict[int, float | None]]
     notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+
+    @cached_property
+    def steps(self) -> NDArray[np.int64]:
+        """Optimizer steps with at least one logged metric, ascending."""
+        return np.unique(np.array([step for values in self.metrics.values() for step in values], dtype=np.int64))
 
     def series(self, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """
@@ -61,11 +58,13 @@ class RunLog:
         Returns:
             `tuple`: steps and values of shape `(M,)`.
         """
-        if metric not in self.metrics:
-            return self.steps[:0], np.empty(0)
-        logged = self.logged[metric]
-        values = self.metrics[metric][logged]
-        return self.steps[logged], np.where(np.isfinite(values), values, np.nan)
+        logged = self.metrics.get(metric, {})
+        values = np.array(list(logged.values()), dtype=np.float64)
+        return np.array(list(logged), dtype=np.int64), np.where(np.isfinite(values), values, np.nan)
+
+    def broken(self, metric: str) -> int:
+        """Number of values that are NaN, infinite or unreadable."""
+        return sum(not math.isfinite(value) for value in self.metrics.get(metric, {}).values() if value is not None)
 
 
 def parse_run(text: str) -> tuple[str | None, list[Path]]:
@@ -147,40 +146,29 @@ def read_run(path: str | Path, name: str | None = None) -> RunLog:
     if rows and not step_key:
         raise ValueError(f"{file} has no column of steps; it needs one of {', '.join(_STEP_KEYS)}.")
 
-    table: dict[int, dict[str, float]] = {}
-    broken: Counter[str] = Counter()
+    metrics: dict[str, dict[int, float | None]] = {}
     numeric, repeated = set(), set()
     stepless = 0
     for row in rows:
-        cells = _cells(row)
-        step = _number(row.get(step_key))
-        if not math.isfinite(step):
-            stepless += any(math.isfinite(value) for _, value in cells.values())
+        cells, step = _cells(row), _number(row.get(step_key))
+        if not _is_finite(step):
+            stepless += any(_is_finite(_number(cell)) for cell in cells.values())
             continue
-        for metric, (cell, value) in cells.items():
-            values = table.setdefault(int(step), {})
-            if math.isfinite(value) and values.get(metric, value) != value:
+        for metric, cell in cells.items():
+            values, value = metrics.setdefault(metric, {}), _number(cell)
+            if _is_finite(value) and values.get(int(step), value) != value:
                 repeated.add(step)
-            values[metric] = value
-            broken[metric] += cell is not None and not math.isfinite(value)
-            if isinstance(cell, int | float) or math.isfinite(value):
+            values[int(step)] = value
+            if isinstance(cell, int | float) or _is_finite(value):
                 numeric.add(metric)
+    metrics = {metric: dict(sorted(values.items())) for metric, values in metrics.items() if metric in numeric}
     remarks = {
-        f"no metrics in {file.name} yet": not table,
+        f"no metrics in {file.name} yet": not metrics,
         f"{stepless} of {len(rows)} rows of {file.name} have no step and are left out": stepless,
         f"{len(repeated)} steps logged more than once, as after a resume; the last value counts": repeated,
     }
-    names = [metric for metric in broken if metric in numeric]
-    steps = sorted(table)
-    return RunLog(
-        name=name,
-        steps=np.array(steps, dtype=np.int64),
-        metrics={metric: np.array([table[step].get(metric, math.nan) for step in steps]) for metric in names},
-        logged={metric: np.array([metric in table[step] for step in steps]) for metric in names},
-        broken={metric: broken[metric] for metric in names if broken[metric]},
-        notes=(*unreadable, *(f"{name}: {remark}" for remark, applies in remarks.items() if applies)),
-        unreadable=tuple(unreadable),
-    )
+    notes = [f"{name}: {remark}" for remark, applies in remarks.items() if applies]
+    return RunLog(name, metrics, (*unreadable, *notes), tuple(unreadable))
 
 
 def _default_name(path: Path) -> str:
@@ -196,20 +184,25 @@ def _checkpoint_step(folder: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def _cells(row: dict[str, Any]) -> dict[str, tuple[Any, float]]:
-    """Cells and their numbers by the trainer's names. Timings are not metrics: TRL logs them at every call."""
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of a row under the trainer's names. Timings are not metrics: TRL logs them at every call."""
     return {
-        re.sub("^eval/", "eval_", name.removeprefix("train/")): (cell, _number(cell))
+        re.sub("^eval/", "eval_", name.removeprefix("train/")): cell
         for name, cell in row.items()
         if name not in (*_STEP_KEYS, *_RUN_KEYS) and not name.startswith(("_", "profiling/"))
     }
 
 
-def _number(cell: Any) -> float:
+def _number(cell: Any) -> float | None:
+    """The number in a cell, `None` if it is empty, NaN if it holds something else."""
     try:
-        return float(cell)
+        return None if cell is None else float(cell)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
 
 
 def _read_rows(path: Path) -> tuple[Path, Rows, list[str]]:

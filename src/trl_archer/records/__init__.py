@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import load_public
 
 if TYPE_CHECKING:
-    from .parquet import CompletionRecord as CompletionRecord
-    from .parquet import TokenRecords as TokenRecords
-    from .parquet import read_token_records as read_token_records
-    from .parquet import write_token_records as write_token_records
+    from .parquet import CompletionRecord, TokenRecords, read_token_records, write_token_records
 
 __all__ = ["CompletionRecord", "TokenRecords", "read_token_records", "write_token_records"]
 
