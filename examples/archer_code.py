@@ -6,10 +6,10 @@
 # ///
 
 r"""
-Archer on programming problems: a script to copy and change. Programs run in a sandbox, which needs Linux
+Archer on programming problems: a script to copy and adapt. Programs run in a sandbox, which needs Linux
 (docs/security.md).
 
-8 GPUs of 80 GB, all weights:
+Full fine-tuning on 8 GPUs with 80 GB each:
 
 accelerate launch \
     --config_file examples/accelerate_configs/zero2.yaml \

@@ -6,9 +6,9 @@
 # ///
 
 r"""
-Archer on math problems: a script to copy and change.
+Archer on math problems: a script to copy and adapt.
 
-One GPU of 24 GB, with a LoRA adapter:
+LoRA on one GPU with 24 GB:
 
 python examples/archer_math.py \
     --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct \
@@ -25,7 +25,7 @@ python examples/archer_math.py \
     --num_iterations 3 \
     --max_completion_length 2048
 
-8 GPUs of 80 GB, all weights:
+Full fine-tuning on 8 GPUs with 80 GB each:
 
 accelerate launch \
     --config_file examples/accelerate_configs/zero2.yaml \

@@ -6,7 +6,7 @@ Archer in one file: sampling, rewards, advantages, loss and updates, without a t
 
 It trains the playground's policy on countdown with the token loss of `trl_archer.objective`. A test checks that its
 updates equal those of `ArcherGRPOTrainer`. For real training use the trainer: it adds padding removal, vLLM, LoRA,
-several GPUs and checkpoints to the same mathematics.
+several GPUs and checkpoints to the same math.
 
 Equation numbers are those of the paper, Wang et al. 2025 (arXiv 2507.15778). Shapes are (B, T) for B completions of up
 to T tokens. Expect held-out avg@8 to rise from 0.33 to between 0.5 and 0.6 (0.59 with seed 0, 0.52 with seed 1), in two
@@ -29,11 +29,11 @@ CONSTRAINTS = Constraints(
     knowledge=Constraint(epsilon_low=0.2, epsilon_high=0.2, beta=0.001),  # clip range of Eq. (3), KL weight of Eq. (4)
     reasoning=Constraint(epsilon_low=0.5, epsilon_high=0.5, beta=0.0),
 )
-PASSES = 3  # updates per rollout. All ratios are 1 in the first; the clip ranges act in the others
+PASSES = 3  # updates per rollout. All ratios are 1 in the first, so clip ranges matter only in the others
 
 # The run
 PROMPTS, GROUP = 32, 8  # prompts per rollout and completions per prompt
-MAX_TOKENS = 32  # of a completion
+MAX_TOKENS = 32  # per completion
 LEARNING_RATE = 2e-4  # for 0.7M parameters; the paper uses 1e-6
 MAX_GRAD_NORM = 1.0
 HELD_OUT = 128  # problems of the evaluation split
@@ -81,7 +81,7 @@ def roll_out(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt
 
 
 def logps_and_entropies(policy: PreTrainedModel, prompt_ids: Tensor, completion_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each completion token and entropy of the distribution it comes from, (B, T), in nats."""
+    """Computes the log-probability of each completion token and the entropy at its position, (B, T), in nats."""
     # Padding is on the right and attention is causal: no real token attends to it
     logits = policy(input_ids=torch.cat([prompt_ids, completion_ids], dim=1)).logits
     logps = logits[:, prompt_ids.size(1) - 1 : -1].log_softmax(dim=-1)  # each position predicts the next token
@@ -91,9 +91,10 @@ def logps_and_entropies(policy: PreTrainedModel, prompt_ids: Tensor, completion_
 
 def group_advantages(rewards: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Advantages relative to the group, as in GRPO, and which rows to keep, both (B,).
+    Computes advantages relative to the group, as in GRPO, and marks the rows to keep; both are (B,).
 
-    A group whose rewards are all equal has no signal. As in the paper's reference code, it leaves loss and normalizer.
+    A group whose rewards are all equal has no signal. As in the paper's reference code, it is dropped from the loss and
+    the normalizer.
     """
     groups = rewards.view(-1, GROUP)
     mean, std = groups.mean(dim=1, keepdim=True), groups.std(dim=1, keepdim=True)
@@ -114,7 +115,7 @@ def prepare(policy: PreTrainedModel, reference: PreTrainedModel, rollout: Rollou
 
 
 def update(policy: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
-    """One pass over a rollout: forward, loss, backward and one optimizer step."""
+    """Makes one pass over a rollout: forward, loss, backward and one optimizer step."""
     logps, entropies = logps_and_entropies(policy, batch.prompt_ids, batch.completion_ids)
     tokens = archer_token_loss(  # Eq. (2) to (4) and the summand of Eq. (5), per token
         logps,
@@ -134,7 +135,7 @@ def update(policy: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Bat
 
 
 def role_metrics(tokens: ArcherTokenLoss, entropies: Tensor, mask: Tensor) -> dict[str, float]:
-    """Means over the tokens of each role: entropy and KL in nats, and the share of tokens that the clip range stops."""
+    """Averages entropy and KL, in nats, over the tokens of each role, and computes the share of clipped tokens."""
     clipped = tokens.clipped_low | tokens.clipped_high
     metrics = {}
     for role, members in (("reasoning", mask & (tokens.gate == 1)), ("knowledge", mask & (tokens.gate == 0))):
@@ -145,7 +146,7 @@ def role_metrics(tokens: ArcherTokenLoss, entropies: Tensor, mask: Tensor) -> di
 
 
 def held_out_accuracy(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
-    """avg@8: the share of correct samples on problems that are not in the training split."""
+    """Computes avg@8, the share of correct samples, on problems that are not in the training split."""
     problems = sample_problems("eval", HELD_OUT, seed=0)
     return roll_out(policy, tokenizer, [problem.prompt for problem in problems]).rewards.mean().item()
 

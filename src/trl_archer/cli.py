@@ -48,9 +48,9 @@ def _positive(text: str) -> int:
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     demo = commands.add_parser(
         "demo",
-        help="train Archer on the embedded playground, offline, in minutes on a CPU",
-        description="Trains a small warm-started policy on countdown (combine four numbers with + and - into a target) "
-        "with ArcherGRPOTrainer. Prints held-out accuracy and entropies by token role before and after. Needs neither "
+        help="train Archer on the built-in playground, offline, in minutes on a CPU",
+        description="Trains a small warm-started policy on countdown (combine four numbers with + and - to reach a "
+        "target) with ArcherGRPOTrainer. Prints held-out accuracy and entropies by token role before and after. Needs neither "
         "network nor GPU.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

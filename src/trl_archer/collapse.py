@@ -15,9 +15,9 @@ class CollapseAlarm(TrainerCallback):
     """
     Warns when a policy collapses: its entropy vanishes, or its text repeats itself.
 
-    It reads only what is logged, so it costs nothing, and its count survives a resume. If the rewards of every group
-    were equal, all groups were dropped and there is no entropy. Such a log counts as entropy 0, since a policy that
-    always gives the same answer looks like that.
+    The alarm reads only logged values, so it costs nothing, and its count survives a resume. If the rewards of every
+    group were equal, all groups were dropped and the log has no entropy. It then counts as entropy 0, because a policy
+    that always gives the same answer produces such logs.
 
     Args:
         entropy_floor (`float`, *optional*, defaults to `0.05`):
@@ -25,10 +25,10 @@ class CollapseAlarm(TrainerCallback):
         repetition_ceiling (`float`, *optional*, defaults to `0.3`):
             Alarm above this share of repeated 20-grams (`completions/repetition`). `None` ignores repetition.
         patience (`int`, *optional*, defaults to `10`):
-            Number of consecutive logs beyond a limit that raise the alarm.
+            Number of consecutive logs beyond a limit before the alarm is raised.
         action (`str`, *optional*, defaults to `"warn"`):
-            `"warn"`, once while it lasts, or `"stop"`, which ends training without another checkpoint: one of a
-            collapsed policy could push a good one out of `save_total_limit`. `trainer.save_model()` still works.
+            `"warn"` warns once per collapse. `"stop"` ends training without another checkpoint, because a checkpoint of
+            a collapsed policy could push a good one out of `save_total_limit`. `trainer.save_model()` still works.
 
     Raises:
         ValueError: If both limits are `None` or a value is out of range.
@@ -54,7 +54,7 @@ class CollapseAlarm(TrainerCallback):
         if repetition_ceiling is not None and not 0 <= repetition_ceiling < 1:
             raise ValueError(f"repetition_ceiling={repetition_ceiling} is outside [0, 1). Use a share such as 0.3.")
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f"patience={patience!r} is not an integer of 1 or more. The default is 10.")
+            raise ValueError(f"patience={patience!r} is not an integer >= 1. The default is 10.")
         if action not in ("warn", "stop"):
             raise ValueError(f"action={action!r} is not one of 'warn' and 'stop'.")
         self.entropy_floor = entropy_floor
@@ -80,7 +80,7 @@ class CollapseAlarm(TrainerCallback):
                 self.has_stopped = control.should_training_stop = True
                 _drop_save(args, control)
             if count == self.patience:
-                value = f"{logs[name]:.3g}" if _is_there(logs[name]) else "missing, as every group was dropped,"
+                value = f"{logs[name]:.3g}" if _is_there(logs[name]) else "missing, because every group was dropped,"
                 logger.warning(
                     f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {value} at step "
                     f"{state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an earlier "
@@ -96,7 +96,7 @@ class CollapseAlarm(TrainerCallback):
 
     @staticmethod
     def _logs_beyond(history: list[dict[str, Any]], name: str, limit: float, sign: int) -> int:
-        """Number of consecutive values beyond a limit at the end of the log; a missing value is 0."""
+        """Counts the consecutive values beyond a limit at the end of the log; a missing value counts as 0."""
         logged = (entry[name] for entry in reversed(history) if name in entry)
         values = (value if _is_there(value) else 0.0 for value in logged)
         return sum(1 for _ in takewhile(lambda value: sign * (value - limit) > 0, values))
@@ -107,7 +107,7 @@ def _is_there(value: float | None) -> bool:
 
 
 def _drop_save(args: TrainingArguments, control: TrainerControl) -> None:
-    """Cancels a checkpoint that is due, and the evaluation that would make one due."""
+    """Cancels a checkpoint that is due, and the evaluation that would trigger one."""
     control.should_save = False
     if args.save_strategy == SaveStrategy.BEST:
         control.should_evaluate = False

@@ -16,55 +16,55 @@ class ArcherGRPOConfig(DurableGRPOConfig):
     Configuration class for the [`ArcherGRPOTrainer`].
 
     It has every parameter of [`~trl.GRPOConfig`] and of [`~grpo.DurableGRPOConfig`]. The inherited clip range and KL
-    weight apply to *knowledge* tokens (low entropy). The fields below add those of *reasoning* tokens (high entropy)
-    and the split between the two. The split, clip ranges, KL weights and the handling of equal rewards default to Wang
-    et al. 2025 (arXiv 2507.15778). Batch, optimizer and number of passes keep TRL's defaults.
+    weight apply to *knowledge* tokens (low entropy). The fields below add the ones for *reasoning* tokens (high
+    entropy) and the split between the two. The split, clip ranges, KL weights and the handling of equal rewards default
+    to Wang et al. 2025 (arXiv 2507.15778). Batch, optimizer and number of passes keep TRL's defaults.
 
-    TRL's defaults are on-policy: every ratio is exactly 1, and no clip range can act. The paper passes three times
-    over each rollout, `num_iterations=3`. A value of `steps_per_generation` above `gradient_accumulation_steps` moves
-    ratios away from 1, too.
+    TRL's defaults are on-policy: every ratio is exactly 1, and the clip ranges have no effect. The paper makes three
+    passes over each rollout (`num_iterations=3`). Setting `steps_per_generation` above `gradient_accumulation_steps`
+    also moves ratios away from 1.
 
     Parameters:
         > Parameters that control the split
 
         entropy_quantile (`float`, *optional*, defaults to `0.8`):
             Quantile, in (0, 1), of each response's own token entropies above which a token counts as reasoning. The
-            paper's rho (Eq. 2), 0.8. In the paper's ablation, 0.7 is slightly worse and 0.9 worse still.
+            paper's rho (Eq. 2) is 0.8. In the paper's ablation, 0.7 is slightly worse and 0.9 worse still.
         gate_width (`float`, *optional*, defaults to `0.0`):
-            Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper's split is the step,
-            0.0; it names a continuous gate as future work. Up to `2 * min(entropy_quantile, 1 - entropy_quantile)`,
-            0.4 at the default quantile, the mean weight stays the same. Beyond it the ramp is cut off, and even the
-            token of highest entropy is not wholly reasoning.
+            Width in [0, 1], in quantile units, of a linear ramp between the two roles. The paper uses a step, 0.0, and
+            names a continuous gate as future work. Up to `2 * min(entropy_quantile, 1 - entropy_quantile)`, 0.4 at the
+            default quantile, the mean weight stays the same. Beyond that the ramp is cut off, and even the token with
+            the highest entropy is not fully a reasoning token.
 
         > Parameters that control the constraints
 
         epsilon (`float`, *optional*, defaults to `0.2`):
-            Lower clip distance of knowledge tokens, in ratio units, in [0, 1). The paper's eps_k (Eq. 3), 0.2.
+            Lower clip distance of knowledge tokens, in ratio units, in [0, 1). The paper's eps_k (Eq. 3) is 0.2.
         epsilon_high (`float`, *optional*):
             Upper clip distance of knowledge tokens. `None` means `epsilon`, as in the paper.
         epsilon_reasoning (`float`, *optional*, defaults to `0.5`):
-            Lower clip distance of reasoning tokens, in [0, 1). The paper's eps_r (Eq. 3), 0.5.
+            Lower clip distance of reasoning tokens, in [0, 1). The paper's eps_r (Eq. 3) is 0.5.
         epsilon_reasoning_high (`float`, *optional*):
             Upper clip distance of reasoning tokens. `None` means `epsilon_reasoning`, as in the paper.
         beta (`float`, *optional*, defaults to `0.001`):
-            KL weight of knowledge tokens. The paper's beta_k (Eq. 4), 0.001. A nonzero value needs a reference: a
+            KL weight of knowledge tokens. The paper's beta_k (Eq. 4) is 0.001. A nonzero value needs a reference: a
             second copy of the model or, with PEFT, the base model without its adapter.
         beta_reasoning (`float`, *optional*, defaults to `0.0`):
-            KL weight of reasoning tokens. The paper's beta_r (Eq. 4), 0.0.
+            KL weight of reasoning tokens. The paper's beta_r (Eq. 4) is 0.0.
         use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
             Whether to multiply the KL estimate by the ratio. The paper does not.
 
         > Parameters that control the batch
 
         mask_zero_std_groups (`bool`, *optional*, defaults to `True`):
-            Whether completions of a group whose rewards are all equal are left out of the loss, its normalizer and the
-            token metrics, as in the paper's reference code. Only in training; evaluation keeps all of them.
+            Whether to leave groups whose rewards are all equal out of the loss, its normalizer and the token metrics,
+            as in the paper's reference code. This applies to training only; evaluation keeps all groups.
 
         > Parameters that control logging
 
         token_records_steps (`int`, *optional*):
-            Number of optimizer steps between two updates whose tokens (entropy, role, log-probabilities, clipping) are
-            written to `token_records` in `output_dir`, for the figures and the token view. `None` writes none.
+            Interval, in optimizer steps, at which the tokens of an update (entropy, role, log-probabilities, clipping)
+            are written to `token_records` in `output_dir`, for the figures and the token view. `None` disables this.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
@@ -106,7 +106,7 @@ class ArcherGRPOConfig(DurableGRPOConfig):
 
     @property
     def strictly_on_policy(self) -> bool:
-        """Whether every update sees fresh samples only, so that all ratios are 1 and no clip range can act."""
+        """Whether every update sees only fresh samples, so that all ratios are 1 and clip ranges have no effect."""
         return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
 
     def _check(self) -> None:
@@ -118,8 +118,8 @@ class ArcherGRPOConfig(DurableGRPOConfig):
         self._check_number("entropy_quantile")
         if not 0 < self.entropy_quantile < 1:
             raise ValueError(
-                f"entropy_quantile={self.entropy_quantile} is not inside (0, 1). Use the paper's 0.8 for 20 % "
-                "reasoning tokens. For one constraint on all tokens, set the values of both roles equal instead."
+                f"entropy_quantile={self.entropy_quantile} is not inside (0, 1). Use the paper's 0.8 for 20% "
+                "reasoning tokens. To constrain all tokens alike, give both roles equal values instead."
             )
         self._check_number("gate_width")
         if not 0 <= self.gate_width <= 1:
@@ -138,7 +138,7 @@ class ArcherGRPOConfig(DurableGRPOConfig):
             if getattr(self, name) >= 1:
                 raise ValueError(
                     f"{name}={getattr(self, name)} is not below 1: a ratio is positive, so the lower bound 1 - {name} "
-                    f"could never act. Keep {name} below 1 and set {name}_high for a wide upper bound."
+                    f"could never take effect. Keep {name} below 1 and set {name}_high for a wide upper bound."
                 )
 
     def _check_combinations(self) -> None:

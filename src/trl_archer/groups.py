@@ -1,4 +1,4 @@
-"""Which groups of completions carry a signal."""
+"""Finds the groups of completions that provide a learning signal."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,14 @@ from torch import Tensor
 
 def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor:
     """
-    Reward of each completion: the weighted sum over the reward functions.
+    Computes the reward of each completion: the weighted sum over the reward functions.
 
     Args:
-        rewards_per_func (`Tensor` of shape `(N, F)`): Rewards by completion and function; NaN is not scorable.
+        rewards_per_func (`Tensor` of shape `(N, F)`): Rewards by completion and function; NaN means not scorable.
         reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
 
     Returns:
-        `Tensor` of shape `(N,)`: Sums over the functions that could score; NaN where none could.
+        `Tensor` of shape `(N,)`: Sums over the functions that could score the completion; NaN if none could.
     """
     rewards = (rewards_per_func * reward_weights.to(rewards_per_func)).nansum(dim=1)
     return rewards.masked_fill(rewards_per_func.isnan().all(dim=1), torch.nan)
@@ -24,11 +24,11 @@ def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_genera
     Finds the groups whose rewards are all equal; their advantages are 0.
 
     Args:
-        rewards_per_func (`Tensor` of shape `(N * G, F)`): Rewards by completion and function; NaN is not scorable.
+        rewards_per_func (`Tensor` of shape `(N * G, F)`): Rewards by completion and function; NaN means not scorable.
         reward_weights (`Tensor` of shape `(F,)`): Weight of each function.
         num_generations (`int`): Completions per prompt, G.
         by_func (`bool`): Whether each function is normalized separately (`multi_objective_aggregation=
-            "normalize_then_sum"`). Then each of them must be constant, not only their sum.
+            "normalize_then_sum"`). If so, each of them must be constant, not only their sum.
 
     Returns:
         `Tensor` of shape `(N,)`, bool: Whether all scorable completions of the group have the same reward, up to

@@ -1,7 +1,7 @@
 """Statistics of a training step, by role and over all ranks.
 
-Token statistics are sums, so micro-batches and ranks of unequal size add up exactly. Each micro-batch gives one vector,
-one collective gathers it from all ranks, and means are taken once, when they are logged.
+Token statistics are sums, so micro-batches and ranks of unequal size add up exactly. Each micro-batch produces one
+vector, one collective gathers it from all ranks, and means are computed once, when they are logged.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def token_statistics(
     pieces: ArcherTokenLoss, entropies: Tensor, mask: Tensor, aux_loss: Tensor | None = None
 ) -> Tensor:
     """
-    Sums and extremes of one micro-batch on one rank.
+    Computes the sums and extremes of one micro-batch on one rank.
 
     Args:
         pieces ([`ArcherTokenLoss`]): Per-token pieces of the loss.
@@ -32,8 +32,8 @@ def token_statistics(
         aux_loss (`Tensor`, *optional*): Load-balancing loss of a mixture-of-experts model.
 
     Returns:
-        `Tensor` of shape `(K,)`: float32, for [`summarize`]. With a graded gate each token
-        counts for both roles, by its weight.
+        `Tensor` of shape `(K,)`: float32, for [`summarize`]. With a graded gate, each token counts toward both roles in
+        proportion to its weight.
     """
     mask = mask.bool()
     entropies = torch.where(mask, entropies.detach().float(), 0.0)
@@ -57,7 +57,7 @@ def token_statistics(
 
 def summarize(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) -> dict[str, float]:
     """
-    Means over all tokens, responses or micro-batches of a logging window.
+    Computes means over all tokens, responses or micro-batches of a logging window.
 
     Args:
         statistics (`Sequence` of `Tensor` of shape `(world * K,)`): Gathered results of [`token_statistics`].
@@ -104,7 +104,7 @@ def summarize(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) 
 
 
 def _spread(table: Tensor) -> float:
-    """Standard deviation over all responses, from each micro-batch's own mean and squared deviations."""
+    """Computes the standard deviation over all responses from each micro-batch's own mean and squared deviations."""
     count, total, within = (table[:, _SUMS.index(name)] for name in ("responses", "mean_entropy", "squared_deviation"))
     if not count.sum() > 0:
         return float("nan")

@@ -2,14 +2,14 @@
 
 Wang et al. 2025, "Stabilizing Knowledge, Promoting Reasoning: Dual-Token Constraints for RLVR" (arXiv 2507.15778).
 Every function works on per-token tensors of shape `(B, T)`: `B` responses, padded to `T` token slots, of which
-`mask` marks the `|o_i|` real ones. The order below is the paper's:
+`mask` marks the `|o_i|` real ones. The functions are in the paper's order:
 
-- Eq. (2): [`entropy_threshold`] and [`reasoning_gate`], which tokens are reasoning (`w = 1`) and which are knowledge;
-- Eq. (3) and (4): [`interpolate`], each token's clip range and KL weight;
-- Eq. (5): [`clipped_surrogate`], [`k3_kl`] and [`archer_token_loss`], which puts them together, and [`aggregate`],
-  which sums the token losses.
+- Eq. (2): [`entropy_threshold`] and [`reasoning_gate`] split tokens into reasoning (`w = 1`) and knowledge;
+- Eq. (3) and (4): [`interpolate`] gives each token its clip range and KL weight;
+- Eq. (5): [`clipped_surrogate`] and [`k3_kl`] are its terms, [`archer_token_loss`] combines them, and [`aggregate`]
+  sums the token losses.
 
-[`Constraints`] holds every setting. GRPO is the case of equal constraints for both roles; there is no branch for it.
+[`Constraints`] holds all settings. Equal constraints for both roles give GRPO, without a separate branch.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Constraint:
     """
-    How far a token of one role may move in an update.
+    Limits how far a token of one role may move in an update.
 
     Attributes:
         epsilon_low (`float`): Distance of the lower clip bound from ratio 1.
@@ -81,10 +81,10 @@ class ArcherTokenLoss(NamedTuple):
 
     Attributes:
         loss (`Tensor` of shape `(B, T)`):
-            What to minimize: the negated summand of Wang et al. 2025, Eq. (5).
+            Loss to minimize: the negated summand of Wang et al. 2025, Eq. (5).
         kl (`Tensor` of shape `(B, T)`):
-            KL estimate in nats, before its weight but with the ratio of `use_bias_correction_kl`. Zeros without a
-            reference.
+            KL estimate in nats, before weighting; multiplied by the ratio with `use_bias_correction_kl`. Zeros without
+            a reference.
         ratio (`Tensor` of shape `(B, T)`):
             Probability ratio of the current to the old policy.
         gate (`Tensor` of shape `(B, T)`):
@@ -94,7 +94,7 @@ class ArcherTokenLoss(NamedTuple):
         clipped_low (`Tensor` of shape `(B, T)`, bool):
             Whether the lower end of the clip range stopped the token's gradient.
         clipped_high (`Tensor` of shape `(B, T)`, bool):
-            Whether the upper end did.
+            Whether the upper end of the clip range stopped it.
     """
 
     loss: Tensor
@@ -136,7 +136,7 @@ def _gate_and_threshold(
 
 def entropy_threshold(entropies: Tensor, mask: Tensor, entropy_quantile: float = 0.8) -> Tensor:
     r"""
-    Entropy above which a token of a response counts as reasoning (Wang et al. 2025, Eq. 2).
+    Computes the entropy above which a token of a response counts as reasoning (Wang et al. 2025, Eq. 2).
 
     $$ \tau_i = \mathrm{Quantile}(\{e_{i,t} : t = 1..|o_i|\}, \rho) $$
 
@@ -170,7 +170,7 @@ def reasoning_gate(entropies: Tensor, mask: Tensor, entropy_quantile: float = 0.
     With `gate_width > 0` the step becomes a linear ramp over the response's entropy ranks $k_t / (n - 1)$, as wide
     as `gate_width` in quantile units and centered on the boundary of the hard split. Equal entropies have equal ranks.
     The mean weight stays near $1 - \rho$ up to a width of $2 \min(\rho, 1 - \rho)$, beyond which the ramp is cut off.
-    At widths of one rank, $1 / (n - 1)$, or less the ramp is the step.
+    At widths of at most one rank, $1 / (n - 1)$, the ramp is the step.
 
     Args:
         entropies (`Tensor` of shape `(B, T)`): Token entropies in nats. Slots outside the mask may hold anything.
@@ -306,8 +306,8 @@ def archer_token_loss(
         per_token_logps (`Tensor` of shape `(B, T)`):
             Log-probabilities of the policy being trained, in nats.
         old_per_token_logps (`Tensor` of shape `(B, T)` or `None`):
-            Log-probabilities of the policy that the responses were sampled from. `None` means it is the present one:
-            the ratio is 1 and has a gradient.
+            Log-probabilities of the policy that the responses were sampled from. `None` means the current policy: the
+            ratio is 1 but has a gradient.
         advantages (`Tensor` of shape `(B,)` or `(B, T)`):
             Advantages.
         entropies (`Tensor` of shape `(B, T)`):
@@ -315,9 +315,9 @@ def archer_token_loss(
         mask (`Tensor` of shape `(B, T)`):
             Nonzero where a slot holds a token that the policy generated.
         ref_per_token_logps (`Tensor` of shape `(B, T)`, *optional*):
-            Log-probabilities of the reference policy. Needed unless both betas are 0.
+            Log-probabilities of the reference policy. Required unless both betas are 0.
         surrogate_weight (`Tensor` of shape `(B, T)` or `(B, 1)`, *optional*):
-            Factor of the surrogate term, not of the KL term, such as an importance weight or a 0/1 selection.
+            Factor for the surrogate term but not for the KL term, such as an importance weight or a 0/1 selection.
         constraints ([`Constraints`], *optional*, defaults to `PAPER`):
             Clip ranges, KL weights and the split; the paper's by default.
 
@@ -376,7 +376,7 @@ def archer_token_loss(
 
 class Totals(NamedTuple):
     """
-    What the token losses of a micro-batch are divided by.
+    Normalizers for the token losses of a micro-batch.
 
     Attributes:
         tokens (`Tensor`): Tokens of the generation batch that count, over all ranks.

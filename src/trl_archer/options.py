@@ -8,20 +8,20 @@ LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo")
 # Read by the Archer loss itself, with TRL's meaning unless noted.
 HONORED_BY_LOSS = {
     "beta": "KL weight of knowledge tokens; nonzero needs the reference",
-    "delta": "cap on the ratio; acts on negative advantages only, because it must be above every clip range",
+    "delta": "cap on the ratio; affects only negative advantages, because it must be above every clip range",
     "epsilon": "lower clip distance of knowledge tokens",
     "epsilon_high": "upper clip distance of knowledge tokens",
     "loss_type": "one of " + ", ".join(LOSS_TYPES),
     "mask_truncated_completions": "truncated completions are left out of the loss",
     "max_completion_length": "normalizer of dr_grpo",
-    "num_iterations": "passes over a generation batch; ratios differ from 1 from the second update on",
+    "num_iterations": "passes over a generation batch; ratios differ from 1 starting with the second update",
     "off_policy_mask_threshold": "multiplies the surrogate of both roles, not the KL",
     "router_aux_loss_coef": "added to the loss of mixture-of-experts models; None means the model's own coefficient",
     "steps_per_generation": "micro-batches per generation batch; enters the normalizer",
-    "temperature": "of log-probabilities and of the entropies that the gate sees",
+    "temperature": "scales the log-probabilities and the entropies that the gate uses",
     "use_bias_correction_kl": "multiplies the KL of both roles by the ratio; False here, as in the paper",
-    "vllm_importance_sampling_clip_max": "bound of the importance ratio",
-    "vllm_importance_sampling_clip_min": "bound of the importance ratio",
+    "vllm_importance_sampling_clip_max": "upper bound of the importance ratio",
+    "vllm_importance_sampling_clip_min": "lower bound of the importance ratio",
     "vllm_importance_sampling_correction": "multiplies the surrogate of both roles, not the KL",
     "vllm_importance_sampling_mode": "granularity and constraint of the importance ratio",
 }
@@ -65,25 +65,25 @@ HONORED_BY_TRAINER = frozenset(
 
 # Must keep their default; the text gives the reason and the alternative.
 REJECTED = {
-    "auto_find_batch_size": "It would cut groups when it shrinks the batch. Lower per_device_train_batch_size instead.",
+    "auto_find_batch_size": "It splits groups when it shrinks the batch. Lower per_device_train_batch_size instead.",
     "entropy_coef": "Archer has no entropy bonus. Raise `epsilon_reasoning` to let decision tokens move further.",
-    "importance_sampling_level": "Archer's clip ranges apply to single tokens; a ratio per sequence has no role.",
+    "importance_sampling_level": "Archer's clip ranges apply to single tokens; a sequence ratio belongs to neither role.",
     "label_smoothing_factor": "There are no labels to smooth in reinforcement learning.",
-    "sapo_temperature_neg": "Only loss_type='sapo' reads it, which Archer does not support.",
-    "sapo_temperature_pos": "Only loss_type='sapo' reads it, which Archer does not support.",
+    "sapo_temperature_neg": "Only loss_type='sapo' reads it, and Archer does not support that loss.",
+    "sapo_temperature_pos": "Only loss_type='sapo' reads it, and Archer does not support that loss.",
     "top_entropy_quantile": "Archer trains all tokens; `entropy_quantile` splits them into roles instead.",
     "use_adaptive_entropy": "Archer has no entropy bonus. Watch `entropy/reasoning` instead.",
-    "vespo_k_neg": "Only loss_type='vespo' reads it, which Archer does not support.",
-    "vespo_k_pos": "Only loss_type='vespo' reads it, which Archer does not support.",
-    "vespo_lambda_neg": "Only loss_type='vespo' reads it, which Archer does not support.",
-    "vespo_lambda_pos": "Only loss_type='vespo' reads it, which Archer does not support.",
+    "vespo_k_neg": "Only loss_type='vespo' reads it, and Archer does not support that loss.",
+    "vespo_k_pos": "Only loss_type='vespo' reads it, and Archer does not support that loss.",
+    "vespo_lambda_neg": "Only loss_type='vespo' reads it, and Archer does not support that loss.",
+    "vespo_lambda_pos": "Only loss_type='vespo' reads it, and Archer does not support that loss.",
 }
 
 # Not read in a GRPO step.
 IRRELEVANT = {
     "average_tokens_across_devices": "the loss has its own normalizer",
     "batch_eval_metrics": "there is no compute_metrics",
-    "data_seed": "TRL's sampler takes `seed`",
+    "data_seed": "TRL's sampler uses `seed`",
     "do_predict": "read by example scripts only",
     "do_train": "read by example scripts only",
     "entropy_coef_delta": "parameter of the rejected use_adaptive_entropy",
@@ -98,5 +98,5 @@ IRRELEVANT = {
     "length_column_name": "lengths are known only after generation",
     "prediction_loss_only": "evaluation returns no predictions",
     "train_sampling_strategy": "TRL has its own sampler, which repeats prompts",
-    "use_cache": "the update phase never caches, generation always does",
+    "use_cache": "the update phase never caches; generation always does",
 }

@@ -21,9 +21,9 @@ logger = get_logger(__name__)
 
 
 class _Rollout(NamedTuple):
-    """What is known of this rank's completions once they have rewards, each of shape `(B,)`."""
+    """This rank's completions after scoring, each field of shape `(B,)`."""
 
-    kept: Tensor  # whether the completion's group carries a signal
+    kept: Tensor  # whether the completion's group provides a learning signal
     rewards: Tensor
     repetition: Tensor
 
@@ -32,9 +32,9 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     """
     Trainer for Archer, Group Relative Policy Optimization with dual-token constraints.
 
-    Splits the tokens of every response at a quantile of the response's own entropies. Each kind, reasoning and
-    knowledge, has its own clip range and KL weight. Takes the arguments of [`~trl.GRPOTrainer`]; generation, rewards,
-    logging, PEFT and distributed training are TRL's.
+    Splits the tokens of every response at a quantile of the response's own entropies. Each role, reasoning and
+    knowledge, has its own clip range and KL weight. Takes the arguments of [`~trl.GRPOTrainer`]. Generation, rewards,
+    logging, PEFT and distributed training remain TRL's.
 
     Example:
 
@@ -56,7 +56,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         model (`str`, `PreTrainedModel` or `PeftModel`), reward_funcs:
             As in [`~trl.GRPOTrainer`].
         args ([`ArcherGRPOConfig`], *optional*):
-            Configuration. `None` means the paper's defaults with the output directory `{model name}-Archer`.
+            Configuration. `None` means the paper's defaults, with `{model name}-Archer` as the output directory.
         **kwargs:
             Other arguments of [`~grpo.DurableGRPOTrainer`] and [`~trl.GRPOTrainer`].
 
@@ -89,9 +89,9 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         self._recorder = TokenRecorder(self.args, self.processing_class.decode) if records else None
         if self.args.strictly_on_policy:
             logger.warning(
-                "The configuration is strictly on-policy: every ratio is exactly 1, so no clip range can act, and only "
-                "the KL weights distinguish reasoning from knowledge tokens. Set `num_iterations` above 1 (the paper "
-                "uses 3), or `steps_per_generation` above `gradient_accumulation_steps`."
+                "The configuration is strictly on-policy: every ratio is exactly 1, so clip ranges have no effect and "
+                "only the KL weights distinguish reasoning from knowledge tokens. Set `num_iterations` above 1 (the "
+                "paper uses 3), or `steps_per_generation` above `gradient_accumulation_steps`."
             )
 
     # Which completions count
@@ -99,7 +99,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         kept = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
-        if self.model.training and self.args.mask_zero_std_groups:  # evaluation updates nothing: all stay
+        if self.model.training and self.args.mask_zero_std_groups:  # evaluation keeps all groups
             by_func = self.multi_objective_aggregation == "normalize_then_sum"
             dropped = zero_std_groups(rewards_per_func, self.reward_weights, self.num_generations, by_func)
             self._metrics["train"]["archer/dropped_groups"].append(dropped.sum().item())
@@ -125,7 +125,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
 
     @property
     def _keeps_empty_rows(self) -> bool:
-        return self.aux_loss_enabled  # which counts every token of the micro-batch
+        return self.aux_loss_enabled  # this loss counts every token of the micro-batch
 
     # Loss
 
@@ -158,7 +158,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         return loss
 
     def _surrogate_weight(self, inputs: dict[str, Any], per_token_logps: Tensor, mask: Tensor) -> Tensor | None:
-        """Product of vLLM's importance ratio and TRL's off-policy sequence mask, `(B, T)` or `(B, 1)`."""
+        """Multiplies vLLM's importance ratio and TRL's off-policy sequence mask, `(B, T)` or `(B, 1)`."""
         weight = None
         if self.use_vllm and self.vllm_importance_sampling_correction:
             weight = inputs["importance_sampling_ratio"]

@@ -222,7 +222,7 @@ def test_refused_files(path: str, tmp_path: Path) -> None:
         ),
         ({"collapse_entropy_floor": 0.0}, "collapse_entropy_floor=0.0 is not positive"),
         ({"collapse_repetition_ceiling": 30.0}, "collapse_repetition_ceiling=30.0 is outside [0, 1)"),
-        ({"collapse_patience": 0}, "collapse_patience=0 is not an integer of 1 or more"),
+        ({"collapse_patience": 0}, "collapse_patience=0 is not an integer >= 1"),
         (
             {"collapse_entropy_floor": None, "collapse_repetition_ceiling": None},
             "collapse_entropy_floor=None and collapse_repetition_ceiling=None leave nothing to watch",

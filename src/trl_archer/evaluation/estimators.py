@@ -8,7 +8,7 @@ from typing import Any
 
 
 def _rows(correct: Any) -> list[list[Any]]:
-    """Nested lists from lists, NumPy arrays or torch tensors, without importing either library."""
+    """Converts lists, NumPy arrays or torch tensors to nested lists, without importing either library."""
     outer: Any = correct.tolist() if hasattr(correct, "tolist") else correct
     if not isinstance(outer, Iterable) or isinstance(outer, str | bytes):
         raise ValueError(f"correct={correct!r} is not a matrix. Pass one row of samples per problem.")
@@ -43,7 +43,7 @@ def _counts(correct: Any) -> tuple[int, list[int]]:
 
 def avg_at_k(correct: Any) -> float:
     r"""
-    Expected accuracy of one sample, averaged over problems (avg@k).
+    Estimates the accuracy of one sample, averaged over problems (avg@k).
 
     It averages over all n samples. This equals the average of the k-sample mean over all k-subsets, so the value does
     not depend on k; its standard error depends on n.

@@ -1,4 +1,4 @@
-"""How much a response repeats itself."""
+"""Measures how much a response repeats itself."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 def repeated_ngram_share(token_ids: Sequence[Sequence[int]], n: int = 20) -> Tensor:
     """
-    Share of each response's n-grams that repeat an earlier one, the paper's sign of collapse.
+    Computes the share of each response's n-grams that repeat an earlier one, the paper's sign of collapse.
 
     Args:
         token_ids (`Sequence` of `Sequence[int]`): Token ids of `B` responses.

@@ -69,7 +69,7 @@ def sample(
 
 
 def repeat(prompts: Sequence[str], k: int) -> list[str]:
-    """Each prompt `k` times in a row; `ValueError` if `k` is below 1."""
+    """Repeats each prompt `k` times in a row; raises `ValueError` if `k` is below 1."""
     if k < 1:
         raise ValueError(f"k={k} is below 1. Draw at least one sample per prompt.")
     return [prompt for prompt in prompts for _ in range(k)]
@@ -77,7 +77,7 @@ def repeat(prompts: Sequence[str], k: int) -> list[str]:
 
 @contextmanager
 def evaluation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode, no gradients and a seeded random state; restores mode and random state at the end."""
+    """Disables training mode and gradients, and seeds the random state; restores mode and state at the end."""
     modes = [(module, module.training) for module in model.modules()]
     devices = [model.device] if model.device.type == "cuda" else []
     try:
@@ -99,7 +99,7 @@ def generate(
     temperature: float,
     batch_size: int,
 ) -> Iterator[Batch]:
-    """One completion per prompt, one batch at a time. Call it inside [`evaluation_mode`]."""
+    """Generates one completion per prompt, one batch at a time. Call it inside [`evaluation_mode`]."""
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name}={value} is below 1. Use a positive number.")

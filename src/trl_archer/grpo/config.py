@@ -60,7 +60,7 @@ def documented_parameters(docstring: str) -> Iterator[Parameter]:
 
 
 def help_from_docstring(cls: T) -> T:
-    """Gives each field that a dataclass declares its text in the docstring, as the `help` of argument parsers."""
+    """Sets the `help` of each field that a dataclass declares, for argument parsers, from its docstring."""
     fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
     for parameter in documented_parameters(str(cls.__doc__)):
         if parameter.name in cls.__annotations__:  # other fields belong to a base class
@@ -75,16 +75,16 @@ class DurableGRPOConfig(GRPOConfig):
     r"""
     Configuration class for the [`~grpo.DurableGRPOTrainer`].
 
-    It has every parameter of [`~trl.GRPOConfig`], with TRL's defaults, and those below.
+    It has every parameter of [`~trl.GRPOConfig`], with TRL's defaults, and the ones below.
 
     Parameters:
         > Parameters that control the batch
 
         remove_padding (`bool`, *optional*, defaults to `True`):
-            Whether each micro-batch is trimmed to its own longest prompt and completion and, where the loss does not
-            depend on it, holds completions of similar length. The loss and its gradient stay the same. Models with
-            images keep TRL's layout. Losses that depend on how a step is split into micro-batches (`"bnpo"`, load
-            balancing of mixture-of-experts models, `top_entropy_quantile`, the entropy bonus) are trimmed only.
+            Whether to trim each micro-batch to its own longest prompt and completion, and to group completions of
+            similar length. The loss and its gradient stay the same. Micro-batches are trimmed but not regrouped if the
+            loss depends on how a step is split into them (`"bnpo"`, load balancing of mixture-of-experts models,
+            `top_entropy_quantile`, the entropy bonus). Models with images keep TRL's layout.
 
         > Parameters that control long runs
 
@@ -92,11 +92,11 @@ class DurableGRPOConfig(GRPOConfig):
             Number of consecutive updates with a non-finite loss or gradient after which training stops. Each is
             skipped on every rank and counted in `skipped_updates`. The last batch is written to `output_dir`.
         max_failed_saves (`int`, *optional*, defaults to `3`):
-            Number of consecutive checkpoints that cannot be written, such as on a full disk, after which training
-            stops. Until then training continues and tries again at the next save.
+            Number of consecutive failed saves, for example on a full disk, after which training stops. Until then,
+            training continues and the next save tries again.
         max_generation_retries (`int`, *optional*, defaults to `5`):
-            Maximum number of retries when the vLLM server does not respond. The first waits 10 seconds, and each
-            later one twice as long, up to 5 minutes. Only with `vllm_mode="server"`.
+            Maximum number of retries when the vLLM server does not respond. The first retry waits 10 seconds, and each
+            later one waits twice as long as the one before, up to 5 minutes. Only used with `vllm_mode="server"`.
 
     Raises:
         ValueError: If a value is out of range; the message names the field, its value and the fix.
@@ -113,7 +113,8 @@ class DurableGRPOConfig(GRPOConfig):
         if self.use_transformers_continuous_batching and (self.bf16 or self.fp16):
             raise ValueError(
                 "use_transformers_continuous_batching=True with bf16 or fp16: TRL casts the trained weights themselves "
-                "to 16 bits, in which most updates round to zero. Set it to False, use vLLM, or train in float32."
+                "to 16 bits, where most updates round to zero. Set it to False, generate with vLLM, or train in "
+                "float32."
             )
 
     def _check(self) -> None:
@@ -135,7 +136,7 @@ class DurableGRPOConfig(GRPOConfig):
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
             raise ValueError(
-                f"{name}={value!r} is not an integer of {at_least} or more. The default is {self._default(name)}."
+                f"{name}={value!r} is not an integer >= {at_least}. The default is {self._default(name)}."
             )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Countdown with scratchpad: combine four numbers with + and - into a target, step by step.
+"""Countdown with scratchpad: combine four numbers with + and - to reach a target, step by step.
 
     prompt      3 5 6 8 = 10 >
     completion  5 + 8 = 13 : 3 6 13 ; 3 + 13 = 16 : 6 16 ; 16 - 6 = 10 : 10 ;
@@ -71,7 +71,7 @@ class Problem:
 
     @classmethod
     def from_prompt(cls, prompt: str) -> "Problem":
-        """The inverse of `prompt`; `ValueError` if the text is not a countdown prompt."""
+        """Inverts `prompt`; raises `ValueError` if the text is not a countdown prompt."""
         words = prompt.split(maxsplit=COUNT + 3)
         values = [_VALUES.get(word) for word in [*words[:COUNT], *words[COUNT + 1 : COUNT + 2]]]
         if len(words) != COUNT + 3 or words[COUNT] != "=" or words[-1] != ">" or None in values:
@@ -148,7 +148,7 @@ def _replay(numbers: Numbers, moves: list[Move]) -> tuple[int, str] | None:
 
 def verify(prompt: str | Problem, completion: object) -> int:
     """
-    Exact check of a completion: 1 if it solves the problem, else 0.
+    Checks a completion exactly: 1 if it solves the problem, else 0.
 
     A solution has three steps. Each uses two of the available numbers (as a multiset), and states the correct result,
     in 0..99, and the remaining numbers in any order. The last number is the target, and only whitespace follows the
@@ -184,7 +184,7 @@ def verify(prompt: str | Problem, completion: object) -> int:
 
 def to_expression(completion: object) -> str | None:
     """
-    A legal trace as one parenthesized arithmetic expression; `None` for any other text.
+    Converts a legal trace to one parenthesized arithmetic expression; returns `None` for any other text.
 
     The starting numbers come from the first step. The value of the expression is the last number of the trace.
 
@@ -249,7 +249,7 @@ def countdown_reward(prompts: Sequence[Any], completions: Sequence[Any], **kwarg
 
 
 def _text(message: Any) -> Any:
-    """The text itself, or the content of the last message of a conversation (`""` if there is none)."""
+    """Returns the text itself, or the content of the last message of a conversation (`""` if there is none)."""
     if isinstance(message, list):
         return message[-1].get("content", "") if message else ""
     return message
@@ -257,7 +257,7 @@ def _text(message: Any) -> Any:
 
 @cache
 def legal_moves(numbers: Numbers) -> tuple[Move, ...]:
-    """All distinct legal moves, smaller operand first for `+` and larger first for `-`, `rest` sorted."""
+    """Returns all distinct legal moves, smaller operand first for `+` and larger first for `-`, `rest` sorted."""
     moves: dict[Move, None] = {}
     for i, j in combinations(range(len(numbers)), 2):
         low, high = sorted((numbers[i], numbers[j]))
@@ -272,14 +272,14 @@ def legal_moves(numbers: Numbers) -> tuple[Move, ...]:
 
 @cache
 def reachable(numbers: Numbers) -> frozenset[int]:
-    """All values that legal moves can reach with all of `numbers` (sorted)."""
+    """Returns all values that legal moves can reach with all of `numbers` (sorted)."""
     if len(numbers) == 1:
         return frozenset(numbers)
     return frozenset().union(*(reachable(move.rest) for move in legal_moves(numbers)))
 
 
 def solve(problem: Problem) -> str | None:
-    """A completion that [`verify`] accepts, or `None` if the problem has no solution."""
+    """Returns a completion that [`verify`] accepts, or `None` if the problem has no solution."""
     if problem.target not in reachable(problem.numbers):
         return None
     return demonstrate(problem, random.Random(0), random_move=0.0)
@@ -287,7 +287,7 @@ def solve(problem: Problem) -> str | None:
 
 def demonstrate(problem: Problem, rng: random.Random, random_move: float = 0.3) -> str:
     """
-    A legal trace that often, but not always, reaches the target: the training data of the warm start.
+    Generates a legal trace that often, but not always, reaches the target, as training data for the warm start.
 
     Each step is a random legal move with probability `random_move`. Otherwise it is a random move among those that
     keep the target reachable, or a random legal move if there are none.
@@ -320,7 +320,7 @@ def demonstrate(problem: Problem, rng: random.Random, random_move: float = 0.3) 
 
 
 def split_of(problem: Problem) -> str:
-    """The split of a problem, by the SHA-256 of its prompt: the same in every process."""
+    """Returns the split of a problem, chosen by the SHA-256 of its prompt: the same in every process."""
     bucket = int.from_bytes(hashlib.sha256(problem.prompt.encode()).digest()[:8], "big") % 100
     for split, share in SPLITS.items():
         bucket -= share
@@ -341,7 +341,7 @@ def _pools() -> dict[str, list[Problem]]:
 
 
 def all_problems(split: str) -> list[Problem]:
-    """Every solvable problem of a split, in a fixed order; `ValueError` on an unknown split."""
+    """Returns every solvable problem of a split, in a fixed order; raises `ValueError` for an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"split={split!r} is unknown. Use one of {', '.join(map(repr, SPLITS))}.")
     return list(_pools()[split])
@@ -373,7 +373,7 @@ def sample_problems(split: str, n: int, seed: int) -> list[Problem]:
 
 def load_dataset(split: str, n: int, seed: int) -> "Dataset":
     """
-    [`sample_problems`] as a `datasets.Dataset` for TRL.
+    Draws problems as [`sample_problems`] does, as a `datasets.Dataset` for TRL.
 
     Returns:
         `datasets.Dataset`: columns `prompt` (`str`), `numbers` (`list[int]`) and `target` (`int`).

@@ -13,7 +13,7 @@ from ..objective import reasoning_gate
 from .countdown import Problem, decision_mask, verify
 
 ENTROPY_QUANTILE = 0.8
-MAX_COMPLETION_LENGTH = 32  # tokens; a complete trace and its eos have 28
+MAX_COMPLETION_LENGTH = 32  # tokens; a complete trace with its eos has 28
 
 
 class Evaluation(NamedTuple):
@@ -31,7 +31,9 @@ class Evaluation(NamedTuple):
 
 def token_entropies(model: PreTrainedModel, batch: Batch) -> Tensor:
     """
-    Entropy of the next-token distribution at each completion token, at temperature 1. Padding has no influence.
+    Computes the entropy of the next-token distribution at each completion token, at temperature 1.
+
+    Padding has no effect.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -67,7 +69,7 @@ def evaluate_policy(
     batch_size: int = 512,
 ) -> Evaluation:
     """
-    Accuracy and token entropies of a policy, from `k` samples at temperature 1 and one greedy completion per problem.
+    Measures accuracy and token entropies, from `k` samples at temperature 1 and one greedy completion per problem.
 
     The model's mode, its generation config and torch's global random state do not change.
 
@@ -134,7 +136,7 @@ def token_roles(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str
 ) -> list[tuple[str, float, bool]]:
     """
-    The tokens of one completion with their entropy and role, for display.
+    Returns the tokens of one completion with their entropy and role, for display.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):

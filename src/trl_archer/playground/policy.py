@@ -25,10 +25,10 @@ SYMBOLS = ("+", "-", "=", ":", ";", ">")
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """
-    A tokenizer with one token per whitespace-separated word: 0..99, the six symbols, pad, eos and unk (109 words).
+    Builds a tokenizer with one token per whitespace-separated word.
 
-    It pads on the left. Decoding joins the words with single spaces, which restores countdown text exactly. Any other
-    word becomes `<unk>`.
+    Its 109 words are 0..99, the six symbols, pad, eos and unk. It pads on the left. Decoding joins the words with
+    single spaces, which restores countdown text exactly. Any other word becomes `<unk>`.
 
     Returns:
         [`~transformers.PreTrainedTokenizerFast`]: the tokenizer.
@@ -50,7 +50,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_model(seed: int) -> PreTrainedModel:
     """
-    An untrained policy: Llama, hidden size 128, 3 layers, about 0.67M parameters in float32.
+    Builds an untrained policy: Llama, hidden size 128, 3 layers, about 0.67M parameters in float32.
 
     Args:
         seed (`int`):
