@@ -33,15 +33,11 @@ def ranked_tokens(shares: "DataFrame", overall: float, top: int, min_count: int)
     `overall`, else knowledge. Equal shares are ranked by count, then by id.
     """
     frequent = shares[shares.occurrences >= min_count]
-    is_reasoning = frequent.reasoning > overall
-    ranked = {
-        role: chosen.sort_values(["reasoning", "occurrences", "token_ids"], ascending=[ascending, False, True])
-        for role, chosen, ascending in (
-            ("reasoning", frequent[is_reasoning], False),
-            ("knowledge", frequent[~is_reasoning], True),
-        )
+    above, order = frequent.reasoning > overall, ["reasoning", "occurrences", "token_ids"]
+    return {
+        "reasoning": frequent[above].sort_values(order, ascending=[False, False, True]).head(top),
+        "knowledge": frequent[~above].sort_values(order, ascending=[True, False, True]).head(top),
     }
-    return {role: tokens.head(top) for role, tokens in ranked.items()}
 
 
 @own_style
