@@ -62,24 +62,8 @@ def plain_latex(text: str) -> str:
 
     It removes dollar signs around formulas, commands that only change the appearance, punctuation at the end,
     unambiguous thousands separators, and text commands around formulas. It adds braces around arguments, also for
-    `^(...)` and `sqrt(...)`, and replaces symbols by commands.
-
-    Args:
-        text (`str`): LaTeX or plain text of at most a few thousand characters.
-
-    Returns:
-        `str`: The normalized formula.
-
-    Raises:
-        UnreadableError: If its braces are unbalanced or nested deeper than 50.
-
-    Example:
-
-    ```python
-    >>> plain_latex(r"$\left(-\dfrac12,\, √3\right)$.")
-    '(-\\frac{1}{2}, \\sqrt{3})'
-
-    ```
+    `^(...)` and `sqrt(...)`, and replaces symbols by commands. `$\left(-\dfrac12,\, √3\right)$.` becomes
+    `(-\frac{1}{2}, \sqrt{3})`. Raises `UnreadableError` if braces are unbalanced or nested deeper than 50.
     """
     text = text.translate(_CHARACTERS).replace("\\!", "").replace("**", "^")
     text = re.sub(r"\\(?:left|right)\s*\.", "", text)

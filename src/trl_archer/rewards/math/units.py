@@ -28,25 +28,11 @@ _MAX_WORDS = 4
 
 def split_unit(latex: str) -> tuple[str, str | None]:
     r"""
-    Splits a formula into value and unit.
+    Splits normalized LaTeX into value and unit: `18\pi\text{square centimeters}` is `18\pi` and `cm^2`.
 
     Text after a value is its unit, unless one of its words qualifies the value ("or 6", "is odd"). Outside a text
     command, a unit is a known unit of at least two letters, or words of at least four letters. Words that are not known
-    units ("apples", "units") are dropped.
-
-    Args:
-        latex (`str`): Formula as returned by [`plain_latex`].
-
-    Returns:
-        `tuple[str, str | None]`: The value and its known unit in one spelling. The whole formula if it has no unit.
-
-    Example:
-
-    ```python
-    >>> split_unit(r"18\pi\text{square centimeters}"), split_unit(r"3\text{or more}")
-    (('18\\pi', 'cm^2'), ('3\\text{or more}', None))
-
-    ```
+    units ("apples", "units") are dropped. Without a unit, the value is the whole formula.
     """
     if "\\$" in latex:
         return split_unit(latex.replace("\\$", " ").strip())[0], "dollar"
