@@ -8,7 +8,6 @@ import resource
 import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -25,23 +24,17 @@ _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trl_arch
 _START_SECONDS = 120.0  # importing sympy from a cold network disk is slow
 _GRACE_SECONDS = 0.5  # to react to an interrupt, which keeps the worker and its imports alive
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
-_HEADER = struct.Struct("!Q")
 
 
 class Outcome(NamedTuple):
     """
-    Result of one call.
-
-    Args:
-        value (`Any`): What the function returned. `None` if the call failed.
-        failure (`str`, *optional*): `"time"` (stopped at the time limit), `"memory"` (stopped at the memory limit),
-            `"died"` (two workers died over it), `"error"` (the function raised). `None` if the function returned.
-        detail (`str`): Text of the exception, or how the worker died.
+    Result of one call. Failures: stopped at the time limit, stopped at the memory limit, two workers died over it, the
+    function raised.
     """
 
-    value: Any
+    value: Any  # what the function returned, `None` if the call failed
     failure: Literal["time", "memory", "died", "error"] | None = None
-    detail: str = ""
+    detail: str = ""  # text of the exception, or how the worker died
 
 
 def workers_per_rank() -> int:
@@ -55,14 +48,9 @@ class WorkerPool:
     Calls one function on many items in processes that are killed at a time limit and replaced.
 
     Items and results are sent as JSON, so nothing that a worker sends is executed here. Workers share no memory and no
-    descriptors with this process, see no secrets in their environment, and end with this process.
-
-    Args:
-        function (`str`): Import path `"module:name"` of a function of one item.
-        workers (`int`, *optional*): Number of processes. [`workers_per_rank`] if `None`.
-        memory_mib (`int`, *optional*): Limit of a worker's address space in MiB. Unlimited if `None`.
-        max_reply (`int`, *optional*, defaults to 64 MiB): Maximum bytes of a result. A worker that sends more is
-            killed.
+    descriptors with this process, see no secrets in their environment, and end with this process. The function is given
+    by its import path `"module:name"`. `memory_mib` limits a worker's address space. A worker that sends more than
+    `max_reply` bytes is killed.
 
     Example:
 
@@ -83,7 +71,6 @@ class WorkerPool:
     ):
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; it must be at least 1.")
-        self.function = function
         self.workers = workers or workers_per_rank()
         self._owner = os.getpid()
         folder = tempfile.mkdtemp(prefix="trl-archer-")
@@ -111,22 +98,15 @@ class WorkerPool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the running workers."""
-        return [worker.pid for worker in self._workers if worker.pid is not None]
+        processes = [worker.process for worker in self._workers]
+        return [process.pid for process in processes if process is not None]
 
     def map(self, items: Sequence[Any], seconds: float) -> list[Outcome]:
         """
-        Calls the function on every item.
+        Calls the function on every item that JSON can represent, and returns the outcomes in their order.
 
-        Args:
-            items (`Sequence`): Items that JSON can represent.
-            seconds (`float`): Limit of the wall time per item. At the limit an exception interrupts the function. A
-                worker that does not react within half a second is killed and replaced.
-
-        Returns:
-            `list[Outcome]`: Results in the order of the items.
-
-        Raises:
-            RuntimeError: If the pool is closed, or a worker cannot be started.
+        After `seconds` of wall time an exception interrupts the function. A worker that does not react within half a
+        second is killed and replaced. `RuntimeError` if the pool is closed, or a worker cannot be started.
         """
         if self.closed:
             raise RuntimeError("The worker pool is closed. Create a new one.")
@@ -164,12 +144,7 @@ class WorkerPool:
 
 
 def shared_pool(function: str, workers: int | None = None, memory_mib: int | None = None) -> WorkerPool:
-    """
-    This process's pool for a function and its settings. A closed pool, or one of a parent process, is replaced.
-
-    Args:
-        function (`str`), workers (`int`, *optional*), memory_mib (`int`, *optional*): See [`WorkerPool`].
-    """
+    """This process's pool for a function and its settings. A closed pool, or one of a parent process, is replaced."""
     key = (function, workers, memory_mib)
     with _shared_lock:
         if key not in _shared or _shared[key].closed:
@@ -188,7 +163,7 @@ def _shut_down(owner: int, workers: "list[_Worker]", idle: "queue.SimpleQueue[_W
         for _ in range(idle.qsize()):  # busy workers are closed by the thread that waits for their answer
             with contextlib.suppress(queue.Empty):
                 worker = idle.get_nowait()
-                worker._kill()
+                worker.kill()
                 idle.put(worker)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -205,38 +180,35 @@ class _Worker:
         self._memory_mib = memory_mib
         self._folder = folder
         self._max_reply = max_reply
-        self._process: subprocess.Popen | None = None
+        self.process: subprocess.Popen | None = None
         self._errors: IO[bytes] | None = None  # standard error of the process
         self._stopped = False
 
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
     def call(self, item: Any, seconds: float) -> Outcome:
-        request = json.dumps([item, seconds]).encode()
+        request = json.dumps([item, seconds]).encode() + b"\n"
         for attempt in (1, 2):  # the item may not be what killed the worker
             try:
                 process = self._started()
-                _send(process.stdin.fileno(), request)  # type: ignore[union-attr]
+                process.stdin.write(request)  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
                 value, failure, detail = self._receive(process, seconds + _GRACE_SECONDS)
             except TimeoutError:
-                self._kill()
+                self.kill()
                 return _too_long(seconds)
             except (_WorkerDiedError, BrokenPipeError):
-                detail = self._kill()
+                detail = self.kill()
                 if attempt == 2 or self._stopped:
                     return Outcome(None, "died", detail)
             else:
                 if failure == "memory":  # its heap may be in any state
-                    self._kill()
+                    self.kill()
                 return Outcome(value, failure, detail)
         raise AssertionError
 
     def stop(self) -> None:
         """Ends the process from any thread. The thread that waits for its reply sees it die."""
         self._stopped = True
-        process = self._process
+        process = self.process
         if process is not None:
             process.kill()
             process.wait()
@@ -251,12 +223,12 @@ class _Worker:
             return self._running()
 
     def _running(self) -> subprocess.Popen:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        self._kill()
+        if self.process is not None and self.process.poll() is None:
+            return self.process
+        self.kill()
         self._errors = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (open as long as the process runs)
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", _START, path, self._function, str(self._memory_mib or 0)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -267,25 +239,33 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is for the trainer, which stops its workers
         )
         if self._stopped:
-            self._kill()
+            self.kill()
             raise RuntimeError("The worker pool was closed while it was working.")
         try:
-            self._receive(self._process, _START_SECONDS)
+            self._receive(self.process, _START_SECONDS)
         except (_WorkerDiedError, TimeoutError):
-            raise RuntimeError(f"A worker for {self._function} did not start: {self._kill()}") from None
-        return self._process
+            raise RuntimeError(f"A worker for {self._function} did not start: {self.kill()}") from None
+        return self.process
 
     def _receive(self, process: subprocess.Popen, seconds: float) -> Any:
+        """The next line that a worker writes."""
         deadline = time.monotonic() + seconds
         descriptor = process.stdout.fileno()  # type: ignore[union-attr]
-        (length,) = _HEADER.unpack(_read(descriptor, _HEADER.size, deadline))
-        if length > self._max_reply:
-            raise _WorkerDiedError
-        return json.loads(_read(descriptor, length, deadline))
+        poll = select.poll()  # `select` cannot handle descriptors above 1023
+        poll.register(descriptor, select.POLLIN)
+        reply = bytearray()
+        while not reply.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+            chunk = os.read(descriptor, 2**20)
+            reply += chunk
+            if not chunk or len(reply) > self._max_reply:
+                raise _WorkerDiedError
+        return json.loads(reply)
 
-    def _kill(self) -> str:
+    def kill(self) -> str:
         """Ends the process and returns how it ended."""
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         errors, self._errors = self._errors, None
         if process is None or errors is None:
             return ""
@@ -299,51 +279,36 @@ class _Worker:
             return f"exit status {status} {errors.read().decode(errors='replace')}".strip()
 
 
-def _send(descriptor: int, body: bytes) -> None:
-    view = memoryview(_HEADER.pack(len(body)) + body)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _read(descriptor: int, length: int, deadline: float | None = None) -> bytes:
-    poll = select.poll()  # `select` cannot handle descriptors above 1023
-    poll.register(descriptor, select.POLLIN)
-    body = bytearray()
-    while len(body) < length:
-        if deadline is not None and not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError
-        chunk = os.read(descriptor, min(length - len(body), 2**20))
-        if not chunk:
-            raise _WorkerDiedError
-        body += chunk
-    return bytes(body)
-
-
 # Runs in workers
 
 
 def serve() -> None:
     """Main function of a worker process. Answers requests until the pool goes away."""
-    requests, replies = os.dup(0), os.dup(1)
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
     os.dup2(2, 1)  # output of the function must not mix with replies
-    function, memory_mib = _load(sys.argv[2]), int(sys.argv[3])
+    (module, _, name), memory_mib = sys.argv[2].partition(":"), int(sys.argv[3])
+    function = getattr(import_module(module), name)
     if memory_mib:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")  # when memory is short, workers go before the trainer
-    _send(replies, b"null")
-    with contextlib.suppress(_WorkerDiedError, BrokenPipeError):
-        while True:
-            (length,) = _HEADER.unpack(_read(requests, _HEADER.size))
-            item, seconds = json.loads(_read(requests, length))
+    _reply(replies, "null")
+    with contextlib.suppress(BrokenPipeError):
+        for request in requests:
+            item, seconds = json.loads(request)
             # Ends an endless computation if the pool is gone: the kernel's default action kills the process
             signal.setitimer(signal.ITIMER_PROF, seconds + 2 * _GRACE_SECONDS)
             reply = _call(function, item, seconds)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            _send(replies, reply.encode())
+            _reply(replies, reply)
+
+
+def _reply(replies: IO[bytes], text: str) -> None:
+    replies.write(f"{text}\n".encode())
+    replies.flush()
 
 
 class _InterruptedError(BaseException):
@@ -376,8 +341,3 @@ def _call(function: Callable[[Any], Any], item: Any, seconds: float) -> str:
 
 def _too_long(seconds: float) -> Outcome:
     return Outcome(None, "time", f"stopped after {seconds:g} s")
-
-
-def _load(path: str) -> Callable[[Any], Any]:
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)

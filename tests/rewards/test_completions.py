@@ -2,7 +2,15 @@
 
 import pytest
 
-from trl_archer.rewards.completions import completion_stats, final_part
+from trl_archer.rewards.completions import completion_stats, final_part, text_of
+
+
+def test_text_of():
+    assert text_of("4") == text_of([{"role": "assistant", "content": "4"}]) == "4"
+    parts = [{"type": "text", "text": "4"}]
+    assert text_of([{"role": "assistant", "content": parts, "reasoning_content": "2 + 2"}]) == "2 + 2</think>4"
+    assert text_of([{"content": None, "thinking": "Hm."}]) == "Hm.</think>"
+    assert text_of([]) == text_of([{"role": "user", "content": "2 + 2?"}]) == ""
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,7 @@ _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
 
 @functools.cache
 def system_call_filter() -> bytes:
-    """
-    The filter as a BPF program for `seccomp(2)` on this machine's architecture.
-
-    Raises:
-        SandboxError: If pyseccomp or libseccomp is not installed.
-    """
+    """The filter as a BPF program for `seccomp(2)` on this machine's architecture."""
     try:
         import pyseccomp
     except (ImportError, RuntimeError) as error:

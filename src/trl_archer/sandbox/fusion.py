@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -55,20 +56,20 @@ class SandboxFusion:
         Raises:
             SandboxError: If the server cannot be reached or reports a failure of its own.
         """
-        answer = self._post(
-            {
-                "language": "python",
-                "code": bootstrap(
-                    started="os.open(os.devnull, os.O_WRONLY)",
-                    result=f"os.open({_RESULT_FILE!r}, os.O_WRONLY | os.O_CREAT)",
-                ),
-                "stdin": program.stdin,
-                "run_timeout": self.limits.wall_seconds,
-                "memory_limit_MB": self.limits.memory_mib,
-                "files": {name: _encode(text) for name, text in program.files().items()},
-                "fetch_files": [_RESULT_FILE],
-            }
-        )
+        result = f"os.open({_RESULT_FILE!r}, os.O_WRONLY | os.O_CREAT)"
+        request = {
+            "language": "python",
+            "code": bootstrap(started="os.open(os.devnull, os.O_WRONLY)", result=result),
+            "stdin": program.stdin,
+            "run_timeout": self.limits.wall_seconds,
+            "memory_limit_MB": self.limits.memory_mib,
+            "files": {
+                name: base64.b64encode(text.encode(errors="surrogatepass")).decode()
+                for name, text in program.files().items()
+            },
+            "fetch_files": [_RESULT_FILE],
+        }
+        answer = self._post(request)
         try:
             return _read(answer)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -87,16 +88,14 @@ class SandboxFusion:
             try:
                 with urllib.request.urlopen(message, timeout=self.limits.wall_seconds + _NETWORK_SECONDS) as reply:
                     return json.load(reply)
+            except urllib.error.HTTPError as error:
+                error.close()
+                failure = error
+                if error.code < 500 and error.code != 429:  # the request is at fault, a retry would not help
+                    raise SandboxError(f"{self.url} refused the program: {error}") from error
             except (OSError, ValueError, http.client.HTTPException) as error:
                 failure = error
-                status = getattr(error, "code", 500)
-                if status < 500 and status != 429:  # the request is at fault, a retry would not help
-                    raise SandboxError(f"{self.url} refused the program: {error}") from error
         raise SandboxError(f"{self.url} failed {self.attempts} times, last with: {failure}") from failure
-
-
-def _encode(text: str) -> str:
-    return base64.b64encode(text.encode(errors="surrogatepass")).decode()
 
 
 def _read(answer: dict[str, Any]) -> Run:

@@ -36,18 +36,7 @@ def interpreter() -> str:
 
 
 def package_paths(packages: Sequence[str]) -> list[str]:
-    """
-    Locations of installed packages.
-
-    Args:
-        packages (`Sequence[str]`): Names of distributions, such as `"numpy"`.
-
-    Returns:
-        `list[str]`: Their folders and modules in site-packages.
-
-    Raises:
-        ValueError: If a package is not installed.
-    """
+    """The folders and modules of installed distributions in site-packages. `ValueError` if one is not installed."""
     paths: set[str] = set()
     for package in packages:
         try:
@@ -75,8 +64,7 @@ def _readable() -> Iterator[str]:
 class Walls:
     """The barriers between a program and the machine."""
 
-    first_closed_descriptor = FIRST_FREE_DESCRIPTOR
-    """Descriptors from this one up are closed before the command is executed."""
+    first_closed_descriptor = FIRST_FREE_DESCRIPTOR  # from this one up they are closed before the command is executed
 
     def command(self, arguments: Sequence[str]) -> Sequence[str]:
         """The command that runs `arguments` behind the walls."""
@@ -89,12 +77,8 @@ class Walls:
 
 class Landlock(Walls):
     """
-    A Landlock domain, prepared once and entered by many processes.
-
-    Args:
-        scratch (`str`): The only folder where files may be written. It holds no subfolders.
-        packages (`Sequence[str]`): Files and folders of packages that may be read as well.
-        namespaces (`bool`): Whether processes also enter empty network and IPC namespaces.
+    A Landlock domain, prepared once and entered by many processes, which may write files in the scratch folder only.
+    With `namespaces`, they also enter empty network and IPC namespaces.
     """
 
     def __init__(self, scratch: str, packages: Sequence[str], namespaces: bool):
@@ -132,13 +116,7 @@ class Landlock(Walls):
 
 
 class Bubblewrap(Walls):
-    """
-    Runs programs with `bwrap`, in namespaces that contain only what an interpreter needs.
-
-    Args:
-        scratch (`str`): The only folder where files may be written.
-        packages (`Sequence[str]`): Files and folders of packages that may be read as well.
-    """
+    """Runs programs with `bwrap`, in namespaces that contain only what an interpreter needs."""
 
     first_closed_descriptor = FIRST_FREE_DESCRIPTOR + 1
 
@@ -184,16 +162,11 @@ class Unsafe(Walls):
 
 def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Walls:
     """
-    Prepares the walls for programs that use the same scratch folder one after the other.
-
-    Raises:
-        SandboxError: If this machine lacks something that the isolation needs.
+    Prepares the walls for programs that use the same scratch folder one after the other. `SandboxError` if this machine
+    lacks something that the isolation needs.
     """
-    match isolation:
-        case "landlock" | "landlock+namespaces":
-            return Landlock(scratch, packages, namespaces=isolation == "landlock+namespaces")
-        case "bubblewrap":
-            return Bubblewrap(scratch, packages)
-        case "unsafe":
-            return Unsafe()
-    raise ValueError(f"isolation is {isolation!r}; it must be one of {', '.join(get_args(Isolation))}.")
+    if isolation == "bubblewrap":
+        return Bubblewrap(scratch, packages)
+    if isolation == "unsafe":
+        return Unsafe()
+    return Landlock(scratch, packages, namespaces=isolation == "landlock+namespaces")

@@ -15,12 +15,7 @@ _START_SECONDS = 60.0  # of a runner and its check program on a busy machine
 
 
 def check_installed() -> None:
-    """
-    Checks that the packages of the extra `code` are installed.
-
-    Raises:
-        ImportError: If one is missing.
-    """
+    """Raises `ImportError` if a package of the extra `code` is missing."""
     missing = [name for name in ("landlockpy", "pyseccomp") if find_spec(name) is None]
     if missing:
         raise ImportError(
@@ -118,13 +113,8 @@ def probe() -> dict[Isolation, str]:
 
 def open_runner(settings: dict[str, Any]) -> Runner:
     """
-    This worker's runner for a sandbox's settings, created at the first call.
-
-    Args:
-        settings (`dict`): Settings from [`Sandbox.as_dict`].
-
-    Raises:
-        SandboxError: If the isolation does not work on this machine or, for `"auto"`, none does.
+    This worker's runner for the settings of [`Sandbox.as_dict`], created at the first call. `SandboxError` if the
+    isolation does not work on this machine or, for `"auto"`, none does.
     """
     limits = Limits(**settings["limits"])
     return _open_runner(settings["isolation"], limits, tuple(settings["packages"]))

@@ -99,12 +99,8 @@ class Executor(Protocol):
 
 def bootstrap(started: str, result: str) -> str:
     """
-    Python code that runs a program from its [`Program.files`].
-
-    Args:
-        started (`str`): Expression for a descriptor. The code writes a word to it before the program starts, then
-            closes it.
-        result (`str`): Expression for a descriptor. The code writes the result of the called function to it, as JSON.
+    Python code that runs a program from its [`Program.files`]. Both arguments are expressions for descriptors: the code
+    writes a word to the first and closes it before the program starts, and the called function's result to the second.
     """
     source = files("trl_archer.sandbox").joinpath("bootstrap.py").read_text(encoding="utf-8")
     return f"{source}\n_main(started={started}, result={result})\n"

@@ -54,15 +54,8 @@ attempt("open a socket", lambda: __import__("socket").socket())
 
 class Runner:
     """
-    Runs programs under fixed conditions.
-
-    Args:
-        isolation (`str`): One of [`Isolation`].
-        limits ([`Limits`]): What each program may use.
-        packages (`Sequence[str]`): Distributions that programs may import besides the standard library.
-
-    Raises:
-        SandboxError: If this machine lacks something that the isolation needs, or a check program breaks out.
+    Runs programs under fixed conditions. Creating one raises `SandboxError` if this machine lacks something that the
+    isolation needs, or a check program breaks out.
     """
 
     def __init__(self, isolation: Isolation, limits: Limits, packages: Sequence[str] = ()):
@@ -101,12 +94,7 @@ class Runner:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, program: Program) -> Run:
-        """
-        Runs a program to its end or a limit.
-
-        Raises:
-            SandboxError: If the interpreter could not be started. No action of a program raises it.
-        """
+        """Runs a program to its end or a limit. `SandboxError` if the interpreter could not be started, never later."""
         self._clean()
         for name, text in program.files().items():
             _write(self._scratch / name, text)
@@ -133,7 +121,8 @@ class Runner:
             written = stdout.seek(0, os.SEEK_END) + result.seek(0, os.SEEK_END)
             if limit is None and written >= self.limits.file_mib * 2**20:
                 limit = "output"
-            if _was_killed(status):  # its CPU time may be missing if several processes end at once
+            # Killed, directly or under bubblewrap: its CPU time may be missing if several processes end at once
+            if os.waitstatus_to_exitcode(status) in (-signal.SIGKILL, 128 + signal.SIGKILL):
                 used_cpu = max(used_cpu, seconds)
             if limit is None and status and used_cpu >= 0.9 * self.limits.cpu_seconds:
                 limit = "timeout"
@@ -265,12 +254,6 @@ def _reap(pid: int) -> tuple[int, float]:
         if ended == pid:
             status = code
         used += usage.ru_utime + usage.ru_stime
-
-
-def _was_killed(status: int) -> bool:
-    """Whether the wait status means that the program was killed, directly or under bubblewrap."""
-    code = os.waitstatus_to_exitcode(status)
-    return code in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 def _threads(pid: int) -> int:

@@ -46,12 +46,7 @@ def forbid_new_privileges() -> None:
 
 
 def install_filter(program: bytes) -> None:
-    """
-    Filters the system calls of this process from now on, across `exec`.
-
-    Args:
-        program (`bytes`): BPF instructions.
-    """
+    """Filters the system calls of this process from now on, across `exec`, by BPF instructions."""
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions of 8 bytes each, and their address
     head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))

@@ -1,6 +1,7 @@
 """Reads the tests of programming problems from the layouts of common datasets into one form."""
 
 import base64
+import heapq
 import json
 import pickletools
 import random
@@ -22,24 +23,14 @@ _MAX_BYTES = 256 * 1024**2  # of decompressed tests
 @dataclass(frozen=True)
 class CodeTests:
     """
-    Tests of one problem.
-
-    Args:
-        function (`str`, *optional*): Name of the function that the tests call. `None` if they run the whole program on
-            standard input.
-        inputs (`tuple[str, ...]`): Standard input of each test, or the JSON list of the arguments of each call.
-        outputs (`tuple[str, ...]`): Expected standard output of each test, or the expected value as JSON text.
-        wrapped (`bool`, *optional*, defaults to `False`): Whether each expected value is a list of one element that may
-            be just a wrapper around that element.
-
-    Raises:
-        ValueError: If there are no tests, the numbers of inputs and outputs differ, or `function` is not a valid name.
+    Tests of one problem. They run the whole program on standard input, or call a function with a JSON list of arguments
+    and compare its value as JSON.
     """
 
-    function: str | None
+    function: str | None  # `None` for standard input
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    wrapped: bool = False
+    wrapped: bool = False  # whether each expected value is a list of one element that may be just a wrapper around it
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.outputs):
@@ -75,27 +66,9 @@ def read_tests(tests: Any, function: str | None = None) -> CodeTests:
     accept both. We do too, but only if the expected values of all tests look wrapped, and the first element of a longer
     list never replaces that list. LiveCodeBench does not wrap values.
 
-    Args:
-        tests (`Any`): The tests in the row.
-        function (`str`, *optional*): Name of the function to call, for tests that do not contain it. DeepCoder keeps it
-            in another column, `metadata["func_name"]`. Ignored by tests that declare standard input.
-
-    Returns:
-        [`CodeTests`]: The tests, in order.
-
-    Raises:
-        ValueError: If the tests cannot be used: they are empty, incomplete or malformed, mix standard input and calls,
-            or would be passed by a program that does nothing. The reward is then `None`, not 0.
-
-    Example:
-
-    ```python
-    >>> read_tests('{"inputs": ["1 2", "3 4"], "outputs": ["3", "7"]}')
-    CodeTests(function=None, inputs=('1 2', '3 4'), outputs=('3', '7'), wrapped=False)
-    >>> read_tests([{"input": "[1, 2]\\n3", "output": "true", "testtype": "functional"}], function="contains")
-    CodeTests(function='contains', inputs=('[[1, 2], 3]',), outputs=('true',), wrapped=False)
-
-    ```
+    `function` names the function for tests that do not contain its name; DeepCoder keeps it in another column. Tests
+    that declare standard input ignore it. Raises `ValueError` if the tests are empty, incomplete or malformed, mix
+    standard input and calls, or would be passed by a program that does nothing. The reward is then `None`, not 0.
     """
     try:
         cases = list(_cases(tests, function))
@@ -114,43 +87,19 @@ def sample_tests(tests: CodeTests, n: int, seed: int | None = None) -> CodeTests
     Keeps at most `n` tests, in their order.
 
     All completions of a prompt should run the same tests, or their rewards differ by chance. The choice therefore
-    depends only on the arguments and is the same in every process.
-
-    Args:
-        tests ([`CodeTests`]): Tests of one problem.
-        n (`int`): How many to keep, at least 1.
-        seed (`int`, *optional*): Seed of a random choice. If `None`, the tests with the longest inputs are kept, as in
-            DeepCoder. They separate slow programs from fast ones, but lose small edge cases.
-
-    Returns:
-        [`CodeTests`]: The kept tests, or all tests if there are at most `n`.
-
-    Raises:
-        ValueError: If `n` is below 1.
-
-    Example:
-
-    ```python
-    >>> tests = CodeTests(None, inputs=("1", "22", "333", "4"), outputs=("a", "b", "c", "d"))
-    >>> sample_tests(tests, 2).inputs, sample_tests(tests, 2, seed=0).inputs
-    (('22', '333'), ('22', '4'))
-
-    ```
+    depends only on the arguments and is the same in every process. Without a seed, the tests with the longest inputs
+    are kept, as in DeepCoder. They separate slow programs from fast ones, but lose small edge cases.
     """
     if n < 1:
         raise ValueError(f"n is {n}; it must be at least 1.")
     if n >= len(tests):
         return tests
     if seed is None:
-        chosen = sorted(range(len(tests)), key=lambda index: len(tests.inputs[index]), reverse=True)[:n]
+        chosen = heapq.nlargest(n, range(len(tests)), key=lambda index: len(tests.inputs[index]))
     else:
         chosen = random.Random(seed).sample(range(len(tests)), n)
-    chosen.sort()
-    return replace(
-        tests,
-        inputs=tuple(tests.inputs[index] for index in chosen),
-        outputs=tuple(tests.outputs[index] for index in chosen),
-    )
+    inputs, outputs = (tuple(column[index] for index in sorted(chosen)) for column in (tests.inputs, tests.outputs))
+    return replace(tests, inputs=inputs, outputs=outputs)
 
 
 class _Case(NamedTuple):
@@ -176,18 +125,18 @@ def _cases(tests: Any, function: str | None) -> Iterator[_Case]:
     for group in groups:
         yield from _cases(group, _function(tests) or function)
     if not groups:
-        inputs, outputs = _columns(tests)
+        pairs = _pairs(tests)
         form = _form(tests, function)
-        yield from (_Case(given, expected, *form) for given, expected in zip(inputs, outputs, strict=True))
+        yield from (_Case(*pair, *form) for pair in pairs)
 
 
-def _columns(tests: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _pairs(tests: dict[str, Any]) -> list[tuple[Any, Any]]:
     for names in (("inputs", "outputs"), ("input", "output")):
         inputs, outputs = (tests.get(name) for name in names)
         if isinstance(inputs, list | tuple) and isinstance(outputs, list | tuple):
             if len(inputs) != len(outputs):
                 raise ValueError(f"The tests have {len(inputs)} {names[0]!r} and {len(outputs)} {names[1]!r}.")
-            return list(inputs), list(outputs)
+            return list(zip(inputs, outputs, strict=True))
     if tests.get("functional") is not None:
         raise ValueError(
             "The tests are a check function ('functional'), which would run in the same process as the program. "

@@ -10,7 +10,7 @@ _SPACE = " \t"
 
 
 def extract_program(completion: str, thinking: bool = False) -> str | None:
-    r"""
+    """
     Finds the Python program in a completion.
 
     The program is the last fenced code block labeled `python`, `py` or `python3`, in any case. Without a labeled block
@@ -20,31 +20,18 @@ def extract_program(completion: str, thinking: bool = False) -> str | None:
     Fences follow CommonMark: three or more backticks or tildes at the start of a line, closed by a line of at least as
     many. A fence may be indented, as in a list. Its indentation is removed from the program.
 
-    Args:
-        completion (`str`): What the model wrote.
-        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning.
-
-    Returns:
-        `str` or `None`: Source of the program. `None` if there is no such block, if it is blank or cannot be encoded as
-        UTF-8, or if its fence is never closed: the program was cut off, and the model did not settle on an earlier
-        draft. A missing program is a wrong answer. It is not unscorable.
-
-    Example:
-
-    ```python
-    >>> extract_program("Read, then print.\n~~~python\nprint(input())\n~~~\nIt prints\n~~~\n5\n~~~")
-    'print(input())'
-    >>> extract_program("~~~python\nprint(inp") is None
-    True
-
-    ```
+    `None` if there is no such block, if it is blank or cannot be encoded as UTF-8, or if its fence is never closed: the
+    program was cut off, and the model did not settle on an earlier draft. A missing program is a wrong answer. It is
+    not unscorable.
     """
     answer = final_part(completion, thinking)
     programs = dict(_blocks(answer or ""))  # the last of each label
     program = programs.get("python", programs.get(""))
-    if program is None or not program.strip() or not _is_encodable(program):
+    try:
+        (program or "").encode()
+    except UnicodeEncodeError:
         return None
-    return program
+    return program if program and program.strip() else None
 
 
 class _Fence(NamedTuple):
@@ -87,16 +74,5 @@ def _closes(line: str, fence: _Fence) -> bool:
     if not text.startswith(fence.marker) or text.rstrip(_SPACE).strip(fence.marker[0]):
         return False
     # A deeper fence belongs to the program, for example to a docstring
-    return _columns(line[: len(line) - len(text)]) <= _columns(fence.indent) + 3
-
-
-def _columns(indent: str) -> int:
-    return len(indent.expandtabs(4))
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    indent = line[: len(line) - len(text)]
+    return len(indent.expandtabs(4)) <= len(fence.indent.expandtabs(4)) + 3

@@ -20,24 +20,15 @@ _DECIMALS = Context(prec=_MAX_DIGITS, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 class Judgment(NamedTuple):
-    """
-    Result of running a program on its tests.
-
-    Args:
-        passed (`int`): Number of tests passed.
-        tried (`int`): Number of tests run.
-        total (`int`): Number of all tests.
-        outcome (`str`): `"passed"` if no test failed. Otherwise how the first failing test ended: `"wrong answer"`,
-            `"no value"` (the function returned nothing that JSON can represent), `"crashed"`, `"timeout"` or `"too much
-            output"`.
-        reason (`str`): The outcome in words, with the index of that test, counted from 0.
-    """
+    """Result of running a program on its tests."""
 
     passed: int
     tried: int
     total: int
-    outcome: Outcome
-    reason: str
+    outcome: (
+        Outcome  # "passed", or how the first failing test ended; "no value": JSON cannot represent what it returned
+    )
+    reason: str  # the outcome in words, with the index of that test, counted from 0
 
     @property
     def is_correct(self) -> bool:
@@ -59,28 +50,12 @@ def judge(
     tolerance: float = 1e-6,
 ) -> Judgment:
     """
-    Runs a program on its tests, each in a separate run, and compares the results with the expected ones.
-
-    Args:
-        source (`str`): Text of the program.
-        tests ([`CodeTests`]): Its tests.
-        run (`Callable[[Program], Run]`): Runs a program, see [`~trl_archer.sandbox.program.Program`].
-        stop_early (`bool`, *optional*, defaults to `True`): Whether to stop at the first failure. Set to `False` to
-            measure the fraction.
-        tolerance (`float`, *optional*, defaults to `1e-6`): Tolerance for numbers with a decimal point or an exponent,
-            see [`same_output`].
-
-    Returns:
-        [`Judgment`]: The result. No output of the program makes this function raise.
-
-    Raises:
-        ValueError: If `tolerance` is negative or not finite.
-        SandboxError: If `run` raises it.
+    Runs a program on its tests, each in a separate run, and compares the results with the expected ones. With
+    `stop_early`, the first failure is the last run. No output of the program makes this function raise.
     """
-    passed, tried = 0, 0
+    _decimal_tolerance(tolerance)  # refuses a bad one before anything runs
+    passed, tried, reason = 0, 0, ""
     outcome: Outcome = "passed"
-    reason = ""
-    _decimal_tolerance(tolerance)
     for index, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
         if tests.function is None:
             ended = run(Program(source, stdin=given))
@@ -122,26 +97,8 @@ def same_output(expected: str, got: str, tolerance: float = 1e-6) -> bool:
     number of tokens, separated by white space. Tokens must be equal as text. If one of two numbers has a decimal point
     or an exponent, they may differ by `|got - expected| <= tolerance * max(1, |expected|)`. If an integer is expected,
     they may differ by `tolerance` alone: `3.0` is 3, but a rounded float is not a large integer. `nan` and `inf` are
-    words.
-
-    Args:
-        expected (`str`): Expected text.
-        got (`str`): What the program printed. Any text is compared in linear time.
-        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance. With 0, only the notation
-            of a number may differ, as in LiveCodeBench.
-
-    Returns:
-        `bool`: Whether they are the same.
-
-    Example:
-
-    ```python
-    >>> same_output("0.3333333\\nYES\\n", "0.333333333  \\r\\nYES"), same_output("100000007", "1.00000007e8")
-    (True, True)
-    >>> same_output("YES", "yes"), same_output("007", "7"), same_output("100000007", "100000008.0")
-    (False, False, False)
-
-    ```
+    words. With a tolerance of 0, only the notation of a number may differ, as in LiveCodeBench. Any text is compared in
+    linear time.
     """
     if expected == got:
         return True
@@ -179,29 +136,9 @@ def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float 
     Values are compared as in Python: `true` equals 1, text never equals a number, lists are ordered, and dicts are
     equal if they have the same keys (text in JSON) and equal values. Tuples are lists in JSON. Integers must be equal
     exactly. Numbers with a decimal point or an exponent have the tolerance of [`same_output`]. `NaN` and `Infinity`
-    equal only themselves.
-
-    Args:
-        expected (`str`): Expected value as JSON text.
-        got (`str`): What the function returned, as JSON text. Any text is compared in linear time. Text that Python
-            cannot read as JSON, also because of deep nesting or long integers, differs from every value.
-        wrapped (`bool`, *optional*, defaults to `False`): Whether `got` may also be the single element of the expected
-            list.
-        tolerance (`float`, *optional*, defaults to `1e-6`): Absolute and relative tolerance.
-
-    Returns:
-        `bool`: Whether they are the same.
-
-    Raises:
-        ValueError: If `expected` is not JSON.
-
-    Example:
-
-    ```python
-    >>> same_value("[1, 0.5]", "[1, 0.50000000001]"), same_value("[3]", "3", wrapped=True)
-    (True, True)
-
-    ```
+    equal only themselves. With `wrapped`, the value may also be the single element of the expected list. Any text is
+    compared in linear time. Text that Python cannot read as JSON, also because of deep nesting or long integers,
+    differs from every value.
     """
     allowed = _decimal_tolerance(tolerance)
     value = _load(expected)
@@ -241,11 +178,7 @@ def _same_scalar(expected: Any, got: Any, tolerance: Decimal) -> bool:
         if is_integer and isinstance(got, int):
             return expected == got
         return _is_close(Decimal(expected), Decimal(got), is_integer, tolerance)
-    return expected == got or (_is_nan(expected) and _is_nan(got))
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+    return expected == got or all(isinstance(value, float) and math.isnan(value) for value in (expected, got))
 
 
 def _is_close(expected: Decimal, got: Decimal, is_integer: bool, tolerance: Decimal) -> bool:

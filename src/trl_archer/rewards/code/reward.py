@@ -35,7 +35,8 @@ def code_reward(
 
     Args:
         completions (`list`): Completions, plain or conversational. The program is the last fenced block of Python.
-        tests (`list`): Tests of each completion's problem, in any layout that [`read_tests`] knows.
+        tests (`list`): Tests of each completion's problem, in the layout of APPS, TACO, Eurus-2, DeepCoder,
+            LiveCodeBench, PrimeIntellect, CodeContests or Open-R1, as Python objects or as JSON.
         completion_ids, log_extra, log_metric (*optional*): Passed to reward functions by TRL's trainers.
         kwargs: Other columns of the dataset. A column `fn_name` names the function that each problem's tests call, for
             tests that do not contain the name.
@@ -48,14 +49,7 @@ def code_reward(
         ImportError: If the packages of the extra `code` are not installed.
         SandboxError: If no isolation works on this machine (docs/security.md).
     """
-    return _default()(
-        completions,
-        tests,
-        completion_ids=completion_ids,
-        log_extra=log_extra,
-        log_metric=log_metric,
-        **kwargs,
-    )
+    return _default()(completions, tests, completion_ids, log_extra=log_extra, log_metric=log_metric, **kwargs)
 
 
 def get_code_reward(
@@ -130,16 +124,14 @@ class CodeReward:
         suites = self._read(tests, fn_name or [None] * len(tests))
         texts = [text_of(completion) for completion in completions]
         programs = [extract_program(text, self.thinking) for text in texts]
-        rows = [
-            (program, suite) if program is not None and isinstance(suite, CodeTests) else None
-            for program, suite in zip(programs, suites, strict=True)
-        ]
-        jobs = {(job[0], id(job[1])): job for job in rows if job is not None}  # groups repeat programs
+        rows = list(zip(programs, suites, strict=True))
+        jobs = {  # groups repeat programs
+            (program, id(suite)): (program, suite)
+            for program, suite in rows
+            if program is not None and isinstance(suite, CodeTests)
+        }
         judged = dict(zip(jobs, self._judge(list(jobs.values())), strict=True))
-        verdicts = [
-            self._verdict(judged[job[0], id(job[1])]) if job is not None else _no_job(suite)
-            for job, suite in zip(rows, suites, strict=True)
-        ]
+        verdicts = [self._verdict(suite, judged.get((program or "", id(suite)))) for program, suite in rows]
         return report(self.__name__, verdicts, _KINDS, texts, self.thinking, completion_ids, log_extra, log_metric)
 
     def _read(self, tests: Sequence[Any], functions: Sequence[str | None]) -> list[CodeTests | str]:
@@ -174,17 +166,15 @@ class CodeReward:
             raise SandboxError(judged[0])  # the sandbox does not work on this machine, nor will it for the next batch
         return [entry if isinstance(entry, str) else Judgment(*entry) for entry in judged]
 
-    def _verdict(self, judged: Judgment | str) -> Verdict:
+    def _verdict(self, suite: CodeTests | str, judged: Judgment | str | None) -> Verdict:
+        if isinstance(suite, str):
+            return Verdict(None, "not_scorable", suite)
+        if judged is None:
+            return Verdict(0.0, "no_program", "no program")
         if isinstance(judged, str):
             return Verdict(None, "not_scorable", f"sandbox: {judged}")
         reward = judged.fraction if self.scoring == "fraction" else float(judged.is_correct)
         return Verdict(reward, judged.outcome.replace(" ", "_"), judged.reason)
-
-
-def _no_job(suite: CodeTests | str) -> Verdict:
-    if isinstance(suite, str):
-        return Verdict(None, "not_scorable", suite)
-    return Verdict(0.0, "no_program", "no program")
 
 
 @functools.cache

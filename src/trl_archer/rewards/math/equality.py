@@ -7,7 +7,8 @@ from .forms import Answer, fold_words
 from .numbers import Number, numbers_agree
 from .units import units_agree
 
-# Compares two expressions, or two relations, with different spellings
+# Compares two expressions, or two relations, with different spellings. Not called for two numbers, for words, or for
+# answers with different structures
 Compare = Callable[[Answer, Answer], bool]
 
 _COLLECTIONS = frozenset(["list", "set", "tuple", "union", "matrix"])
@@ -22,27 +23,16 @@ _ONE_LETTER = re.compile(r"\\?[A-Za-z](?![A-Za-z]).*")
 
 
 def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
-    """
-    Whether an answer equals the gold answer and has the same structure.
-
-    Args:
-        gold ([`Answer`]): Gold answer.
-        answer ([`Answer`]): Answer.
-        compare (`Callable`): Compares two expressions with different spellings. It is not called for two numbers, for
-            words, or for answers with different structures.
-
-    Returns:
-        `bool`: Whether they match.
-    """
+    """Whether an answer equals the gold answer and has the same structure."""
     kinds = gold.kind, answer.kind
-    if "unreadable" in kinds or not _units_agree(gold, answer):
+    if "unreadable" in kinds or not units_agree(gold.unit, answer.unit):
         return False
     if "choice" in kinds:
         return _choices_match(gold, answer, compare)
     if gold.number and answer.number:
-        return _numbers_match(gold, gold.number, answer, answer.number)
-    if "based" in kinds:
-        return _numerals_match(gold, answer)
+        return _numbers_match(gold.number, gold.unit, answer.number, answer.unit)
+    if "based" in kinds:  # the base may be missing, because the question asks for it; nothing is converted
+        return gold.canonical == answer.canonical and (gold.kind != answer.kind or gold.label == answer.label)
     if gold.canonical == answer.canonical:
         return True
     if "equation" in kinds:
@@ -54,24 +44,20 @@ def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
     return (answer.kind != "relation" or gold.kind == "relation") and compare(gold, answer)
 
 
-def _units_agree(gold: Answer, answer: Answer) -> bool:
-    if gold.number and answer.number and "percent" in (gold.unit, answer.unit):
-        return {gold.unit, answer.unit} <= {"percent", None}
-    return units_agree(gold.unit, answer.unit)
+def rules_only(gold: Answer, answer: Answer) -> bool:
+    """A `Compare` that finds no two expressions equal."""
+    return False
 
 
-def _numbers_match(gold: Answer, gold_number: Number, answer: Answer, answer_number: Number) -> bool:
-    as_written = numbers_agree(gold_number, answer_number)
-    if gold.unit == answer.unit or "percent" not in (gold.unit, answer.unit):
+def _numbers_match(gold: Number, gold_unit: str | None, answer: Number, answer_unit: str | None) -> bool:
+    as_written = numbers_agree(gold, answer)
+    if gold_unit == answer_unit or "percent" not in (gold_unit, answer_unit):
         return as_written
     # The sign may be missing if the question asked for percent, as it did if the gold answer is above 1
-    if as_written and (gold.unit == "percent" or abs(gold_number.value) > 1):
+    if as_written and (gold_unit == "percent" or abs(gold.value) > 1):
         return True
-    return _share(gold, gold_number) == _share(answer, answer_number)
-
-
-def _share(side: Answer, number: Number) -> object:
-    return number.value / 100 if side.unit == "percent" else number.value
+    percent, share = (gold, answer) if gold_unit == "percent" else (answer, gold)
+    return percent.value == 100 * share.value
 
 
 def _choices_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
@@ -81,12 +67,6 @@ def _choices_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
     if gold.kind == "choice":
         return answer.latex.upper() == gold.label or any(matches(part, answer, compare) for part in gold.parts)
     return any(matches(gold, part, compare) for part in answer.parts)
-
-
-def _numerals_match(gold: Answer, answer: Answer) -> bool:
-    """The base may be missing, because the question asks for it. Numbers are not converted to another base."""
-    bases = {side.label for side in (gold, answer) if side.kind == "based"}
-    return gold.canonical == answer.canonical and len(bases) == 1
 
 
 def _equations_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
@@ -122,9 +102,9 @@ def _collections_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
     if "set" in kinds:
         single = [side.parts[0] if side.kind == "set" and len(side.parts) == 1 else side for side in (gold, answer)]
         return "set" not in (single[0].kind, single[1].kind) and matches(single[0], single[1], compare)
-    point = gold if gold.kind == "tuple" else answer
-    other = answer if point is gold else gold
-    if point.kind == "tuple" and (other.kind == "list" or _is_vector(other)):
+    point, other = (gold, answer) if gold.kind == "tuple" else (answer, gold)
+    is_vector = other.kind == "matrix" and "1" in other.label.split("x")
+    if point.kind == "tuple" and (other.kind == "list" or is_vector):
         return point.label == "()" and _match_in_order(gold.parts, answer.parts, compare)
     if "matrix" in kinds:
         return "expression" in kinds and compare(gold, answer)
@@ -138,10 +118,6 @@ def _are_values_of_names(gold: Answer, answer: Answer) -> bool:
         and all(part.kind != "equation" for part in answer.parts)
         and len({re.sub(r"_\{\d+\}", "", part.label) for part in gold.parts}) > 1
     )
-
-
-def _is_vector(side: Answer) -> bool:
-    return side.kind == "matrix" and "1" in side.label.split("x")
 
 
 def _match_in_order(gold: Sequence[Answer], answer: Sequence[Answer], compare: Compare) -> bool:
@@ -159,7 +135,7 @@ def _match_in_any_order(gold: Sequence[Answer], answer: Sequence[Answer], compar
     if len(gold) != len(answer):
         return False
     left = list(answer)
-    for test in (_never, compare):
+    for test in (rules_only, compare):
         rest = []
         for element in gold:
             found = next((index for index, other in enumerate(left) if matches(element, other, test)), None)
@@ -169,7 +145,3 @@ def _match_in_any_order(gold: Sequence[Answer], answer: Sequence[Answer], compar
                 del left[found]
         gold = rest
     return not left
-
-
-def _never(gold: Answer, answer: Answer) -> bool:
-    return False

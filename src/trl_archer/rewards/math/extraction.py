@@ -42,28 +42,11 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
     - An unclosed or empty last box is not an answer. Earlier boxes do not replace it: a completion that is cut off in
       its last box has not committed to the one before.
 
-    Args:
-        text (`str`): Completion.
-        phrases (`bool`, *optional*, defaults to `False`): Whether to read the last phrase such as "the final answer is
-            ..." or "Answer: ...", up to the end of its sentence or line, if there is no box.
-        thinking (`bool`, *optional*, defaults to `False`): Whether the prompt already opens the reasoning. A completion
-            without `</think>` then has no answer, as in TRL's `reasoning_accuracy_reward`. By default its whole text
-            counts, as in `accuracy_reward`.
-
-    Returns:
-        `str` or `None`: The answer as written. `None` if there is none or it is longer than 2,000 characters.
-
-    Examples:
-
-    ```python
-    >>> extract_answer(r"<think>Is it \boxed{2}?</think> It is $\boxed{\frac{1}{2}}$.")
-    '\\frac{1}{2}'
-    >>> extract_answer(r"Either \boxed{5} or \boxed{6}.")
-    '5, 6'
-    >>> extract_answer("So the answer is $x = 3$. Done.", phrases=True)
-    '$x = 3$'
-
-    ```
+    - With `phrases`, a completion without a box is read from its last phrase such as "the final answer is ..." or
+      "Answer: ..." to the end of the sentence or line.
+    - With `thinking`, the prompt already opens the reasoning. A completion without `</think>` then has no answer, as in
+      TRL's `reasoning_accuracy_reward`. By default its whole text counts, as in `accuracy_reward`.
+    - An answer of more than 2,000 characters is not an answer.
     """
     part = final_part(text, thinking)
     if part is None:
@@ -74,9 +57,7 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
 
 
 def has_box(text: str) -> bool:
-    r"""
-    Whether the command `\boxed` or `\fbox` occurs in a text.
-    """
+    r"""Whether the command `\boxed` or `\fbox` occurs in a text."""
     return _BOX.search(text) is not None
 
 
@@ -97,7 +78,9 @@ def _boxed(text: str) -> str | None:
     length = 0
     follower: _Box | None = None  # the box to the right
     for box in reversed(boxes):
-        if follower is not None and not _only_separates(text, box.end, follower.start):
+        if follower is not None and (
+            follower.start - box.end > _LONGEST_SEPARATOR or not _SEPARATOR.fullmatch(text, box.end, follower.start)
+        ):
             break
         part = text[box.first : min(box.stop, box.first + MAX_ANSWER_LENGTH + 1)].strip()
         length += 0 if part in parts else len(part)
@@ -134,15 +117,9 @@ def _outermost_boxes(text: str) -> tuple[list[_Box], bool]:
     return boxes, bool(boxes) and boxes[-1].start <= last < boxes[-1].end
 
 
-def _only_separates(text: str, start: int, end: int) -> bool:
-    return end - start <= _LONGEST_SEPARATOR and _SEPARATOR.fullmatch(text, start, end) is not None
-
-
 def _after_phrase(text: str) -> str | None:
-    start = -1
-    for phrase in _PHRASE.finditer(text):
-        start = phrase.end()
-    if start < 0:
+    start = max((phrase.end() for phrase in _PHRASE.finditer(text)), default=None)
+    if start is None:
         return None
     rest = text[start : start + MAX_ANSWER_LENGTH + 1]
     end = _END_OF_SENTENCE.search(rest)

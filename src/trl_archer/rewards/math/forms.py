@@ -7,64 +7,38 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
 
 from .notation import MAX_DEPTH, UnreadableError, plain_latex
 from .numbers import Number, join_thousands, read_number
 from .units import split_unit
 
-Kind = Literal[
-    "unreadable",
-    "number",
-    "expression",
-    "based",
-    "text",
-    "choice",
-    "equation",
-    "relation",
-    "list",
-    "set",
-    "tuple",
-    "union",
-    "matrix",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     r"""
-    A parsed answer.
+    A parsed answer. Its kind determines `label` and `parts`:
 
-    Args:
-        kind (`str`): Kind of the answer. It determines `label` and `parts`:
-
-            - `"number"`: `number` is set. `"expression"`: no label, no parts.
-            - `"based"`: a numeral such as `101_2`, with the base as `label`.
-            - `"text"`: a few words, folded into `label`, or a time or ratio such as `4:30`.
-            - `"choice"`: the letter, and the content next to it.
-            - `"equation"`: the name on its left side, empty if that is not a name, and its last side. Also
-              `x \in (1, 2)` and solved inequalities such as `x > 1`, whose last side is the interval.
-            - `"relation"`: any other inequality. No label, no parts.
-            - `"list"`, `"set"`, `"union"`: unordered elements. `"tuple"`: brackets and elements, also of an interval.
-            - `"matrix"`: a shape such as `2x3`, and elements by row.
-            - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing.
-        latex (`str`): The answer as returned by [`plain_latex`].
-        parts (`tuple` of [`Answer`], *optional*): See `kind`.
-        label (`str`, *optional*): See `kind`.
-        number ([`Number`], *optional*): Value of a number.
-        unit (`str`, *optional*): Unit of measurement of a number, an expression or a time. `"percent"` is a unit.
+    - `"number"`: `number` is set. `"expression"`: no label, no parts.
+    - `"based"`: a numeral such as `101_2`, with the base as `label`.
+    - `"text"`: a few words, folded into `label`, or a time or ratio such as `4:30`.
+    - `"choice"`: the letter, and the content next to it.
+    - `"equation"`: the name on its left side, empty if that is not a name, and its last side. Also `x \in (1, 2)` and
+      solved inequalities such as `x > 1`, whose last side is the interval.
+    - `"relation"`: any other inequality. No label, no parts.
+    - `"list"`, `"set"`, `"union"`: unordered elements. `"tuple"`: brackets and elements, also of an interval.
+    - `"matrix"`: a shape such as `2x3`, and elements by row.
+    - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing.
     """
 
-    kind: Kind
+    kind: str
     latex: str
     parts: tuple["Answer", ...] = ()
     label: str = ""
     number: Number | None = None
-    unit: str | None = None
+    unit: str | None = None  # of a number, an expression or a time; `"percent"` is a unit
 
     @property
     def canonical(self) -> str:
-        """Its [`canonical`] spelling."""
         return canonical(self.latex)
 
 
@@ -93,24 +67,7 @@ _MAX_WORDS_OF_NAME = 5
 
 
 def read_answer(text: str) -> Answer:
-    r"""
-    Parses an answer.
-
-    Args:
-        text (`str`): Answer, LaTeX or plain text.
-
-    Returns:
-        [`Answer`]: The parsed answer, of kind `"unreadable"` if it cannot be read.
-
-    Example:
-
-    ```python
-    >>> answer = read_answer(r"x = 2 \text{ or } x = \dfrac12")
-    >>> answer.kind, answer.label, [part.latex for part in answer.parts[0].parts]
-    ('equation', 'x', ['2', '\\frac{1}{2}'])
-
-    ```
-    """
+    r"""Parses LaTeX or plain text. `x = 2 \text{ or } x = \dfrac12` is an equation of `x` and a list of two numbers."""
     try:
         return _read(plain_latex(text))
     except UnreadableError:
@@ -168,9 +125,8 @@ def _list(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     ranges = [part.kind == "equation" and part.parts[0].kind == "tuple" for part in parts]
     if all(ranges) and any(re.search(r"[<>]|\\[lg]eq", piece) for piece in pieces):
         if len(set(names)) == 1 and set(separators) <= {"or", "\\vee"}:
-            return Answer(
-                "equation", latex, (Answer("union", latex, tuple(part.parts[0] for part in parts)),), names[0] or ""
-            )
+            union = Answer("union", latex, tuple(part.parts[0] for part in parts))
+            return Answer("equation", latex, (union,), names[0] or "")
         return Answer("relation", latex)
     if names[0] and (set(names) == {names[0]} or set(names[1:]) == {None}):  # x = 1, x = 2 or x = 1, 2
         values = tuple(part.parts[0] if part.kind == "equation" else part for part in parts)
@@ -252,9 +208,8 @@ def _collection(latex: str, in_brackets: bool, depth: int) -> Answer | None:
         return Answer("union", latex, tuple(_read(part, in_brackets, depth) for part in unions))
     matrix = _MATRIX.fullmatch(latex.strip("[]") if latex.startswith("[\\begin") else latex)
     if matrix:
-        rows = [
-            [cell.strip() for cell in row.split("&")] for row in matrix[2].strip().removesuffix("\\\\").split("\\\\")
-        ]
+        lines = matrix[2].strip().removesuffix("\\\\").split("\\\\")
+        rows = [[cell.strip() for cell in line.split("&")] for line in lines]
         if len({len(row) for row in rows}) > 1:
             return Answer("unreadable", latex)
         cells = tuple(_read(cell, True, depth) for row in rows for cell in row)
@@ -262,9 +217,8 @@ def _collection(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     if latex.startswith("\\{") and _enclosed(latex, "\\{", "\\}"):
         return _set(latex, latex[2:-2], depth)
     if latex[0] in "([" and latex[-1] in ")]" and _enclosed(latex, latex[0], latex[-1]):
-        content = join_thousands(latex[1:-1]) if ", " in latex else latex[1:-1]
-        parts, _ = _split(content, {",", ";"})
-        return Answer("tuple", latex, tuple(_read(part, True, depth) for part in parts), latex[0] + latex[-1])
+        parts = tuple(_read(piece, True, depth) for piece in _pieces(latex[1:-1]))
+        return Answer("tuple", latex, parts, latex[0] + latex[-1])
     return None
 
 
@@ -275,9 +229,12 @@ def _set(latex: str, content: str, depth: int) -> Answer:
     if len(builder) == 2 and _is_name(builder[0].partition("\\in")[0].strip()):
         condition = _read(builder[1], False, depth)
         return condition if condition.kind == "equation" else Answer("unreadable", latex)
-    content = join_thousands(content) if ", " in content else content
-    parts, _ = _split(content, {",", ";"})
-    return Answer("set", latex, _elements(parts, depth))
+    return Answer("set", latex, _elements(_pieces(content), depth))
+
+
+def _pieces(content: str) -> list[str]:
+    """The elements between brackets. With `, ` between them, a comma without a space groups digits."""
+    return _split(join_thousands(content) if ", " in content else content, {",", ";"})[0]
 
 
 def _plus_or_minus(latex: str, in_brackets: bool, depth: int) -> Answer | None:

@@ -16,7 +16,7 @@ from math_verify import LatexExtractionConfig, parse, verify  # type: ignore[imp
 from sympy import Expr, Float, MatrixExpr, N, Rational  # type: ignore[import-untyped]
 from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
-from .equality import matches
+from .equality import matches, rules_only
 from .extraction import MAX_ANSWER_LENGTH, extract_answer, has_box
 from .forms import Answer, read_answer
 from .numbers import join_thousands, rounds_to
@@ -39,39 +39,28 @@ _CONSTANT_WITH_INDEX = re.compile(r"(?<![\\A-Za-z])[eE](?=_\{)")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\{\\circ\}")
 
 
-class _TimeoutDisabled(logging.Filter):
-    """Math-Verify warns that its time limits are off. They are off on purpose."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Timeout is disabled" not in record.getMessage()
-
-
-for _name in ("math_verify.parser", "math_verify.grader"):
-    logging.getLogger(_name).addFilter(_TimeoutDisabled())
+for _name in ("math_verify.parser", "math_verify.grader"):  # which warn that their time limits are off, on purpose
+    logging.getLogger(_name).addFilter(lambda record: "Timeout is disabled" not in record.getMessage())
 
 
 class MathGrade(NamedTuple):
     """
     Verdict on one answer.
 
-    Args:
-        correct (`bool` or `None`): Whether the answer is right. `None` if no gold answer can be read.
-        how (`"rule"`, `"math_verify"` or `None`): What decided: the rules alone, or Math-Verify, which had to read at
-            least one expression. Expressions are compared by their values at a few points, then by Math-Verify if that
-            is inconclusive. `None` if no gold answer can be read.
-        gold (`str` or `None`): The gold answer that was matched, as given.
-        error (`str` or `None`): What Math-Verify raised in a comparison, which then counts as unequal.
+    `how` is what decided: the rules alone, or Math-Verify, which had to read at least one expression. Expressions are
+    compared by their values at a few points, then by Math-Verify if that is inconclusive.
     """
 
-    correct: bool | None
+    correct: bool | None  # both are `None` if no gold answer can be read
     how: Literal["rule", "math_verify"] | None
-    gold: str | None = None
-    error: str | None = None
+    gold: str | None = None  # the gold answer that was matched, as given
+    error: str | None = None  # what Math-Verify raised in a comparison, which then counts as unequal
 
 
 def grade(golds: tuple[str, ...], answer: str) -> MathGrade:
     r"""
-    Grades an answer against the acceptable answers.
+    Grades an answer, as returned by `extract_answer`, against the acceptable answers. These may be bare, in `$`, boxed,
+    or solutions that end in a box or `####`. An answer that cannot be read is wrong.
 
     An answer is right if the rules or Math-Verify find it equal to a gold answer of the same structure:
 
@@ -84,29 +73,10 @@ def grade(golds: tuple[str, ...], answer: str) -> MathGrade:
       parentheses.
     - The left side of `=` may be missing if it is a name.
     - The letter of a choice or the content next to it is enough, but neither may be wrong.
-
-    Args:
-        golds (`tuple[str, ...]`): Acceptable answers: bare, in `$`, boxed, or solutions that end in a box or `####`.
-        answer (`str`): Answer as returned by [`~trl_archer.rewards.math.extraction.extract_answer`].
-
-    Returns:
-        [`MathGrade`]: The verdict: `False` for an answer that cannot be read, `None` if no gold answer can be read.
-
-    Examples:
-
-    ```python
-    >>> grade((r"\frac{1}{2}",), "0.5")
-    MathGrade(correct=True, how='rule', gold='\\frac{1}{2}', error=None)
-    >>> grade(("(x+1)^2",), "x^2 + 2x + 1").how
-    'math_verify'
-    >>> grade(("3",), "1, 2 or 3").correct, grade(("See the figure above.",), "3").correct
-    (False, None)
-
-    ```
     """
     parsed = read_answer(answer) if len(answer) <= MAX_ANSWER_LENGTH else Answer("unreadable", answer)
     for gold in golds:
-        if matches(_read_gold(gold), parsed, _differ):
+        if matches(_read_gold(gold), parsed, rules_only):
             return MathGrade(True, "rule", gold)
     scorable = [gold for gold in golds if is_scorable(gold)]
     if not scorable:
@@ -123,31 +93,12 @@ def is_scorable(gold: str) -> bool:
     """
     Whether answers can be graded against a gold answer. All of it must be numbers, a few words, or expressions that
     Math-Verify can read and finds equal to themselves.
-
-    Args:
-        gold (`str`): Gold answer, see [`grade`].
-
-    Example:
-
-    ```python
-    >>> [is_scorable(gold) for gold in ("7", r"$\\sqrt{2}$", "east", r"\\frac{1}{", "All primes p that divide n + 1")]
-    [True, True, True, False, False]
-
-    ```
     """
     return _all_readable(_read_gold(gold))
 
 
 def grade_item(item: Any) -> Any:
-    """
-    The function that workers run.
-
-    Args:
-        item (`tuple`): Acceptable answers, and the given answer or `None`.
-
-    Returns:
-        [`MathGrade`] or `bool`: The verdict, or for `None` whether answers can be graded against any acceptable answer.
-    """
+    """Runs in workers. Grades an answer, or for `None` tells whether answers can be graded against any of the golds."""
     golds, answer = item
     return any(map(is_scorable, golds)) if answer is None else grade(tuple(golds), answer)
 
@@ -172,10 +123,6 @@ def _read_gold(gold: str) -> Answer:
     if answer is None or len(answer) > MAX_ANSWER_LENGTH:
         return Answer("unreadable", gold[:MAX_ANSWER_LENGTH])
     return read_answer(answer)
-
-
-def _differ(gold: Answer, answer: Answer) -> bool:
-    return False
 
 
 class _MathVerify:
@@ -232,9 +179,7 @@ def _parse_gold(latex: str) -> list[Any]:
 
 
 def _cases_differ(gold: str, answer: str) -> bool:
-    """
-    Whether a letter has different case in the two, which Math-Verify ignores. A constant of integration may differ.
-    """
+    """Whether a letter differs in case, which Math-Verify ignores. A constant of integration may differ."""
     golds, answers = (set(_LETTER.findall(latex)) - set("cC") for latex in (gold, answer))
     return any(letter.swapcase() in golds for letter in answers - golds)
 

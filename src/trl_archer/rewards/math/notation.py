@@ -1,6 +1,7 @@
 r"""Normalizes the LaTeX of formulas: `½`, `\dfrac12` and `\tfrac 1{2}` become `\frac{1}{2}`."""
 
 import re
+from collections import deque
 from collections.abc import Sequence
 
 MAX_DEPTH = 50
@@ -62,24 +63,8 @@ def plain_latex(text: str) -> str:
 
     It removes dollar signs around formulas, commands that only change the appearance, punctuation at the end,
     unambiguous thousands separators, and text commands around formulas. It adds braces around arguments, also for
-    `^(...)` and `sqrt(...)`, and replaces symbols by commands.
-
-    Args:
-        text (`str`): LaTeX or plain text of at most a few thousand characters.
-
-    Returns:
-        `str`: The normalized formula.
-
-    Raises:
-        UnreadableError: If its braces are unbalanced or nested deeper than 50.
-
-    Example:
-
-    ```python
-    >>> plain_latex(r"$\left(-\dfrac12,\, √3\right)$.")
-    '(-\\frac{1}{2}, \\sqrt{3})'
-
-    ```
+    `^(...)` and `sqrt(...)`, and replaces symbols by commands. `$\left(-\dfrac12,\, √3\right)$.` becomes
+    `(-\frac{1}{2}, \sqrt{3})`. Raises `UnreadableError` if braces are unbalanced or nested deeper than 50.
     """
     text = text.translate(_CHARACTERS).replace("\\!", "").replace("**", "^")
     text = re.sub(r"\\(?:left|right)\s*\.", "", text)
@@ -87,7 +72,7 @@ def plain_latex(text: str) -> str:
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
     text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)  # a decimal comma
     text = _WITHOUT_BACKSLASH.sub(lambda name: "\\infty" if name[0].startswith("inf") else f"\\{name[0]}", text)
-    text = _join(_renamed(_TOKEN.findall(text)))
+    text = _joined(deque(_renamed(_TOKEN.findall(text))))
     text = _TEXT.sub(_text_or_symbol, text)
     text = re.sub(r"\s+", " ", text).strip()
     return text if text.endswith("...") else text.rstrip(".,; ")
@@ -109,77 +94,62 @@ def _renamed(tokens: Sequence[str]) -> list[str]:
     return renamed
 
 
-def _join(tokens: Sequence[str], depth: int = 0) -> str:
+def _joined(tokens: deque[str], closer: str = "", depth: int = 0) -> str:
+    """Takes the tokens before the closer, and the closer, or all of them if there is none."""
     if depth > MAX_DEPTH:
         raise UnreadableError("The nesting is too deep.")
     written = ""
-    position = 0
-    while position < len(tokens):
-        token = tokens[position]
+    while tokens:
+        token = tokens.popleft()
+        if token == closer:
+            return written
         if token in _ARGUMENTS:
-            piece, position = _with_arguments(tokens, position, depth)
+            written += _with_arguments(token, tokens, depth)
         elif token == "{":
-            end = _closing(tokens, position)
-            piece = _join(tokens[position + 1 : end], depth + 1)
-            if _COMMAND_OR_GROUP.search(written):  # an argument; other braces are invisible
-                piece = f"{{{piece}}}"
-            position = end + 1
+            group = _joined(tokens, "}", depth + 1)
+            # An argument keeps its braces. Others are invisible
+            written += f"{{{group}}}" if _COMMAND_OR_GROUP.search(written) else group
+        elif token == "(" and closer == ")":
+            written += f"({_joined(tokens, closer, depth + 1)})"
         elif token == "}":
             raise UnreadableError("A closing brace has no opening one.")
         else:
-            piece = token
-            position += 1
-        written += piece
+            written += token
+    if closer:
+        raise UnreadableError(f"'{closer}' is missing.")
     return written
 
 
-def _with_arguments(tokens: Sequence[str], position: int, depth: int) -> tuple[str, int]:
-    """A command with its arguments in braces, and the position after them."""
-    command = tokens[position]
-    position += 1
+def _with_arguments(command: str, tokens: deque[str], depth: int) -> str:
+    """A command with the arguments that follow it, in braces."""
     degree = ""
-    if command == "\\sqrt" and position < len(tokens) and tokens[position] == "[" and "]" in tokens[position:]:
-        end = tokens.index("]", position)
-        degree = "".join(tokens[position : end + 1])
-        position = end + 1
-    arguments = []
-    for _ in range(_ARGUMENTS[command]):
-        argument, position = _argument(command, tokens, position, depth + 1)
-        arguments.append(f"{{{argument}}}")
-    return command + degree + "".join(arguments), position
+    if command == "\\sqrt" and tokens and tokens[0] == "[" and "]" in tokens:
+        while not degree.endswith("]"):
+            degree += tokens.popleft()
+    arguments = (_argument(command, tokens, depth + 1) for _ in range(_ARGUMENTS[command]))
+    return command + degree + "".join(f"{{{argument}}}" for argument in arguments)
 
 
-def _argument(command: str, tokens: Sequence[str], position: int, depth: int) -> tuple[str, int]:
+def _argument(command: str, tokens: deque[str], depth: int) -> str:
     if depth > MAX_DEPTH:
         raise UnreadableError("The nesting is too deep.")
-    while position < len(tokens) and tokens[position] == " ":
-        position += 1
-    if position == len(tokens):
+    while tokens and tokens[0] == " ":
+        tokens.popleft()
+    if not tokens or tokens[0] == "}":
         raise UnreadableError(f"An argument of {command} is missing.")
-    token = tokens[position]
-    if token == "{" or (token == "(" and command in ("^", "\\sqrt")):
-        end = _closing(tokens, position)
-        return _join(tokens[position + 1 : end], depth).strip(), end + 1
+    token = tokens.popleft()
+    if token == "{":
+        return _joined(tokens, "}", depth).strip()
+    if token == "(" and command in ("^", "\\sqrt"):
+        return _joined(tokens, ")", depth).strip()
     if token in _ARGUMENTS:
-        return _with_arguments(tokens, position, depth)
-    end = position + 1
+        return _with_arguments(token, tokens, depth)
     if command != "\\frac":  # 10^12 contains a number, \frac12 two digits
-        if token in "+-" and end < len(tokens):
-            end += 1
-        while tokens[end - 1].isdigit() and end < len(tokens) and tokens[end].isdigit():
-            end += 1
-    return "".join(tokens[position:end]), end
-
-
-def _closing(tokens: Sequence[str], position: int) -> int:
-    opener = tokens[position]
-    closer = {"{": "}", "(": ")"}[opener]
-    depth = 0
-    for index in range(position, len(tokens)):
-        depth += (tokens[index] == opener) - (tokens[index] == closer)
-        if depth == 0:
-            return index
-    raise UnreadableError(f"'{opener}' is not closed.")
+        if token in "+-" and tokens:
+            token += tokens.popleft()
+        while token.strip("+-").isdigit() and tokens and tokens[0].isdigit():
+            token += tokens.popleft()
+    return token
 
 
 def _text_or_symbol(text: re.Match[str]) -> str:

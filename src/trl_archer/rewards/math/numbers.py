@@ -11,6 +11,7 @@ _LARGEST_EXPONENT = 1_000
 
 _DIGITS = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _SIGN = r"(?P<sign>[-+]?)\s*"
+_EXPONENT = r"(?P<exponent>[-+]?\d{1,4})"
 _DECIMAL = re.compile(rf"{_SIGN}(?P<digits>{_DIGITS})")
 _FRACTION = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)\s*)?"
@@ -21,10 +22,10 @@ _SLASHED = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)\s+)?(?P<upper_sign>)(?P<upper>{_DIGITS})\s*(?:/|:(?!\s*[0-5]\d$))\s*"
     rf"(?P<lower_sign>-?)(?P<lower>{_DIGITS})"
 )
-_SCIENTIFIC = re.compile(
-    rf"{_SIGN}(?:(?P<digits>{_DIGITS})\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*\^\{{\s*(?P<exponent>[-+]?\d{{1,4}})\s*\}}"
-    rf"|{_SIGN.replace('sign', 'e_sign')}(?P<e_digits>{_DIGITS})[eE](?P<e_exponent>[-+]?\d{{1,4}})"
+_POWER_OF_TEN = re.compile(
+    rf"{_SIGN}(?:(?P<digits>{_DIGITS})\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*\^\{{\s*{_EXPONENT}\s*\}}"
 )
+_E_NOTATION = re.compile(rf"{_SIGN}(?P<digits>{_DIGITS})[eE]{_EXPONENT}")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 
 
@@ -36,37 +37,14 @@ class Number(NamedTuple):
 
 
 def join_thousands(latex: str) -> str:
-    """
-    Removes the separators from numbers such as `1,234,567`.
-
-    Example:
-
-    ```python
-    >>> join_thousands("1,234,567.8"), join_thousands("1, 234")
-    ('1234567.8', '1, 234')
-
-    ```
-    """
+    """Removes the separators from numbers: `1,234,567.8` becomes `1234567.8`. The list `1, 234` stays."""
     return _GROUPED.sub(lambda number: number[0].replace(",", ""), latex)
 
 
 def read_number(latex: str) -> Number | None:
     r"""
-    Reads a number: integer, decimal, fraction, ratio of two terms, mixed number, or power of ten with a factor.
-
-    Args:
-        latex (`str`): Formula as returned by [`plain_latex`].
-
-    Returns:
-        [`Number`] or `None`: The number. `None` if the formula is anything else or longer than 1,000 characters.
-
-    Example:
-
-    ```python
-    >>> read_number(r"-1\frac{1}{2}"), read_number("1.50")
-    (Number(value=Fraction(-3, 2), decimals=None), Number(value=Fraction(3, 2), decimals=2))
-
-    ```
+    Reads a number in normalized LaTeX: integer, decimal, fraction, ratio of two terms, mixed number, or power of ten
+    with a factor. `-1\frac{1}{2}` is -3/2. `None` for anything else, and for more than 1,000 characters.
     """
     latex = latex.strip()
     if len(latex) > _MOST_DIGITS:
@@ -80,8 +58,7 @@ def read_number(latex: str) -> Number | None:
 
 def _decimal(match: re.Match[str]) -> Number:
     digits = match["digits"]
-    value = _signed(match["sign"], Fraction(digits))
-    return Number(value, len(digits.partition(".")[2]) or None)
+    return Number(_signed(match["sign"], Fraction(digits)), len(digits.partition(".")[2]) or None)
 
 
 def _fraction(match: re.Match[str]) -> Number | None:
@@ -97,33 +74,24 @@ def _fraction(match: re.Match[str]) -> Number | None:
 
 
 def _scientific(match: re.Match[str]) -> Number | None:
-    exponent = int(match["exponent"] or match["e_exponent"])
+    exponent = int(match["exponent"])
     if abs(exponent) > _LARGEST_EXPONENT:
         return None
-    value = Fraction(match["digits"] or match["e_digits"] or 1) * Fraction(10) ** exponent
-    return Number(_signed(match["sign"] or match["e_sign"], value))
+    return Number(_signed(match["sign"], Fraction(match["digits"] or 1) * Fraction(10) ** exponent))
 
 
-def _signed(sign: str | None, value: Fraction) -> Fraction:
+def _signed(sign: str, value: Fraction) -> Fraction:
     return -value if sign == "-" else value
 
 
-_READERS = ((_DECIMAL, _decimal), (_FRACTION, _fraction), (_SLASHED, _fraction), (_SCIENTIFIC, _scientific))
+_READERS = (
+    *((_DECIMAL, _decimal), (_FRACTION, _fraction), (_SLASHED, _fraction)),
+    *((_POWER_OF_TEN, _scientific), (_E_NOTATION, _scientific)),
+)
 
 
 def numbers_agree(gold: Number, answer: Number) -> bool:
-    """
-    Whether two numbers are equal, or one of them [`rounds_to`] the other.
-
-    Example:
-
-    ```python
-    >>> third = read_number("1/3")
-    >>> [numbers_agree(third, read_number(decimal)) for decimal in ("0.333333", "0.333334", "0.333")]
-    [True, False, False]
-
-    ```
-    """
+    """Whether they are equal or one rounds to the other: 0.333333 is 1/3, but 0.333334 and 0.333 are not."""
     return gold.value == answer.value or rounds_to(gold.value, answer) or rounds_to(answer.value, gold)
 
 

@@ -10,8 +10,7 @@ from .extraction import extract_answer
 
 _KINDS = "rule math_verify wrong no_answer gave_up not_scorable".split()
 
-Key = tuple[tuple[str, ...], str]
-"""Acceptable answers and the given one."""
+Key = tuple[tuple[str, ...], str]  # acceptable answers and the given one
 
 
 def math_reward(
@@ -108,17 +107,9 @@ class MathReward:
             (_golds(gold), extract_answer(text, self.phrases, thinking=self.thinking) or "")
             for text, gold in zip(texts, solution, strict=True)
         ]
-        verdicts = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
-        return report(
-            self.__name__,
-            [verdicts[key] for key in keys],
-            _KINDS,
-            texts,
-            self.thinking,
-            completion_ids,
-            log_extra,
-            log_metric,
-        )
+        graded = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
+        verdicts = [graded[key] for key in keys]
+        return report(self.__name__, verdicts, _KINDS, texts, self.thinking, completion_ids, log_extra, log_metric)
 
     def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
         pool = shared_pool("trl_archer.rewards.math.grading:grade_item", self.workers, self.memory_mib)

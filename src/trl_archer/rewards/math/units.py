@@ -28,25 +28,11 @@ _MAX_WORDS = 4
 
 def split_unit(latex: str) -> tuple[str, str | None]:
     r"""
-    Splits a formula into value and unit.
+    Splits normalized LaTeX into value and unit: `18\pi\text{square centimeters}` is `18\pi` and `cm^2`.
 
     Text after a value is its unit, unless one of its words qualifies the value ("or 6", "is odd"). Outside a text
     command, a unit is a known unit of at least two letters, or words of at least four letters. Words that are not known
-    units ("apples", "units") are dropped.
-
-    Args:
-        latex (`str`): Formula as returned by [`plain_latex`].
-
-    Returns:
-        `tuple[str, str | None]`: The value and its known unit in one spelling. The whole formula if it has no unit.
-
-    Example:
-
-    ```python
-    >>> split_unit(r"18\pi\text{square centimeters}"), split_unit(r"3\text{or more}")
-    (('18\\pi', 'cm^2'), ('3\\text{or more}', None))
-
-    ```
+    units ("apples", "units") are dropped. Without a unit, the value is the whole formula.
     """
     if "\\$" in latex:
         return split_unit(latex.replace("\\$", " ").strip())[0], "dollar"
@@ -58,14 +44,13 @@ def split_unit(latex: str) -> tuple[str, str | None]:
     start = latex.find("\\text{")
     in_text = start >= 0
     if not in_text:
-        tail = _BARE_TAIL.search(latex)
-        start = tail.start() if tail else 0
-    words = _words(latex[start:])
-    if not re.search(r"\d|\\pi|\\sqrt", latex[:start]) or not _can_be_unit(
-        words, latex[start:], in_text, latex[:start]
-    ):
+        bare = _BARE_TAIL.search(latex)
+        start = bare.start() if bare else 0
+    value, tail = latex[:start], latex[start:]
+    words = _words(tail)
+    if not re.search(r"\d|\\pi|\\sqrt", value) or not _can_be_unit(words, value, tail, in_text):
         return latex, None
-    return latex[:start].strip(), _one_spelling(words)
+    return value.strip(), _one_spelling(words)
 
 
 def units_agree(gold: str | None, answer: str | None) -> bool:
@@ -80,7 +65,7 @@ def _words(tail: str) -> list[str]:
     return tail.replace(".", "").replace(" ^", "^").split()
 
 
-def _can_be_unit(words: list[str], tail: str, in_text: bool, before: str) -> bool:
+def _can_be_unit(words: list[str], value: str, tail: str, in_text: bool) -> bool:
     plain = [word.rstrip("^23") for word in words]
     if not 0 < len(words) <= _MAX_WORDS or not _QUALIFIERS.isdisjoint(word.lower() for word in plain):
         return False
@@ -89,7 +74,7 @@ def _can_be_unit(words: list[str], tail: str, in_text: bool, before: str) -> boo
     if not _FUNCTIONS.isdisjoint(plain):
         return False
     known = _known_unit(plain[0]) is not None or plain[0].lower() in _POWERS
-    return (known and len(plain[0]) > 1) or (before.endswith(" ") and all(len(word) > 3 for word in plain))
+    return (known and len(plain[0]) > 1) or (value.endswith(" ") and all(len(word) > 3 for word in plain))
 
 
 def _one_spelling(words: list[str]) -> str | None:
