@@ -70,12 +70,12 @@ def shown() -> str:
             "[test_resume.py](tests/grpo/test_resume.py)",
         ],
         [
-            f"When lengths differ, the update phase takes {min(ragged):.2f} to {max(ragged):.2f} of TRL's time, on a "
-            "CPU.",
+            f"When completion lengths differ, the update phase takes {min(ragged):.2f} to {max(ragged):.2f} times as "
+            "long as TRL's on a CPU.",
             "[update_phase.json](benchmarks/results/update_phase.json), [performance](docs/performance.md)",
         ],
     ]
-    return table(["result", "shown by"], rows)
+    return table(["result", "evidence"], rows)
 
 
 def playground_sentence() -> str:
@@ -201,11 +201,11 @@ def rewards() -> str:
     ]
     ours, theirs = (f"{math['seconds'][name]:.1f} s" for name in ("math_reward", "accuracy_reward"))
     return (
-        f"Math: {math['completions']:,} completions of {math['characters']:,.0f} characters (median), on "
-        f"{math['workers']} workers: {ours}, TRL's `accuracy_reward` {theirs}, {math['speedup']:.1f} times as long; "
-        f"{math['different']} verdicts differ. With {slow['items']} answers that do not end, each stopped after "
-        f"{slow['limit']:g} s: {slow['seconds']:.0f} s.\n\n"
-        f"Code, programs that print a number, on {math['workers']} workers:\n\n"
+        f"Math: {math['completions']:,} completions of {math['characters']:,.0f} characters (median) take {ours} on "
+        f"{math['workers']} workers. TRL's `accuracy_reward` takes {theirs}, {math['speedup']:.1f} times as long; "
+        f"{math['different']} verdicts differ. With {slow['items']} answers whose grading never ends, each stopped "
+        f"after {slow['limit']:g} s, it takes {slow['seconds']:.0f} s.\n\n"
+        f"Code: programs that print a number, on {math['workers']} workers:\n\n"
         f"{table(['isolation', 'runs per second', 'overhead of a run, median'], rows)}\n\n"
         f"{source(result, 'rewards', '../')}"
     )

@@ -69,7 +69,7 @@ def recipes() -> str:
         "sum",
         "capacity",
     ]
-    return "Predicted, GiB of one GPU:\n\n" + table(header, rows)
+    return "Predicted memory of one GPU, in GiB:\n\n" + table(header, rows)
 
 
 PLACES: dict[str, Callable[[], str]] = {

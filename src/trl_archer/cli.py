@@ -50,8 +50,8 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         "demo",
         help="train Archer on the built-in playground, offline, in minutes on a CPU",
         description="Trains a small warm-started policy on countdown (combine four numbers with + and - to reach a "
-        "target) with ArcherGRPOTrainer. Prints held-out accuracy and entropies by token role before and after. Needs neither "
-        "network nor GPU.",
+        "target) with ArcherGRPOTrainer. Prints held-out accuracy and entropies by token role before and after. Needs "
+        "neither network nor GPU.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--steps", type=_positive, default=150, help="optimizer steps")

@@ -67,7 +67,7 @@ HONORED_BY_TRAINER = frozenset(
 REJECTED = {
     "auto_find_batch_size": "It splits groups when it shrinks the batch. Lower per_device_train_batch_size instead.",
     "entropy_coef": "Archer has no entropy bonus. Raise `epsilon_reasoning` to let decision tokens move further.",
-    "importance_sampling_level": "Archer's clip ranges apply to single tokens; a sequence ratio belongs to neither role.",
+    "importance_sampling_level": "Archer's clip ranges apply to single tokens; a ratio per sequence fits neither role.",
     "label_smoothing_factor": "There are no labels to smooth in reinforcement learning.",
     "sapo_temperature_neg": "Only loss_type='sapo' reads it, and Archer does not support that loss.",
     "sapo_temperature_pos": "Only loss_type='sapo' reads it, and Archer does not support that loss.",

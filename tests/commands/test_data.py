@@ -126,7 +126,9 @@ def test_long_prompts_are_left_out(path: str, streaming: bool, caplog: pytest.Lo
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_no_prompt_is_short_enough(path: str, streaming: bool) -> None:
-    with pytest.raises(ValueError, match=r"No prompt of .* has at most max_prompt_length=1 tokens. Raise it, or set"):
+    with pytest.raises(
+        ValueError, match=r"All prompts of .* have more than max_prompt_length=1 tokens. Raise it, or set"
+    ):
         load(path, dataset_columns=MAPPED, prompt_template="1 2 3", max_prompt_length=1, dataset_streaming=streaming)
 
 
@@ -139,7 +141,7 @@ def test_length_counts_the_chat_template(path: str, monkeypatch: pytest.MonkeyPa
     for think, kept in (("", 2), ("1 1", 1)):
         train, _ = load_data(arguments, NEEDED, False, lambda: TOKENIZER, {"think": think})
         assert len(train) == kept
-    with pytest.raises(ValueError, match=r"No prompt of .* has at most max_prompt_length=4 tokens"):
+    with pytest.raises(ValueError, match=r"All prompts of .* have more than max_prompt_length=4 tokens"):
         load_data(arguments, NEEDED, False, lambda: TOKENIZER, {"think": "1 1 1 1"})
 
 

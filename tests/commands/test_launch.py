@@ -113,10 +113,10 @@ def test_batches_that_do_not_fit(
 def test_other_number_of_processes_than_the_recipe_is_for(defaults: dict[str, Any]) -> None:
     values = {**defaults, "num_processes": 16, "gradient_accumulation_steps": 16}
     check_processes(values, 16)
-    with pytest.raises(ValueError, match="written for num_processes=16, but 8 run") as error:
+    with pytest.raises(ValueError, match="written for num_processes=16, but 8 started") as error:
         check_processes(values, 8)
     assert "accelerate launch --num_processes 16 -m trl_archer.cli train" in str(error.value)
-    assert "set num_processes to 8 and keep the batch of an update with gradient_accumulation_steps=32" in str(
+    assert "set num_processes to 8 and keep the batch size of an update with gradient_accumulation_steps=32" in str(
         error.value
     )
     with pytest.raises(ValueError, match="with other values of per_device_train_batch_size and gradient"):

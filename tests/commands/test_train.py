@@ -161,7 +161,7 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
         (["--reward_funcs", "own_rewards.size"], "'own_rewards' has no 'size'"),
         (["--reward_funcs", "countdown"], "reward_weights has 2 entries for 1 rewards"),
         (["--num_generations", "5"], "A rollout of 16 completions"),
-        (["--num_processes", "2"], "written for num_processes=2, but 1 run"),
+        (["--num_processes", "2"], "written for num_processes=2, but 1 started"),
         (["--beta", "-1"], "beta=-1.0 is negative"),
         (["--loss_type", "cispo"], "loss_type='cispo' has no clip range per token"),
         (["--deepspeed", "{bad"], "deepspeed='{bad' is not valid JSON: Expecting property name"),
@@ -223,7 +223,7 @@ def test_other_models_checkpoint_is_refused(
         (["--resume", "--use_peft"], "has all weights, but use_peft=True"),
         (["--resume", "--model_name_or_path", other], f"not '{other}'"),
         (["--resume", "out"], "It contains out/checkpoint-2: choose one of these"),
-        ([], "output_dir='out' already has checkpoint-2 of an earlier run. Continue it with --resume"),
+        ([], "output_dir='out' already has checkpoint-2 from an earlier run. Continue it with --resume"),
     ]
     for flags, message in cases:
         capsys.readouterr()

@@ -79,7 +79,7 @@ def test_bad_update_is_skipped_and_counted(
     assert moments["exp_avg"].isfinite().all()
     said = [record.getMessage() for record in caplog.records if record.name == "trl_archer.grpo.updates"]
     assert len(said) == 2
-    assert "Step 2: loss or gradient is not finite (norm nan), the update was skipped, 1 in a row" in said[0]
+    assert "Step 2: the update was skipped because its loss or gradient is not finite (norm nan), 1 in a row" in said[0]
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -141,7 +141,7 @@ def test_deepspeed_is_asked(tmp_path: Path, skipped: bool, norm: float | None, c
     check = partial(guard.check, norm, torch.nn.Linear(1, 1), accelerator, engine, 7, list)
     if count is None:
         with pytest.raises(
-            FloatingPointError, match=r"has made an update with gradient norm nan at step 7.*check_grad_overflow"
+            FloatingPointError, match=r"has applied an update with gradient norm nan at step 7.*check_grad_overflow"
         ):
             check()
     else:
@@ -499,7 +499,7 @@ def test_refusals_are_not_repeated(server: ServerStub, waits: list[float], error
     client = Client(server.url, failures=1)
     client.error = error
     generate, _ = generation_on(client)
-    with pytest.raises(RuntimeError, match=f"gave no completions: {type(error).__name__}: {error}") as raised:
+    with pytest.raises(RuntimeError, match=f"returned no completions: {type(error).__name__}: {error}") as raised:
         generate()
     assert raised.value.__cause__ is error
     assert waits == []
@@ -548,7 +548,7 @@ def test_policy_of_which_every_group_is_dropped_has_no_entropy_left(
     values = [{"entropy": x, "completions/repetition": 0.0} for x in (0.05, missing, missing)]
     with caplog.at_level(logging.WARNING, logger="trl_archer.collapse"):
         assert logged(alarm, values)[1] == [False, False, True]
-    assert "below 0.1 for 3 logs in a row; it is missing, as every group was dropped, at step 3" in caplog.text
+    assert "below 0.1 for 3 logs in a row; it is missing, because every group was dropped, at step 3" in caplog.text
 
 
 def test_alarm_for_a_policy_that_always_says_the_same(model_path: str, tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_stream_in_its_second_pass_is_not_resumed_silently(
             trainer = make_trainer(model_path, tmp_path, **options, max_steps=max_steps)
             trainer.train(resume_from_checkpoint=max_steps > 8)
         assert trainer.state.global_step == max_steps
-        assert sum("is a stream that was passed over" in r.getMessage() for r in caplog.records) == warnings
+        assert sum("is a stream that was read" in r.getMessage() for r in caplog.records) == warnings
 
 
 @pytest.mark.parametrize("word", ["true", "True", "latest"])
@@ -271,14 +271,14 @@ def test_no_complete_checkpoint(model_path: str, checkpoint: Path, tmp_path: Pat
 )
 def test_checkpoint_of_another_model(checkpoint: Path, field: str, value: int) -> None:
     model = LlamaForCausalLM(LlamaConfig(**{**SIZES, field: value}, intermediate_size=48))
-    with pytest.raises(ValueError, match=f"another model: {field} is {SIZES[field]} there and {value} here"):
+    with pytest.raises(ValueError, match=f"another model: {field} was {SIZES[field]} and is now {value}"):
         check_model(checkpoint, model)
 
 
 def test_checkpoint_with_other_trained_weights(checkpoint: Path, model_path: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_path)
     model.lm_head.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"lm_head.weight is \[\d+, 32\] there and None here"):
+    with pytest.raises(ValueError, match=r"lm_head.weight was \[\d+, 32\] and is now None"):
         check_model(checkpoint, model)
 
 
@@ -317,21 +317,21 @@ def launched(checkpoint: Path, tmp_path: Path, launch: dict[str, Any]) -> Path:
 def test_trainer_refuses_the_checkpoint_of_another_backend(model_path: str, checkpoint: Path, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
     assert launch_of(trainer.accelerator) == {"backend": "no sharding", "processes": 1}
-    with pytest.raises(ValueError, match="ZeRO-2 on 2 processes, and this run has no sharding on 1"):
+    with pytest.raises(ValueError, match="ZeRO-2 on 2 processes, but this run uses no sharding on 1"):
         trainer.train(resume_from_checkpoint=str(launched(checkpoint, tmp_path, ZERO_2)))
 
 
 def test_adapter_and_full_model_are_told_apart(checkpoint: Path, model_path: str, tmp_path: Path) -> None:
     adapter = make_trainer(model_path, tmp_path, trainer_kwargs={"peft_config": LORA}, save_steps=1, max_steps=1)
-    with pytest.raises(ValueError, match="holds a full model, but the trainer has a PEFT adapter"):
+    with pytest.raises(ValueError, match="contains a full model, but the trainer has a PEFT adapter"):
         adapter.train(resume_from_checkpoint=str(checkpoint))
     adapter.train()
     folder = tmp_path / "out" / "checkpoint-1"
-    with pytest.raises(ValueError, match=r"holds a PEFT adapter, but the trainer has a full model.*peft_config"):
+    with pytest.raises(ValueError, match=r"contains a PEFT adapter, but the trainer has a full model.*peft_config"):
         make_trainer(model_path, tmp_path).train(resume_from_checkpoint=str(folder))
     other = type(LORA)(**{**LORA.to_dict(), "r": 8})
     trainer = make_trainer(model_path, tmp_path, trainer_kwargs={"peft_config": other})
-    with pytest.raises(ValueError, match="another adapter: r is 4 there and 8 here"):
+    with pytest.raises(ValueError, match="another adapter: r was 4 and is now 8"):
         trainer.train(resume_from_checkpoint=True)
 
 

@@ -143,7 +143,7 @@ def test_functions_normalized_by_themselves(model_path: str, tmp_path: Path) -> 
 def test_reward_model_that_breaks_is_refused() -> None:
     models, rewards = [torch.nn.Linear(1, 1), all_equal], torch.tensor([[1.0, NAN], [0.5, 1.0]])
     check_reward_models(models, ["judge", "all_equal"], rewards)  # None of a function is NaN by now
-    with pytest.raises(ValueError, match="The reward model 'judge' returned 1 of 2 non-finite rewards"):
+    with pytest.raises(ValueError, match="The reward model 'judge' returned non-finite rewards for 1 of 2 completions"):
         check_reward_models(models, ["judge", "all_equal"], rewards.flip(1))
 
 

@@ -57,14 +57,14 @@ def test_column_that_a_reward_needs_is_missed_before_a_rollout(model_path: str, 
 
 def test_rows_without_a_prompt_are_refused(model_path: str, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"prompt": [*PROMPTS, None, None]})
-    with pytest.raises(ValueError, match=rf"train_dataset has 2 of {len(rows)} rows without a prompt"):
+    with pytest.raises(ValueError, match=rf"train_dataset has no prompt in 2 of {len(rows)} rows"):
         make_trainer(model_path, tmp_path, dataset=rows)
     make_trainer(model_path, tmp_path, dataset=rows.filter(lambda row: row["prompt"] is not None))
 
 
 def test_data_that_would_train_nothing_are_refused(model_path: str, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"prompt": PROMPTS[:3]})
-    with pytest.raises(ValueError, match=r"has 3 prompts, and one rollout takes 4 \(generation_batch_size=16 / "):
+    with pytest.raises(ValueError, match=r"has 3 prompts, but one rollout takes 4 \(generation_batch_size=16 / "):
         make_trainer(model_path, tmp_path, dataset=rows, steps_per_generation=2)
     enough = Dataset.from_dict({"prompt": PROMPTS[:4]})
     for options in ({"dataset": rows}, {"dataset": enough, "steps_per_generation": 2}):

@@ -1,8 +1,8 @@
 """
-TRL's GRPO, faster and resumable; knows nothing of Archer.
+A faster, resumable version of TRL's GRPO, independent of Archer.
 
 [`DurableGRPOTrainer`] runs TRL's own loss types unchanged and adds padding removal, guards against non-finite updates,
-complete checkpoints, exact resume inside a rollout, preemption and retries of a vLLM server.
+complete checkpoints, exact resume inside a rollout, a save on preemption, and retries when a vLLM server fails.
 """
 
 from typing import TYPE_CHECKING, Any

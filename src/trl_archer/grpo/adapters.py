@@ -1,7 +1,7 @@
 """Keeps PEFT adapters and their base model exact through training, checkpoints and syncs with vLLM.
 
-The reference of an adapter is the same model with the adapter off, or with a copy of the initial adapter. It stays a
-reference only if the base weights never change, so nothing is left merged into them.
+The reference of an adapter is the same model with the adapter off, or with a copy of the initial adapter. It stays the
+reference only if the base weights never change, so nothing may remain merged into them.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from transformers.utils import is_bitsandbytes_available
 
 def adapter_weights(model: Any) -> dict[str, Tensor]:
     """
-    Trainable weights of an adapter that was made before the trainer.
+    Returns the trainable weights of an adapter that was created before the trainer.
 
     Returns:
         `dict[str, Tensor]`: The tensors, by name; empty without an adapter.
@@ -28,7 +28,7 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
 
 
 def prepare_adapter(model: nn.Module, weights: dict[str, Tensor], is_sharded: bool) -> None:
-    """Lets the adapter of a quantized model train in small steps."""
+    """Prepares the adapter of a quantized model, so that small updates are not lost."""
     if isinstance(model, PeftModel) and is_quantized(model):
         if not is_sharded:
             _keep_precision(model, weights)
@@ -37,7 +37,7 @@ def prepare_adapter(model: nn.Module, weights: dict[str, Tensor], is_sharded: bo
 
 def load_trained_adapter(model: Any, folder: str) -> None:
     """
-    Loads the trained one of two adapters from a checkpoint. transformers loads only the frozen copy beside it.
+    Loads the trained adapter from a checkpoint with two adapters. transformers loads only the frozen copy.
 
     Upstream: https://github.com/huggingface/transformers/issues/30478 (open in 5.23).
     """
@@ -46,7 +46,7 @@ def load_trained_adapter(model: Any, folder: str) -> None:
 
 
 def is_quantized(model: Any) -> bool:
-    """Whether bitsandbytes holds the model's weights in 4 or 8 bits."""
+    """Whether bitsandbytes stores the model's weights in 4 or 8 bits."""
     return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
 
 
@@ -65,8 +65,8 @@ def _keep_weights_unpacked(model: nn.Module) -> None:
     """
     Keeps bitsandbytes from packing 4-bit weights for fast inference on CPUs with AVX-512 BF16.
 
-    It packs them in the first pass in evaluation mode, and a packed weight passes no gradient. Not reported upstream
-    yet; the packing came with https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804 (0.49).
+    It packs them in the first pass in evaluation mode, and packed weights do not propagate gradients. Not reported
+    upstream yet; the packing was added in https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1804 (0.49).
     """
     if is_bitsandbytes_available():
         from bitsandbytes.nn import Linear4bit

@@ -1,7 +1,7 @@
-"""Checkpoints that a killed run resumes from exactly: complete ones of the same model; all others are refused.
+"""Finds and checks the checkpoints that a run resumes from exactly. Refuses incomplete ones and other models' ones.
 
-Order of writing: a marker, the files of all ranks, the manifest with the size of every file, the Trainer's state. A
-folder is complete when the last two exist and every file has its listed size.
+A checkpoint is written in this order: a marker, the files of all ranks, the manifest with the size of every file, and
+the Trainer's state. A folder is complete when the last two exist and every file has its listed size.
 """
 
 import json
@@ -30,7 +30,7 @@ _WORDS: dict[str, str | bool] = {"true": True, "latest": True, "false": False, "
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*", "adapter_model*", "global_step*")
 
-# Fields of a model's configuration that decide its shapes
+# Fields of a model's configuration that determine its shapes
 _ARCHITECTURE = (
     *("model_type", "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "num_experts", "tie_word_embeddings"),
@@ -40,11 +40,11 @@ _ADAPTER = ("peft_type", "r", "target_modules", "modules_to_save")
 
 def why_incomplete(folder: str | Path) -> str | None:
     """
-    Says what is missing from a checkpoint. One of another trainer has no manifest; it must have weights, and all
-    its tensor files must be readable to their end.
+    Returns what is missing from a checkpoint. A checkpoint of another trainer has no manifest. It must have weights,
+    and all its tensor files must be readable to the end.
 
     Returns:
-        `str` or `None`: The reason, `None` for a complete one.
+        `str` or `None`: The reason; `None` if the checkpoint is complete.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -78,7 +78,7 @@ def _differs_from_manifest(folder: Path) -> str | None:
 
 
 def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:
-    """File sizes and parameter shapes by name; `None` if the manifest does not have both."""
+    """Reads file sizes and parameter shapes by name; returns `None` if the manifest does not have both."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -89,7 +89,7 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:
 
 def is_readable(path: Path) -> bool:
     """
-    Whether a tensor file can be read to its end. Other files always count as readable.
+    Whether a tensor file can be read to the end. Other files always count as readable.
 
     Returns:
         `bool`: `False` for a truncated file.
@@ -105,13 +105,13 @@ def is_readable(path: Path) -> bool:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """All files of a checkpoint, including those in subfolders."""
+    """Yields all files of a checkpoint, including those in subfolders."""
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def list_checkpoints(run_dir: Path) -> dict[int, Path]:
     """
-    Checkpoints of a run, complete or not.
+    Lists the checkpoints of a run, complete or not.
 
     Returns:
         `dict[int, Path]`: Folder by step, the latest first.
@@ -125,7 +125,8 @@ def find_checkpoint(resume_from_checkpoint: str | Path | bool | None, args: Trai
     Chooses the checkpoint to resume from; every rank makes the same choice. Each checkpoint is validated once.
 
     `True`, `"true"` and `"latest"` mean the last complete one in `output_dir`; later incomplete ones are skipped with a
-    warning. `"auto"` means the same, if there is one. A folder of such a name takes precedence.
+    warning. `"auto"` means the same, but starts a new run if there is none. A folder with one of these names takes
+    precedence.
 
     Returns:
         `Path` or `None`: The checkpoint; `None` for a new run.
@@ -176,7 +177,7 @@ def _last_complete(args: TrainingArguments, required: bool) -> Path | None:
 
 
 def _on_writing_ranks(args: TrainingArguments, read: Callable[[], Any]) -> list[Any]:
-    """What each rank reads that writes checkpoints: one rank, or one per node with `save_on_each_node`."""
+    """Gathers what the ranks that write checkpoints read: one rank, or one per node with `save_on_each_node`."""
     return gather_object([read()] if args.should_save else [])
 
 
@@ -193,7 +194,7 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
     if has_adapter != isinstance(model, PeftModel):
         kinds = ("a PEFT adapter", "a full model")
         raise ValueError(
-            f"{folder} holds {kinds[not has_adapter]}, but the trainer has {kinds[has_adapter]}. "
+            f"{folder} contains {kinds[not has_adapter]}, but the trainer has {kinds[has_adapter]}. "
             f"{'Pass the `peft_config` that it was trained with' if has_adapter else 'Leave `peft_config` out'}, or "
             "start without resume_from_checkpoint."
         )
@@ -215,7 +216,7 @@ def check_model(folder: str | Path, model: Any, shapes: dict[str, list[int]] | N
 
 def launch_of(accelerator: Accelerator) -> dict[str, Any]:
     """
-    What the files of optimizer and schedule depend on.
+    Returns the properties of a launch that the saved optimizer and schedule depend on.
 
     Returns:
         `dict[str, Any]`: `backend`, such as `"DeepSpeed ZeRO-2"`, and `processes`, their number.
@@ -241,14 +242,14 @@ def check_same_backend(folder: str | Path, launch: dict[str, Any]) -> None:
     if any(before[key] != launch[key] for key in keys):
         then, now = (f"{x['backend']} on {x['processes']} processes" for x in (before, launch))
         raise ValueError(
-            f"{folder} was saved with {then}, and this run has {now}, which cannot load its optimizer and schedule. "
+            f"{folder} was saved with {then}, but this run uses {now}, which cannot load its optimizer and schedule. "
             "Launch it as before, or start a new run from its weights."
         )
 
 
 def checkpoint_bytes(folder: str | Path | None) -> int:
     """
-    Size of a checkpoint, from its manifest.
+    Returns the size of a checkpoint, from its manifest.
 
     Returns:
         `int`: Bytes; 0 if unknown.
@@ -265,14 +266,14 @@ def _compare(folder: Path, what: str, saved: dict[str, Any], ours: dict[str, Any
         )
         if left != right:
             raise ValueError(
-                f"{folder} was saved from another {what}: {name} is {left} there and {right} here. Resume with that "
+                f"{folder} was saved from another {what}: {name} was {left} and is now {right}. Resume with that "
                 f"{what}, or start without resume_from_checkpoint."
             )
 
 
 def trainable_shapes(model: torch.nn.Module) -> dict[str, list[int]]:
     """
-    Shapes of the trainable parameters.
+    Returns the shapes of the trainable parameters.
 
     Returns:
         `dict[str, list[int]]`: Shape by name; the full shape of a parameter that ZeRO-3 has partitioned.

@@ -135,9 +135,7 @@ class DurableGRPOConfig(GRPOConfig):
     def _check_count(self, name: str, at_least: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise ValueError(
-                f"{name}={value!r} is not an integer >= {at_least}. The default is {self._default(name)}."
-            )
+            raise ValueError(f"{name}={value!r} is not an integer >= {at_least}. The default is {self._default(name)}.")
 
     @classmethod
     def _default(cls, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 TRL pads every micro-batch to the longest prompt and completion of the whole generation batch. Here a micro-batch holds
 completions of similar length, trimmed to its own longest; completions without a token in the loss can be left out.
-Neither changes a loss or a gradient: padding has none, and each optimizer step keeps its completions.
+Neither changes the loss or its gradient: padding does not contribute, and each optimizer step keeps its completions.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ Batch = dict[str, Any]
 
 
 def loss_mask(batch: Batch) -> Tensor:
-    """Slots `(B, T)` that hold a token that the policy generated and that counts."""
+    """Marks the slots `(B, T)` that hold a generated token that counts."""
     mask = batch["completion_mask"]
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
 
 
 def _lengths(batch: Batch) -> Tensor:
-    """Tokens `(B,)` of each prompt and completion together; 0 for a completion without a token in the loss."""
+    """Counts the tokens `(B,)` of each prompt and completion; 0 for a completion without a token in the loss."""
     lengths = batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1)
     return lengths * loss_mask(batch).any(dim=1)
 
@@ -42,8 +42,8 @@ def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Bat
         per_update (`int`): Number of consecutive micro-batches that always belong to one optimizer step.
 
     Returns:
-        `list[dict]`: As many micro-batches of the same shape, the longest first in each optimizer step, completions
-        without a token in the loss last.
+        `list[dict]`: The same number of micro-batches, of the same shape. In each optimizer step the longest
+        completions come first, and those without a token in the loss come last.
     """
     grouped: list[Batch] = []
     for start in range(0, len(micro_batches), per_update):
@@ -64,11 +64,11 @@ def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = No
     Args:
         batch (`dict`): Micro-batch, prompts padded on the left and completions on the right.
         keep_rows (`bool`, *optional*, defaults to `False`): Whether to keep completions without a token in the loss.
-        multiple (`int`, *optional*): Widths to round up to, as `pad_to_multiple_of`.
+        multiple (`int`, *optional*): Rounds widths up to a multiple of this, as `pad_to_multiple_of` does.
 
     Returns:
-        `dict`: The same losses in less space. Where nothing counts, one row of two tokens remains, so that every rank
-        still runs its forward and backward pass.
+        `dict`: A smaller micro-batch with the same losses. If nothing counts, one row of two tokens remains, so that
+        every rank still runs its forward and backward pass.
     """
     mask = loss_mask(batch).bool()
     rows = torch.arange(len(mask), device=mask.device) if keep_rows else mask.any(dim=1).nonzero().squeeze(1)
@@ -88,7 +88,7 @@ def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = No
 
 
 def _width(mask: Tensor, multiple: int | None = None) -> int:
-    """Columns up to the last one that is not masked, at least one."""
+    """Counts the columns up to the last one that is not masked; at least one."""
     columns = mask.any(dim=0).nonzero()
     width = int(columns[-1]) + 1 if len(columns) else 1
     return min(-(-width // multiple) * multiple, mask.size(1)) if multiple else width
@@ -106,12 +106,13 @@ def score_in_length_order(
     Scores completions in chunks of similar length, each trimmed to its real columns.
 
     Args:
-        score (`Callable`): TRL's log-prob helper, of token ids, attention mask and number of completion columns.
+        score (`Callable`): TRL's log-prob helper. It takes token ids, attention mask and number of completion columns.
         input_ids (`Tensor` of shape `(B, P + T)`): Prompts padded on the left, completions on the right.
         attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
         logits_to_keep (`int`): Completion columns, `T`.
-        batch_size (`int`): Rows in a chunk. Only it and `B` set the number of chunks, which is equal on all ranks.
-        multiple (`int`, *optional*): Widths to round up to.
+        batch_size (`int`): Rows per chunk. The number of chunks depends only on this and `B`, so it is the same on
+        every rank.
+        multiple (`int`, *optional*): Rounds widths up to a multiple of this.
 
     Returns:
         `tuple`: Log-probabilities and, if asked for, entropies of shape `(B, T)`, in nats, 0 outside the mask, in the

@@ -1,4 +1,4 @@
-"""Saves a checkpoint on SIGTERM, after a whole optimizer step and in the same step on every rank."""
+"""Saves a checkpoint on SIGTERM, after a complete optimizer step, the same one on every rank."""
 
 import signal
 from typing import Any
@@ -15,9 +15,9 @@ class SaveOnSigterm(TrainerCallback):
     """
     Saves and ends training after the optimizer step in which SIGTERM reaches any rank.
 
-    Replaces transformers' callback for `enable_jit_checkpoint`, which saves before the optimizer's step. DeepSpeed has
-    already made the update then, and a resumed run would make it twice. That callback also saves on each rank when the
-    signal reaches it, which may be in different steps. Not reported upstream yet; the callback came with
+    Replaces transformers' callback for `enable_jit_checkpoint`, which saves before the optimizer's step. By then
+    DeepSpeed has already applied the update, and a resumed run would apply it twice. That callback also saves on each
+    rank when the signal reaches it, possibly in different steps. Not reported upstream yet; the callback was added in
     https://github.com/huggingface/transformers/pull/41723 (5.23 has it unchanged).
     """
 
@@ -34,7 +34,7 @@ class SaveOnSigterm(TrainerCallback):
         if any(gather_object([self._is_asked])):
             logger.warning(f"SIGTERM: saving checkpoint-{state.global_step}, then training ends.")
             self.has_stopped = control.should_save = control.should_training_stop = True
-            control.should_evaluate = False  # would use the remaining time
+            control.should_evaluate = False  # it would use up the remaining time
         return control
 
     def on_train_end(self, args, state, control, **kwargs):

@@ -1,4 +1,4 @@
-"""Checks made before the first GPU minute; each error names the field, its value and the fix."""
+"""Checks that run before training starts; each error names the field, its value and the fix."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from .vllm_server import check_generation
 @dataclass(frozen=True)
 class Preflight:
     """
-    Result of [`preflight`], so that the trainer does not repeat its checks.
+    Result of [`preflight`]. Pass it to the trainer, so that the checks are not repeated.
 
     Attributes:
         checkpoint (`Path` or `None`): Complete checkpoint to resume from.
@@ -42,8 +42,8 @@ def preflight(
     checkpoint: Path | None = None,
 ) -> Preflight:
     """
-    Checks what can be checked without data or weights, the cheap things first. Collective over all ranks. `checkpoint`
-    is the complete one to resume from, as [`find_checkpoint`] chose it.
+    Runs the checks that need neither data nor weights, cheap ones first. All ranks must call it together. `checkpoint`
+    is the complete checkpoint to resume from, as chosen by [`find_checkpoint`].
 
     Returns:
         [`Preflight`]: The `preflight` argument of the trainer.
@@ -63,7 +63,7 @@ def preflight(
 
 def refuse_unsloth(trainer_class: type = trl.GRPOTrainer) -> None:
     """
-    Refuses a `GRPOTrainer` that Unsloth has rewritten. It returns no entropies, which Archer needs.
+    Refuses a `GRPOTrainer` that Unsloth has rewritten. It does not return the entropies that Archer needs.
 
     Raises:
         RuntimeError: If Unsloth's trainer is among its bases or has replaced `trl.GRPOTrainer`.
@@ -71,14 +71,14 @@ def refuse_unsloth(trainer_class: type = trl.GRPOTrainer) -> None:
     for cls in (*trainer_class.__mro__, trl.GRPOTrainer):
         if "unsloth" in f"{cls.__module__}.{cls.__qualname__}".lower():
             raise RuntimeError(
-                f"Unsloth has replaced TRL's GRPOTrainer by {cls.__module__}.{cls.__qualname__}, which returns no "
+                f"Unsloth has replaced TRL's GRPOTrainer with {cls.__module__}.{cls.__qualname__}, which returns no "
                 "token entropies. Remove `import unsloth` from this process to train with Archer."
             )
 
 
 def check_data(train_dataset: Any, eval_dataset: Any, reward_funcs: Iterable[Any], args: DurableGRPOConfig) -> None:
     """
-    Checks that the data has the columns that trainer and rewards need, has all prompts, and fills one rollout.
+    Checks that the data has the columns that the trainer and rewards need, lacks no prompt, and fills one rollout.
 
     Raises:
         ValueError: If a column or a prompt is missing, or if there are fewer prompts than one rollout takes.
@@ -89,9 +89,9 @@ def check_data(train_dataset: Any, eval_dataset: Any, reward_funcs: Iterable[Any
     prompts = args.generation_batch_size // args.num_generations
     if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts:  # TRL would train on nothing
         raise ValueError(
-            f"train_dataset has {len(train_dataset)} prompts, and one rollout takes {prompts} "
-            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations}): nothing "
-            "would be trained. Lower generation_batch_size or steps_per_generation, or add prompts."
+            f"train_dataset has {len(train_dataset)} prompts, but one rollout takes {prompts} "
+            f"(generation_batch_size={args.generation_batch_size} / num_generations={args.num_generations}), so "
+            "nothing would be trained. Lower generation_batch_size or steps_per_generation, or add prompts."
         )
 
 
@@ -99,8 +99,8 @@ def check_dataset(
     name: str, dataset: Any, needed: Mapping[str, str] = MappingProxyType({"prompt": "the trainer"})
 ) -> None:
     """
-    Checks the columns of a data set, and that no row lacks a prompt. Of a stream without column names, the first row
-    is read.
+    Checks the columns of a dataset, and that no row lacks a prompt. For a stream without column names, it reads the
+    first row.
 
     Raises:
         ValueError: If a column or a prompt is missing.
@@ -119,7 +119,7 @@ def check_dataset(
         missing = sum(batch["prompt"].null_count for batch in batches)
         if missing:
             raise ValueError(
-                f"{name} has {missing} of {len(dataset)} rows without a prompt. Remove them, as in "
+                f"{name} has no prompt in {missing} of {len(dataset)} rows. Remove them, as in "
                 "`dataset.filter(lambda row: row['prompt'] is not None)`."
             )
 
@@ -166,7 +166,7 @@ QUANTIZED_SYNC = (
 
 def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any = None) -> None:
     """
-    Checks, before anything is loaded, the adapter passed to the trainer, and that vLLM can receive its weights.
+    Checks the adapter passed to the trainer, and that vLLM can receive its weights, before anything is loaded.
 
     Raises:
         ValueError: If TRL could not copy the adapter for the reference, or if quantized weights would go to vLLM.
@@ -183,12 +183,12 @@ def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any 
 
 def check_synced_weights(model: nn.Module, args: DurableGRPOConfig) -> None:
     """
-    Checks that vLLM can hold the trained weights. It ties embeddings and output layer if the model's config does.
+    Checks that vLLM can hold the trained weights. vLLM ties embeddings and output layer if the model's config does.
 
     Raises:
         ValueError: If the adapter trains one of the two separately, or the model is quantized.
     """
-    if args.use_vllm and is_quantized(model):  # as it was stored
+    if args.use_vllm and is_quantized(model):  # stored that way
         raise ValueError(QUANTIZED_SYNC)
     if not (args.use_vllm and isinstance(model, PeftModel) and model.config.get_text_config().tie_word_embeddings):
         return
@@ -196,7 +196,7 @@ def check_synced_weights(model: nn.Module, args: DurableGRPOConfig) -> None:
     if isinstance(embeddings, BaseTunerLayer) or embeddings.weight is not head.weight:
         raise ValueError(
             "use_vllm=True: the model ties its embeddings to its output layer, and the adapter trains only one of "
-            "them, which vLLM cannot hold; it would sample from other weights than the trained ones. Remove "
+            "them. vLLM cannot represent this and would sample from weights other than the trained ones. Remove "
             "embed_tokens and lm_head from modules_to_save and target_modules, train both as one with "
             "`LoraConfig(modules_to_save=['embed_tokens'], ensure_weight_tying=True)`, or set use_vllm=False."
         )
@@ -218,8 +218,8 @@ def check_left_padding(
     longest: int = 64,
 ) -> None:
     """
-    Checks on one row that padding on the left does not change the model's log-probabilities, as with relative
-    positions.
+    Checks on one row that padding on the left does not change the model's log-probabilities, as is the case with
+    relative positions.
 
     Raises:
         ValueError: If they change by more than rounding.
@@ -242,6 +242,6 @@ def check_left_padding(
     if not difference <= limit:
         raise ValueError(
             f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
-            f"{difference:.3g} nats on average, more than rounding does ({limit} nats): its positions are absolute, or "
-            "its arithmetic is coarse. Set remove_padding=False to train in TRL's layout."
+            f"{difference:.3g} nats on average, more than rounding does ({limit} nats). Its positions are absolute, or "
+            "its arithmetic has low precision. Set remove_padding=False to train in TRL's layout."
         )

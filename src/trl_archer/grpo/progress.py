@@ -1,6 +1,6 @@
-"""Where a run is within a generation batch; checkpoints carry it.
+"""Saves and restores the position of a run within a generation batch.
 
-A generation batch feeds many optimizer steps. A checkpoint taken between them carries the batch and the metrics that
+A generation batch feeds many optimizer steps. A checkpoint taken between them contains the batch and the metrics that
 are not logged yet, so a run can save at any step.
 """
 
@@ -22,7 +22,7 @@ logger = get_logger(__name__)
 
 PROGRESS = "durable_state"
 
-# Fields that a rollout and what is computed from it depend on: a change makes saved rollouts useless
+# Fields that affect a rollout or what is computed from it. A change makes saved rollouts useless
 _FINGERPRINT = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_iterations"),
     *("num_generations", "world_size", "max_completion_length", "chat_template_kwargs", "generation_kwargs"),
@@ -35,7 +35,7 @@ _FINGERPRINT = (
 
 def trained_micro_batches(state: TrainerState, args: DurableGRPOConfig, dataloader: DataLoader) -> int:
     """
-    Micro-batches that a run has trained on at its `global_step`, as the Trainer counts and skips them.
+    Counts the micro-batches that a run has trained on at its `global_step`, as the Trainer counts and skips them.
 
     Returns:
         `int`: TRL's `_step` at the start of the next optimizer step. The last step of an epoch may take fewer.
@@ -53,29 +53,29 @@ def _fingerprint(args: DurableGRPOConfig) -> dict[str, Any]:
 
 
 def to_device(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """A micro-batch on another device. Tensors are cloned, or a slice would be saved with the tensor it belongs to."""
+    """Copies a micro-batch to a device. Tensors are cloned; a slice would be saved with the tensor it belongs to."""
     return {name: x.detach().to(device).clone() if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
 
 
 def _progress_file(folder: str | Path, args: DurableGRPOConfig) -> Path:
-    """This rank's file in a checkpoint."""
+    """Returns this rank's file in a checkpoint."""
     rank = f"_{args.process_index}" if args.world_size > 1 else ""
     return Path(folder) / f"{PROGRESS}{rank}.pth"
 
 
 def save_progress(progress: dict[str, Any], folder: str | Path, args: DurableGRPOConfig) -> None:
-    """Writes what this rank needs to resume exactly."""
+    """Writes the state that this rank needs to resume exactly."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     torch.save({**progress, "fingerprint": _fingerprint(args)}, _progress_file(folder, args))
 
 
 def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any] | None:
     """
-    Reads what this rank saved in a checkpoint.
+    Reads the state that this rank saved in a checkpoint.
 
     Returns:
-        `dict` or `None`: The state. `None`, with a warning, if there is none or if a setting has changed that
-        the rollouts depend on: completions are then sampled again.
+        `dict` or `None`: The state. `None`, with a warning, if there is none or if a setting that the rollouts depend
+        on has changed. Completions are then sampled again.
     """
     path = _progress_file(folder, args)
     if not path.is_file():
@@ -84,7 +84,7 @@ def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any]
             f"{folder} has no {path.name}: the completions of the current generation batch are sampled again and "
             "metrics that were not logged yet are lost, so the run does not resume exactly. "
             f"{'' if has_optimizer else 'It has no optimizer either: moments and schedule start over. '}"
-            "It was saved by another trainer, by another number of processes, or with save_only_model=True.",
+            "It was saved by another trainer, with another number of processes, or with save_only_model=True.",
             main_process_only=False,
         )
         return None
@@ -100,13 +100,13 @@ def load_progress(folder: str | Path, args: DurableGRPOConfig) -> dict[str, Any]
 
 
 def warn_of_inexact_resume(folder: str | Path, state: TrainerState, args: DurableGRPOConfig, data: DataLoader) -> None:
-    """Warns of what a checkpoint cannot restore: a synced reference, and the position in a stream's later passes."""
+    """Warns of state that no checkpoint restores: a synced reference, and the position in a stream after pass 1."""
     if args.sync_ref_model:
-        logger.warning("sync_ref_model=True: checkpoints have no reference model; it starts over from the base model.")
+        logger.warning("sync_ref_model=True: checkpoints have no reference model, so it restarts from the base model.")
     passes = math.ceil(state.epoch or 1) - 1
     if passes and not has_length(data) and not args.ignore_data_skip:
         logger.warning(
-            f"train_dataset is a stream that was passed over {passes} times before {folder}: its position cannot be "
+            f"train_dataset is a stream that was read {passes} times before {folder}, so its position cannot be "
             "restored exactly. Load it as a `Dataset` to resume exactly."
         )
 

@@ -1,4 +1,4 @@
-"""Checks reward functions and what they return; a failure on one rank is raised on every rank."""
+"""Checks reward functions and their results; a failure on one rank is raised on every rank."""
 
 import inspect
 import math
@@ -14,13 +14,13 @@ from accelerate.utils import gather, gather_object
 from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
 
-# Arguments that TRL's trainers pass to every reward, beside the data's columns
+# Arguments that TRL's trainers pass to every reward, in addition to the data's columns
 _FROM_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
 
 
 def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
     """
-    Data columns that rewards take as arguments without a default.
+    Returns the data columns that rewards take as arguments without a default.
 
     Returns:
         `dict[str, str]`: Each column, and the reward that needs it.
@@ -123,8 +123,8 @@ def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewar
         if isinstance(reward_func, nn.Module) and not rewards_per_func[:, index].isfinite().all():
             count = (~rewards_per_func[:, index].isfinite()).sum().item()
             raise ValueError(
-                f"The reward model '{name}' returned {count} of {len(rewards_per_func)} non-finite rewards. "
-                "Check its weights, precision and tokenizer."
+                f"The reward model '{name}' returned non-finite rewards for {count} of {len(rewards_per_func)} "
+                "completions. Check its weights, precision and tokenizer."
             )
 
 
@@ -132,14 +132,14 @@ def raise_on_all_ranks(calculate: Callable[[], Tensor], rows: int, columns: int,
     """
     Calculates rewards. A failure on one rank is raised on every rank, so that no rank waits for it.
 
-    There is no additional collective: a rank that failed takes part in the one that gathers rewards, with infinity in
-    place of its own, which no valid reward is.
+    This needs no additional collective: a rank that failed still takes part in gathering the rewards, and passes
+    infinity, which is never a valid reward.
 
     Returns:
         `Tensor` of shape `(N, F)`: Rewards of all ranks.
 
     Raises:
-        RuntimeError: On every rank, with rank and traceback of those that failed. In one process, the error itself.
+        RuntimeError: On every rank, with the rank and traceback of each failure. One process raises the error itself.
     """
     if accelerator.num_processes == 1:
         return calculate()

@@ -41,11 +41,11 @@ class CheckpointSaver:
 
     def save(self, folder: Path, write: Callable[[], None], state: TrainerState, control: TrainerControl) -> None:
         """
-        Writes a checkpoint, or removes what was written of it.
+        Writes a checkpoint, or removes the partial one.
 
         A failed save leaves earlier checkpoints and everything in memory unchanged; training continues and tries again
-        at the next save. Training stops after `max_failed_saves` in a row, when no later save is due, and where a rank
-        fails in the middle of what DeepSpeed or FSDP write together.
+        at the next save. Training stops after `max_failed_saves` failures in a row, when no later save is due, or when
+        a rank fails while DeepSpeed or FSDP write on all ranks together.
 
         Raises:
             CheckpointError: If it could not be written and training cannot continue.
@@ -77,7 +77,7 @@ class CheckpointSaver:
             self._failed_in_a_row = 0
 
     def write_manifest(self, folder: str | Path) -> None:
-        """Lists the files of a checkpoint, after every rank has written its own. Only ranks that save write it."""
+        """Lists a checkpoint's files, after every rank has written its own. Only ranks that save write this list."""
         if not self._args.should_save:
             return
         folder = Path(folder)
@@ -91,11 +91,11 @@ class CheckpointSaver:
         self._previous_bytes = sum(files.values())
 
     def _make_room(self, folder: Path) -> None:
-        """Removes what a killed process left, and marks the folder as incomplete until it is complete."""
+        """Removes what a killed process left, and marks the folder as incomplete until all of it is written."""
         for path in list_checkpoints(folder.parent).values():
             if (path / MARKER).is_file() and why_incomplete(path):
                 shutil.rmtree(path, ignore_errors=True)
-        # As large as the previous one. On this failure all ranks can still agree, even under DeepSpeed and FSDP
+        # Assumes the size of the previous one. All ranks can still agree on this failure, even under DeepSpeed and FSDP
         needed = self._previous_bytes
         if folder.parent.is_dir():
             disk = shutil.disk_usage(folder.parent)
@@ -109,7 +109,7 @@ class CheckpointSaver:
             (folder / MARKER).write_text("This checkpoint is incomplete.\n")
 
     def _others_are_busy(self, error: Exception, tracks_best: bool) -> bool:
-        """Whether the other ranks wait for this one in collectives of other code, so only ending it ends them."""
+        """Whether the other ranks wait for this one in other code's collectives, so that only its exit ends them."""
         sharded = self._launch["backend"] != "no sharding"
         return (sharded or tracks_best) and self._launch["processes"] > 1 and not isinstance(error, CheckpointError)
 
@@ -134,7 +134,7 @@ class CheckpointSaver:
             )
         logger.error(
             f"{message} Training continues and tries again at the next save; it stops after {allowed} failed saves in "
-            f"a row (max_failed_saves), this is number {failed}. Free space, or lower save_total_limit."
+            f"a row (max_failed_saves), and this is number {failed}. Free space, or lower save_total_limit."
         )
 
 
@@ -175,7 +175,7 @@ def _agree(failure: str | None = None) -> None:
 
 
 def _agreed(error: Exception) -> str:
-    """The failure that all ranks know. The others wait for one that only this rank knows."""
+    """Returns the failure that all ranks know, and first shares one that only this rank knows."""
     if not isinstance(error, CheckpointError):
         try:
             _agree(f"{type(error).__name__}: {error}")

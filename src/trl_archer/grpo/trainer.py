@@ -56,10 +56,10 @@ class DurableGRPOTrainer(GRPOTrainer):
     """
     TRL's GRPO, faster and resumable.
 
-    Runs TRL's loss types unchanged, with the same loss and gradient as [`~trl.GRPOTrainer`]. Padding is removed from
-    the update phase; updates that are not finite are skipped; checkpoints are complete or refused, and a killed run
-    resumes bit-for-bit, even in the middle of a rollout; generation survives a restart of the vLLM server; a failure
-    of a reward on one rank stops every rank.
+    Runs TRL's loss types unchanged, with the same loss and gradient as [`~trl.GRPOTrainer`]. It removes padding from
+    the update phase and skips non-finite updates. It refuses incomplete checkpoints, and a killed run resumes
+    bit-for-bit, even in the middle of a rollout. Generation survives a restart of the vLLM server, and a reward that
+    fails on one rank stops every rank.
 
     Example:
 
@@ -81,7 +81,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         model (`str`, `PreTrainedModel` or `PeftModel`), reward_funcs, train_dataset, eval_dataset:
             As in [`~trl.GRPOTrainer`].
         args ([`DurableGRPOConfig`], *optional*):
-            Configuration. `None` means TRL's defaults with the output directory `{model name}-{trainer name}`.
+            Configuration. `None` means TRL's defaults, with `{model name}-{trainer name}` as the output directory.
         preflight ([`Preflight`], *optional*):
             Result of [`preflight`], if it was called before.
         **kwargs:
@@ -114,7 +114,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         refuse_unsloth(type(self))
         args = self._checked_config(model, args)
         self._preflight = preflight or run_preflight(args, model, kwargs.get("quantization_config"))
-        # An environment may bring the prompts, and a rollout function other columns
+        # An environment may supply the prompts, and a rollout function other columns
         if kwargs.get("environment_factory") is None:
             functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
             check_data(train_dataset, eval_dataset, functions if kwargs.get("rollout_func") is None else [], args)
@@ -145,7 +145,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         if not isinstance(args, cls.config_class):
             raise TypeError(
                 f"args is of type {type(args).__name__}; {cls.__name__} needs {cls.config_class.__name__}, which "
-                "takes the same fields and adds its own."
+                "has the same fields and adds its own."
             )
         return args
 
@@ -182,7 +182,7 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     @property
     def _removes_padding(self) -> bool:
-        # By the model, not by the batch: with images on some ranks only, the number of passes would differ
+        # Depends on the model, not the batch: with images on some ranks only, the number of passes would differ
         return self.args.remove_padding and not self._is_vlm
 
     @property
@@ -193,7 +193,7 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     @property
     def _keeps_empty_rows(self) -> bool:
-        """Whether the loss counts completions without a token in it. TRL's metrics gather one value per completion."""
+        """Whether to keep completions without a token in the loss. TRL's metrics gather one value per completion."""
         return True
 
     def _prepare_inputs(self, generation_batch):
@@ -230,7 +230,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         compute_aux_loss=False,
         **images,
     ):
-        """Scores old and reference policy in the order of length. The policy's micro-batches are already trimmed."""
+        """Scores with old and reference policies in order of length. The policy's micro-batches are already trimmed."""
         score = super()._get_per_token_logps_and_entropies
         options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
         if not self._removes_padding or torch.is_grad_enabled() or compute_aux_loss:
@@ -248,7 +248,7 @@ class DurableGRPOTrainer(GRPOTrainer):
     # Updates
 
     def _policy_forward(self, model, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Log-probabilities and entropies `(B, T)` and load-balancing loss of the policy, in one forward pass."""
+        """Computes the policy's log-probabilities and entropies `(B, T)` and load-balancing loss in one pass."""
         return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
@@ -264,7 +264,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         poison_backward(self.accelerator)
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """The last step before an update, with the same norm on every rank."""
+        """Runs last before an update, with the same norm on every rank."""
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         deepspeed = self.deepspeed if self.is_deepspeed_enabled else None
         step = self.state.global_step + 1
@@ -273,7 +273,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         return grad_norm
 
     def _last_micro_batches(self) -> list[dict[str, Any]]:
-        """Micro-batches of the current optimizer step; of several generation batches, only of the last."""
+        """Returns the current optimizer step's micro-batches; of several generation batches, only those of the last."""
         count = min(self.current_gradient_accumulation_steps, len(self._buffered_inputs))
         steps = range(self._step - count, self._step)
         return [self._buffered_inputs[index % len(self._buffered_inputs)] for index in steps]
@@ -287,7 +287,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             self._check_fits(checkpoint)
         self._resumed_from = checkpoint
         self._saver.resume(checkpoint)
-        self._step, self._buffered_inputs = 0, None  # those of an earlier call belong to other data
+        self._step, self._buffered_inputs = 0, None  # the values of an earlier call belong to other data
         return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
 
     def _check_fits(self, checkpoint: Path | None) -> None:
@@ -313,7 +313,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         return sampler
 
     def _run_epoch(self, *args, **kwargs):
-        """The Trainer would train a finished run for one more step when it is resumed (not reported upstream yet)."""
+        """Keeps the Trainer from training a resumed finished run for one more step (not reported upstream yet)."""
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
         else:
@@ -345,7 +345,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             self._restore(progress)
 
     def _state_to_save(self) -> dict[str, Any]:
-        """What this rank needs to resume exactly: metrics that are not logged yet, and rollouts that are in use."""
+        """Collects what this rank needs to resume exactly: metrics that are not logged yet, and rollouts in use."""
         trained = trained_micro_batches(self.state, self.args, self.callback_handler.train_dataloader)
         is_inside_rollout = trained % (self.args.steps_per_generation * self.args.num_iterations) > 0
         return {

@@ -44,7 +44,7 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
 
 
 def poison_backward(accelerator: Accelerator) -> None:
-    """Applies [`poison_if_not_finite`] to every loss that an accelerator differentiates, whatever computed it."""
+    """Applies [`poison_if_not_finite`] to every loss that an accelerator differentiates, regardless of its source."""
     backward = accelerator.backward
 
     @wraps(backward)
@@ -58,8 +58,8 @@ def check_deepspeed_version(args: DurableGRPOConfig) -> None:
     """
     Checks that DeepSpeed skips non-finite gradients in the precision and ZeRO stage of a run.
 
-    Up to 0.19.7, ZeRO-3 checks for them only in float16, and ZeRO-1 and ZeRO-2 not in float32. DeepSpeed then makes the
-    update and reports a finite norm, so nothing notices before every weight is NaN.
+    Up to 0.19.7, ZeRO-3 checks for them only in float16, and ZeRO-1 and ZeRO-2 not in float32. DeepSpeed then applies
+    the update and reports a finite norm, so the problem goes unnoticed until every weight is NaN.
 
     Upstream: https://github.com/deepspeedai/DeepSpeed/pull/8035 and its successors, complete in 0.19.8.
 
@@ -72,8 +72,8 @@ def check_deepspeed_version(args: DurableGRPOConfig) -> None:
     is_checked = args.fp16 or (args.bf16 and stage < 3)
     if Version(installed) < Version(_DROPS_BAD_GRADIENTS) and not is_checked:
         raise ValueError(
-            f"deepspeed=={installed} with ZeRO-{stage} in {'bfloat16' if args.bf16 else 'float32'} makes updates with "
-            "non-finite gradients: one bad loss would ruin the weights unnoticed. Install "
+            f"deepspeed=={installed} with ZeRO-{stage} in {'bfloat16' if args.bf16 else 'float32'} applies updates "
+            "with non-finite gradients, so one bad loss would silently ruin the weights. Install "
             f"deepspeed>={_DROPS_BAD_GRADIENTS}{', or use ZeRO-2 in bfloat16' if args.bf16 else ''}."
         )
 
@@ -102,14 +102,14 @@ class UpdateGuard:
         micro_batches: Callable[[], list[dict[str, Any]]],
     ) -> None:
         """
-        Checks an update just before it is made.
+        Checks an update just before it is applied.
 
-        DeepSpeed makes its update inside the backward pass and skips non-finite gradients itself, on every rank; it is
-        asked whether it did (`deepspeed` is its engine). Overflows during the search for a loss scale do not count.
+        DeepSpeed applies its update inside the backward pass and skips non-finite gradients itself, on every rank. Its
+        engine, `deepspeed`, is asked whether it did. Overflows during the search for a loss scale do not count.
 
         Raises:
             FloatingPointError: On every rank, at the last of `max_skipped_updates` in a row; each rank writes its
-                micro-batches to `output_dir`. Also if DeepSpeed has made such an update.
+                micro-batches to `output_dir`. Also if DeepSpeed has applied such an update.
         """
         dropped_by_deepspeed = deepspeed is not None and accelerator.optimizer_step_was_skipped
         is_finite = grad_norm is None or math.isfinite(float(grad_norm))
@@ -123,13 +123,13 @@ class UpdateGuard:
             model.zero_grad(set_to_none=True)  # the optimizer skips parameters without a gradient
         elif not dropped_by_deepspeed:
             raise FloatingPointError(
-                f"DeepSpeed has made an update with gradient norm {norm} at step {step}. The weights in memory are "
+                f"DeepSpeed has applied an update with gradient norm {norm} at step {step}. The weights in memory are "
                 "unusable; resume from the last checkpoint. With ZeRO, `bf16.check_grad_overflow` in DeepSpeed's "
                 "configuration must not be false."
             )
         self.skipped += 1
         self.in_a_row += 1
-        message = f"Step {step}: loss or gradient is not finite (norm {norm}), the update was skipped"
+        message = f"Step {step}: the update was skipped because its loss or gradient is not finite (norm {norm})"
         if self.in_a_row < self._limit:
             logger.warning(f"{message}, {self.in_a_row} in a row; training stops at {self._limit}.")
             return

@@ -1,4 +1,4 @@
-"""Generation on a vLLM server that may go down at any time, and come back without the policy."""
+"""Generates on a vLLM server that may go down at any time, and come back without the policy."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -30,9 +30,9 @@ class ServerWatch:
     """
     The main process's view of a vLLM server: whether it responds, and whether it still has the policy's weights.
 
-    Inside [`ServerWatch.guarded`], failing calls of the client do not raise on this rank only. Weights that other ranks
-    help to gather are gathered to the end, and a failed generation returns no completions, which TRL broadcasts as
-    usual. So no rank waits forever.
+    Inside [`ServerWatch.guarded`], a failing call of the client does not raise on this rank alone. Weights that other
+    ranks help to gather are still gathered to the end. A failed generation returns no completions, which TRL broadcasts
+    as usual. As a result, no rank waits forever.
     """
 
     _NOTHING: dict[str, list] = {"prompt_ids": [], "completion_ids": [], "logprobs": [], "logprob_token_ids": []}
@@ -117,7 +117,7 @@ class ServerWatch:
     def _check_instance(self) -> None:
         # The client repeats an interrupted request, which a restarted server answers with the weights from its disk
         if self._instance_id() != self.instance:
-            raise ConnectionError("it was restarted meanwhile")
+            raise ConnectionError("it was restarted in the meantime")
 
     def _instance_id(self) -> str | None:
         return (server_info(self.client.base_url) or {}).get("instance_id")
@@ -137,14 +137,14 @@ def generate_with_retries(
     Generates on a vLLM server that may go down and come back, on all ranks together.
 
     A restarted server has lost the policy, so all ranks send it the weights before it generates. `watch` is `None` on
-    all ranks but the main process.
+    every rank except the main process.
 
     Returns:
         `tuple`: The result of `generate`.
 
     Raises:
         ConnectionError: On every rank, if the server does not respond after `max_retries`.
-        RuntimeError: On every rank, if it refuses the request, which a retry would not change.
+        RuntimeError: On every rank, if the server rejects the request, so that a retry would not help.
     """
     for attempt in range(max_retries + 1):
         (status,) = broadcast_object_list([watch.probe() if watch else None])
@@ -155,12 +155,12 @@ def generate_with_retries(
         if problem is None:
             with watch.guarded() if watch else nullcontext():
                 output = generate()
-            # The completions cannot tell: a rank may have none to make
+            # Missing completions do not imply a failure: a rank may have none to generate
             failure, may_pass = broadcast_object_list([*watch.last_failure()] if watch else [None, None])
             if failure is None:
                 return output
             if not may_pass:
-                raise RuntimeError(f"The vLLM server gave no completions: {failure}") from (
+                raise RuntimeError(f"The vLLM server returned no completions: {failure}") from (
                     watch.error if watch else None
                 )
             problem = f"interrupted, {failure}"
@@ -169,6 +169,6 @@ def generate_with_retries(
             logger.warning(f"No completions from the vLLM server ({problem}). Retry {attempt + 1} in {delay} seconds.")
             time.sleep(delay)
     raise ConnectionError(
-        f"The vLLM server gave no completions in {max_retries + 1} attempts (max_generation_retries={max_retries}): "
-        f"{problem}. Start it again and resume from the last checkpoint."
+        f"The vLLM server returned no completions in {max_retries + 1} attempts "
+        f"(max_generation_retries={max_retries}): {problem}. Start it again and resume from the last checkpoint."
     )

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_SECONDS = 60  # on the first request, a server collects facts about its machine
+_ANSWER_SECONDS = 60  # on the first request, a server collects information about its machine
 _RETRY_SECONDS = 2
 _PROBES = 8  # almost surely reach more than one process if several share an address
 
@@ -62,9 +62,9 @@ def check_server(values: Mapping[str, Any], model: str) -> None:
 
     Raises:
         ConnectionError: If no server responds.
-        ValueError: If the address is invalid, or if it is not a vLLM server, runs another version than the one
-            installed here, accepts no weights, serves another model, or is several processes. Each message has the
-            address, its field, and the command that starts the right server.
+        ValueError: If the address is invalid, or if it is not a vLLM server, runs a version other than the one
+            installed here, accepts no weights, serves another model, or consists of several processes. Each message
+            contains the address, its field, and the command that starts the right server.
     """
     url = server_url(values)
     place = f"{url} ({_fields(values)})"
@@ -83,9 +83,7 @@ def check_server(values: Mapping[str, Any], model: str) -> None:
         )
     info = server_info(url)
     if info is None:
-        raise ValueError(
-            f"The vLLM server at {place} has no development endpoints, which receive the weights. {start}."
-        )
+        raise ValueError(f"The vLLM server at {place} has no development endpoints for receiving weights. {start}.")
     transfer = info.get("weight_transfer_config")
     if transfer is None or transfer.get("backend") != "nccl":
         raise ValueError(
@@ -100,14 +98,14 @@ def check_server(values: Mapping[str, Any], model: str) -> None:
     ids = {(server_info(url) or {}).get("instance_id") for _ in range(_PROBES)}
     if len(ids) > 1:
         raise ValueError(
-            f"Several processes respond at {place}, so a restarted one cannot be told from one with the weights. "
+            f"Several processes respond at {place}, so a restarted one looks like one that has the weights. "
             "With data parallelism, start `vllm serve` with `--api-server-count 1`."
         )
 
 
 def server_url(values: Mapping[str, Any]) -> str:
     """
-    The address of the server, as TRL builds it.
+    Builds the address of the server, as TRL does.
 
     Returns:
         `str`: Its URL, without a trailing slash.
@@ -140,7 +138,7 @@ def server_url(values: Mapping[str, Any]) -> str:
 
 def start_command(values: Mapping[str, Any], model: str) -> str:
     """
-    The command that starts a server for TRL.
+    Returns the command that starts a server for TRL.
 
     Returns:
         `str`: A shell command.
@@ -153,7 +151,7 @@ def start_command(values: Mapping[str, Any], model: str) -> str:
 
 def server_info(url: str) -> dict[str, Any] | None:
     """
-    The server's configuration.
+    Reads the server's configuration.
 
     Returns:
         `dict`: vLLM's configuration; `None` if the server has no development endpoints.
@@ -186,7 +184,7 @@ def _wait(url: str, place: str, start: str, timeout: float) -> None:
 
 
 def _ask(url: str, path: str) -> dict[str, Any] | None:
-    """The JSON object at a path, or `None` if there is none."""
+    """Reads the JSON object at a path; returns `None` if there is none."""
     try:
         with urlopen(f"{url}{path}", timeout=_ANSWER_SECONDS) as answer:
             content = json.load(answer)
@@ -216,12 +214,12 @@ def _fields(values: Mapping[str, Any]) -> str:
 
 
 def _release(version: str) -> list[str]:
-    """Major and minor version."""
+    """Returns the major and minor version."""
     return version.split(".")[:2]
 
 
 def _names(served: str | list[str] | None) -> list[str]:
-    """`served_model_name`: vLLM accepts one or several."""
+    """Returns `served_model_name` as a list: vLLM accepts one name or several."""
     return [served] if isinstance(served, str) else served or []
 
 

@@ -15,9 +15,9 @@ def load_all_weights(model: nn.Module, folder: str | Path) -> None:
     """
     Loads the weights that the Trainer leaves at their initial values when it loads a checkpoint.
 
-    transformers 5 saves some architectures (mixtures of experts, vision-language models, GPT-NeoX) under other names
-    than their modules have, and the Trainer loads by name and ignores what is missing. `from_pretrained` reverts the
-    renaming, so such a checkpoint is loaded again with it.
+    transformers 5 saves some architectures (mixtures of experts, vision-language models, GPT-NeoX) under names other
+    than those of their modules, and the Trainer loads by name and ignores missing parameters. `from_pretrained` reverts
+    the renaming, so such a checkpoint is loaded again with it.
 
     Upstream: https://github.com/huggingface/transformers/issues/48805 (open in 5.23).
 
@@ -34,15 +34,15 @@ def load_all_weights(model: nn.Module, folder: str | Path) -> None:
     if missing:
         raise ValueError(
             f"{folder} lacks {len(missing)} of the model's parameters, such as "
-            f"{', '.join(missing[:3])}; they would keep "
-            "their initial values. Resume from another checkpoint, or start a new run."
+            f"{', '.join(missing[:3])}, which would keep their initial values. "
+            "Resume from another checkpoint, or start a new run."
         )
     with torch.no_grad():
         model.load_state_dict(loaded.state_dict())
 
 
 def _saved_names(folder: Path) -> set[str] | None:
-    """Names in the safetensors files of a checkpoint; `None` without such files, as with FSDP."""
+    """Reads the names in the safetensors files of a checkpoint; `None` without such files, as with FSDP."""
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if index.is_file():
         return set(json.loads(index.read_text())["weight_map"])

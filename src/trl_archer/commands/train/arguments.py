@@ -15,23 +15,24 @@ from ...grpo.config import help_from_docstring
 @dataclass
 class TrainArguments(GRPOScriptArguments):
     """
-    Settings of `trl-archer train` beside the fields of [`ArcherGRPOConfig`] and [`~trl.ModelConfig`].
+    Settings of `trl-archer train` in addition to the fields of [`ArcherGRPOConfig`] and [`~trl.ModelConfig`].
 
     Args:
         method (`str`, *optional*, defaults to `"archer"`):
             `"archer"` trains with `ArcherGRPOTrainer`. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and
             any of TRL's losses (`loss_type`); fields that only Archer has are then ignored.
         dataset_name (`str`):
-            Data set on the Hub, path of a JSON, JSONL, Parquet or CSV file or of a folder, or `"playground"`.
+            Dataset on the Hub, path of a JSON, JSONL, Parquet or CSV file or of a folder, or `"playground"`.
         dataset_config, dataset_train_split, dataset_test_split, dataset_streaming (*optional*):
             As in TRL. Splits may be slices, such as `"train[:-500]"`.
         eval_dataset_name (`str`, *optional*):
-            Data set to evaluate on, if it is not `dataset_name`.
+            Dataset to evaluate on, if it is not `dataset_name`.
         dataset_columns (`dict[str, str]`, *optional*):
-            New name -> name in the data set, such as `{"prompt": "problem", "solution": "answer"}`. An existing column
-            with the new name is replaced. A dot selects inside a column: `{"tests": "reward_model.ground_truth"}`.
+            Maps each new name to a name in the dataset, such as `{"prompt": "problem", "solution": "answer"}`. An
+            existing column with the new name is replaced. A dot selects a nested field: `{"tests":
+            "reward_model.ground_truth"}`.
         prompt_template (`str`, *optional*):
-            Jinja template of the prompt, over the columns of a row: `"{{ prompt }}\\nAnswer in \\\\boxed{}."`
+            Jinja template of the prompt, rendered with the columns of a row: `"{{ prompt }}\\nAnswer in \\\\boxed{}."`
         conversational (`bool`, *optional*, defaults to `False`):
             Whether to wrap a string prompt as a user message, so that the chat template applies. TRL passes strings to
             the model unchanged.
@@ -41,13 +42,13 @@ class TrainArguments(GRPOScriptArguments):
             Drops rows whose prompt has more tokens, including the chat template.
         reward_funcs (`list` of `str` or `dict`):
             Names (`math`, `code`, `countdown`, `think_format`, `soft_overlong`, `repetition_penalty`) or import paths
-            (`package.module.function`). With settings, a mapping: `{"name": "soft_overlong", "max_completion_len":
-            8192, "soft_punish_cache": 1024}`; an import path is then called with them and returns the function.
-            `reward_weights` holds their weights.
+            (`package.module.function`). To pass settings, use a mapping: `{"name": "soft_overlong",
+            "max_completion_len": 8192, "soft_punish_cache": 1024}`. The object at an import path is then called with
+            the settings and must return the reward function. Set the weights in `reward_weights`.
         reward_model_name_or_path (`str`, *optional*):
             Reward model, scored before the functions.
         num_processes (`int`, *optional*):
-            Number of processes that the batch sizes are written for. A launch with another number is refused.
+            Number of processes that the batch sizes assume. A launch with another number is refused.
         collapse_action (`str`, *optional*, defaults to `"warn"`):
             Action of `CollapseAlarm` when the policy collapses: `"warn"`, or `"stop"`, which ends training without
             another checkpoint and with exit status 1. `"none"` or `None` disables the alarm.
@@ -56,7 +57,7 @@ class TrainArguments(GRPOScriptArguments):
         collapse_repetition_ceiling (`float`, *optional*, defaults to `0.3`):
             Alarm above this share of repeated 20-grams (`completions/repetition`). `None` ignores repetition.
         collapse_patience (`int`, *optional*, defaults to `10`):
-            Number of consecutive logs beyond a limit that raise the alarm.
+            Number of consecutive logs beyond a limit before the alarm is raised.
     """
 
     method: str = field(default="archer", metadata={"choices": ["archer", "grpo"]})
@@ -77,7 +78,7 @@ class TrainArguments(GRPOScriptArguments):
     def __post_init__(self):
         if self.dataset_name is None:
             raise ValueError(
-                "dataset_name is missing. Name a data set on the Hub, a JSON, Parquet or CSV file, or 'playground'."
+                "dataset_name is missing. Name a dataset on the Hub, a JSON, Parquet or CSV file, or 'playground'."
             )
         if not self.rewards and self.reward_model_name_or_path is None:
             raise ValueError("reward_funcs is missing. Name at least one, such as `reward_funcs: [math]`.")
@@ -96,7 +97,7 @@ class TrainArguments(GRPOScriptArguments):
         if not isinstance(columns, dict) or not all(isinstance(name, str) for pair in columns.items() for name in pair):
             raise ValueError(
                 f"dataset_columns={value!r} does not map names to names. Write it as "
-                "{new name: name in the data set}, such as {prompt: problem, solution: answer}."
+                "{new name: name in the dataset}, such as {prompt: problem, solution: answer}."
             )
         if len(set(columns.values())) < len(columns):
             raise ValueError(f"dataset_columns={value!r} maps two names to one column. A column has one new name.")
@@ -109,7 +110,7 @@ class TrainArguments(GRPOScriptArguments):
 
     @property
     def collapse_alarm(self) -> CollapseAlarm | None:
-        """The callback that the `collapse_*` fields describe; `None` if it is disabled."""
+        """The callback configured by the `collapse_*` fields; `None` if it is disabled."""
         if self.collapse_action in (None, "none"):
             return None
         settings = {name: getattr(self, f"collapse_{name}") for name in signature(CollapseAlarm).parameters}

@@ -1,4 +1,4 @@
-"""Loads the data of a run, and maps its columns to those of trainer and rewards."""
+"""Loads the data of a run, and maps its columns to those that the trainer and rewards need."""
 
 import logging
 import re
@@ -39,10 +39,10 @@ def load_data(
     Loads the data of a run and converts it to TRL's format.
 
     Returns:
-        `tuple`: Data to train on, and to evaluate on or `None`.
+        `tuple`: Training data, and evaluation data or `None`.
 
     Raises:
-        ValueError: If there is no such data, or a column is missing; the message lists the existing ones.
+        ValueError: If the data does not exist, or a column is missing; the message lists the existing columns.
     """
     if arguments.eval_dataset_name is not None and not evaluates:
         raise ValueError(
@@ -73,7 +73,7 @@ def _eval_source(arguments: TrainArguments) -> tuple[str, str | None, str, str]:
     if _is_file(name) and _base(split) != _base(arguments.dataset_train_split):
         raise ValueError(
             f"dataset_name={name!r} is one file, without a split {split!r} to evaluate on. Set eval_dataset_name to "
-            "another file, or split it by dataset_train_split='train[:-500]' and dataset_test_split='train[-500:]'."
+            "another file, or split it with dataset_train_split='train[:-500]' and dataset_test_split='train[-500:]'."
         )
     return name, arguments.dataset_config, split, "test_split"
 
@@ -137,9 +137,8 @@ def _lift(data: Data, path: str, label: str) -> Data:
     if isinstance(data, IterableDataset):
         return data.map(lambda row: {path: _reach(row, path, label)})
     root, *inside = path.split(".")
-    column = data.select_columns([root]).with_format("arrow")[:][
-        root
-    ]  # shares the data, which may be gigabytes of tests
+    # Shares the data, which may be gigabytes of tests
+    column = data.select_columns([root]).with_format("arrow")[:][root]
     try:
         return data.add_column(path, struct_field(column, inside))
     except (pyarrow.ArrowException, KeyError):
@@ -159,7 +158,7 @@ def _reach(row: Row, path: str, label: str) -> Any:
 
 def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
     """
-    Makes prompts from template and messages, if set.
+    Builds prompts from the template and the system message, if set.
 
     Returns:
         `Dataset` or `IterableDataset`: The data, with the new prompts.
@@ -209,7 +208,7 @@ def _prompt_maker(arguments: TrainArguments, label: str) -> Callable[[Row], Any]
 
 def check_rows(data: Data, needed: Mapping[str, str], label: str) -> None:
     """
-    Checks that the data has rows, the columns that are needed, and prompts that TRL can read.
+    Checks that the data has rows, the needed columns, and prompts that TRL can read.
 
     Raises:
         ValueError: If not; the message names the existing columns and the mapping to set.
@@ -237,7 +236,7 @@ def drop_long_prompts(
         `Dataset` or `IterableDataset`: The remaining rows.
 
     Raises:
-        ValueError: If none remains.
+        ValueError: If no row remains.
     """
 
     def fits(prompt: Any) -> bool:
@@ -249,7 +248,7 @@ def drop_long_prompts(
         return len(tokenizer(prompt)["input_ids"]) <= limit
 
     none_fits = ValueError(
-        f"No prompt of {label} has at most max_prompt_length={limit} tokens. Raise it, or set it to null."
+        f"All prompts of {label} have more than max_prompt_length={limit} tokens. Raise it, or set it to null."
     )
     if isinstance(data, IterableDataset):
         rest = data.filter(lambda row: fits(row["prompt"]))
@@ -269,7 +268,7 @@ def _is_file(name: str) -> bool:
 
 
 def _base(split: str) -> str:
-    """The split that a slice such as `train[:100]` belongs to."""
+    """Returns the split that a slice such as `train[:100]` belongs to."""
     return re.split(r"\W", split, maxsplit=1)[0]
 
 

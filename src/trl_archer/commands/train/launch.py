@@ -1,4 +1,4 @@
-"""Checks batch, launcher and precision against each other before anything is loaded."""
+"""Checks that batch, launcher and precision agree, before anything is loaded."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ _MODULE = "-m trl_archer.cli train"
 
 @dataclass(frozen=True)
 class BatchGeometry:
-    """A configuration's batch in the terms of the paper."""
+    """A configuration's batch in the paper's terms."""
 
     prompts: Fraction
     responses: int
@@ -54,13 +54,13 @@ def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
 
 
 def launched_processes() -> int:
-    """Number of processes that the launcher started, from the variable that all torch launchers set."""
+    """Returns the number of processes that the launcher started, from the variable that all torch launchers set."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def check_launch(values: Values) -> None:
     """
-    Checks flags and recipe before a configuration is made of them, which initializes the devices.
+    Checks flags and recipe before the configuration is created, which initializes the devices.
 
     Raises:
         ValueError: If number of processes, batch sizes, precision, quantization or DeepSpeed's file contradict each
@@ -92,8 +92,8 @@ def check_processes(values: Values, processes: int) -> None:
     )
     start = f"accelerate launch --num_processes {expected} {_MODULE} ..."
     raise ValueError(
-        f"The batch sizes are written for num_processes={expected}, but {processes} run. Use `{start}`, or set "
-        f"num_processes to {processes} and keep the batch of an update with {keep}. null accepts any number."
+        f"The batch sizes are written for num_processes={expected}, but {processes} started. Use `{start}`, or set "
+        f"num_processes to {processes} and keep the batch size of an update with {keep}. null accepts any number."
     )
 
 
@@ -106,12 +106,12 @@ def check_batch(values: Values, processes: int) -> None:
     responses = values["num_generations"]
     if responses < 2:
         raise ValueError(
-            f"num_generations={responses} is below 2, and such a group has no advantages. The paper uses 16."
+            f"num_generations={responses} is below 2, so groups would have no advantages. The paper uses 16."
         )
     rollout, steps = values["generation_batch_size"], values["steps_per_generation"]
     if rollout is not None and steps is not None:
         raise ValueError(
-            f"generation_batch_size={rollout} and steps_per_generation={steps} set the same thing. Keep one."
+            f"generation_batch_size={rollout} and steps_per_generation={steps} set the same value. Keep one."
         )
     at_once = values["per_device_train_batch_size"] * processes
     made_of = f"per_device_train_batch_size={values['per_device_train_batch_size']} x {count_processes(processes)}"
@@ -188,7 +188,7 @@ def check_precision(values: Values) -> None:
 
 def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
     """
-    DeepSpeed's settings as the user wrote them, and their source.
+    Returns DeepSpeed's settings as the user wrote them, and their source.
 
     Returns:
         `tuple[str, dict]`: Source, for messages, and settings; `None` without DeepSpeed.
@@ -221,7 +221,7 @@ def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
 
 def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, processes: int) -> None:
     """
-    Checks DeepSpeed's settings against the training arguments. `"auto"` takes the argument and always agrees.
+    Checks DeepSpeed's settings against the training arguments. `"auto"` uses the argument and always agrees.
 
     The default of a missing setting depends on the version of DeepSpeed (`gradient_clipping`: none, or 1.0) or on
     accelerate (`gradient_accumulation_steps`: 1). Both must therefore be set.
@@ -284,13 +284,13 @@ def check_devices(args: "ArcherGRPOConfig") -> None:
 
 
 def _precision(values: Values) -> tuple[bool, bool]:
-    """`bf16` and `fp16`. TRL uses the first unless the second is set."""
+    """Returns `bf16` and `fp16`. TRL uses bf16 by default unless fp16 is set."""
     fp16 = bool(values["fp16"])
     return (not fp16 if values["bf16"] is None else values["bf16"]), fp16
 
 
 def _accelerates_own_settings() -> dict[str, Any]:
-    """Settings that accelerate makes of its own fields. It drops `gradient_clipping: 0`, which is not "no clipping"."""
+    """Reads accelerate's own fields. accelerate drops `gradient_clipping: 0`, so it does not mean "no clipping"."""
     settings: dict[str, Any] = {"gradient_accumulation_steps": "auto", "gradient_clipping": "auto"}
     for name, variable in (
         ("gradient_accumulation_steps", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"),
@@ -310,11 +310,11 @@ def _entry(settings: Mapping[str, Any], key: str) -> Any:
 
 
 def count_processes(processes: int) -> str:
-    """As `1 process` or `8 processes`."""
+    """Formats a count as `1 process` or `8 processes`."""
     return f"{processes} process{'es' * (processes > 1)}"
 
 
 def _multiples(value: int, of: int) -> str:
-    """The nearest multiples of a value, as `96 or 128`."""
+    """Formats the nearest multiples, as `96 or 128`."""
     below = value // of * of
     return " or ".join(str(multiple) for multiple in (below, below + of) if multiple > 0)

@@ -21,7 +21,7 @@ class RecipeParser(TrlParser):
 
     Unknown keys and flags, duplicate keys, values of the wrong type and values outside a field's choices raise an error
     that names the key and the nearest valid name. Flags cannot be abbreviated. `check` is called with all values, by
-    field, before the dataclasses are made; keys of a recipe in `ignored` are skipped with a warning.
+    field, before the dataclasses are created. Recipe keys in `ignored` are skipped with a warning.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RecipeParser(TrlParser):
                     self._actions_by_field()[name].type = _name_or_false
 
     def error(self, message: str) -> Any:
-        """Raises the message that argparse would print below 250 options."""
+        """Raises the message that argparse would print after its list of 250 options."""
         raise ValueError(message)
 
     def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple:
@@ -48,7 +48,7 @@ class RecipeParser(TrlParser):
         Reads the file after `--config`, then the flags, which override it.
 
         Returns:
-            `tuple`: The dataclasses, filled.
+            `tuple`: The filled dataclasses.
 
         Raises:
             ValueError: If the file or a flag is invalid.
@@ -122,7 +122,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML that refuses duplicate keys, of which the last would silently win."""
+    """YAML loader that refuses duplicate keys. Otherwise, the last one would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]

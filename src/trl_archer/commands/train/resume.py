@@ -1,4 +1,4 @@
-"""Checks before a run is resumed, and the record of its settings."""
+"""Checks a run before it resumes, and records its settings."""
 
 import importlib.metadata
 import json
@@ -20,14 +20,14 @@ def check_new_run(resume: str | None, latest: Path | None) -> None:
     """
     if resume is None and latest is not None:
         raise ValueError(
-            f"output_dir='{latest.parent}' already has {latest.name} of an earlier run. Continue it with --resume, or "
-            "choose another output_dir."
+            f"output_dir='{latest.parent}' already has {latest.name} from an earlier run. Continue it with --resume, "
+            "or choose another output_dir."
         )
 
 
 def check_same_model(checkpoint: Path, model: dict[str, Any]) -> None:
     """
-    Checks that a checkpoint belongs to the model of a run, by the files beside it. The trainer compares the shapes
+    Checks that a checkpoint belongs to the model of a run, using the files next to it. The trainer compares the shapes
     once the model is loaded.
 
     Raises:
@@ -38,7 +38,7 @@ def check_same_model(checkpoint: Path, model: dict[str, Any]) -> None:
         kind, flag = ("an adapter", "true") if adapter.is_file() else ("all weights", "false")
         raise ValueError(
             f"The checkpoint '{checkpoint}' has {kind}, but use_peft={model['use_peft']}. Set use_peft: {flag}, or "
-            "resume from another one."
+            "resume from another checkpoint."
         )
     before = {}
     if adapter.is_file():
@@ -53,7 +53,8 @@ def check_same_model(checkpoint: Path, model: dict[str, Any]) -> None:
         if before.get(key) not in (None, model[key]):
             raise ValueError(
                 f"The checkpoint '{checkpoint}' belongs to a run with {key}={before[key]!r}, not {model[key]!r}. Use "
-                f"that one, or resume from another one. If both are the same model, write the new name into {record}."
+                f"that model, or resume from another checkpoint. If both are the same model, write the new "
+                f"name into {record}."
             )
 
 

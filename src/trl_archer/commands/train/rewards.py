@@ -1,4 +1,4 @@
-"""Rewards of a run, by name or import path."""
+"""Loads the rewards of a run, by name or import path."""
 
 import difflib
 import inspect

@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 def make_parser(method: str = "archer") -> RecipeParser:
     """
-    The parser of flags and recipes.
+    Builds the parser of flags and recipes.
 
     Returns:
         [`RecipeParser`]: Fills [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
@@ -76,7 +76,7 @@ def make_parser(method: str = "archer") -> RecipeParser:
         prog="trl-archer train",
         usage="trl-archer train --config RECIPE.yaml [--resume [PATH]] [--field value ...]",
         description=_DESCRIPTION,
-        epilog=f"Exits with 2 and a message if it cannot start; {_TRACEBACK}=1 shows where the message comes from.",
+        epilog=f"Exits with status 2 and a message if it cannot start; {_TRACEBACK}=1 shows where it comes from.",
     )
     parser.add_argument("--config", metavar="RECIPE.yaml", help="Recipe, a YAML file.", default=None)
     parser.add_argument(
@@ -112,7 +112,7 @@ def parse(argv: Sequence[str]) -> Settings:
 
 
 def _method(argv: Sequence[str]) -> str:
-    """The method that flags or recipe ask for; the parser depends on it, and refuses what is invalid."""
+    """Returns the method that the flags or the recipe request. The parser depends on it and refuses invalid ones."""
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     before.add_argument("--method")
     before.add_argument("--config", action="append", default=[])
@@ -129,7 +129,7 @@ def prepare(
     arguments: TrainArguments, config: DurableGRPOConfig, model: ModelConfig
 ) -> "tuple[DurableGRPOTrainer, Path | None]":
     """
-    Makes the trainer, after everything that can be checked without the model's weights.
+    Creates the trainer, after all checks that do not need the model's weights.
 
     Returns:
         `tuple`: The trainer, and the checkpoint to resume from or `None`.
@@ -237,12 +237,12 @@ def _check_installed(config: DurableGRPOConfig, model: ModelConfig) -> None:
 
 
 def _warn_of_rounding(config: DurableGRPOConfig, model: ModelConfig) -> None:
-    """Without DeepSpeed and FSDP, which keep float32 weights, the optimizer updates the model's own."""
+    """Warns if updates round to zero. Only DeepSpeed and FSDP keep a float32 copy of the model's weights."""
     shards = config.distributed_state.distributed_type.value in ("DEEPSPEED", "FSDP")
     if model.dtype != "float32" and not model.use_peft and not shards:
         logger.warning(
             "dtype=%s is also the dtype of the weights that the optimizer updates, and in 16 bits an update with "
-            "learning_rate=%s rounds to zero on most of them. Set dtype to float32; with bf16, the forward pass still "
+            "learning_rate=%s rounds to zero for most of them. Set dtype to float32; with bf16, the forward pass still "
             "runs in bfloat16.",
             *(model.dtype, config.learning_rate),
         )
