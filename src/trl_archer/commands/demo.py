@@ -64,17 +64,6 @@ class ProgressTable(TrainerCallback):
 def make_trainer(method: str, steps: int, seed: int, lora: bool, output_dir: str, **config: Any) -> GRPOTrainer:
     """
     A trainer for the shipped policy on countdown, on the CPU, with four updates of 64 completions per rollout.
-
-    Args:
-        method (`str`): `"archer"`, or `"grpo"` for TRL's trainer with its defaults.
-        steps (`int`): Optimizer steps.
-        seed (`int`): Seed of the data order and of sampling.
-        lora (`bool`): Whether to train a LoRA adapter instead of all weights.
-        output_dir (`str`): Directory of checkpoints and model card.
-        config: Fields of the trainer's configuration.
-
-    Returns:
-        [`ArcherGRPOTrainer`] or [`~trl.GRPOTrainer`]: the trainer, ready to train.
     """
     model, tokenizer = load_policy()
     trainer_class, config_class = (
@@ -144,13 +133,7 @@ def train_and_measure(
     console: Console | None = None,
     **config: Any,
 ) -> tuple[dict[str, Any], GRPOTrainer]:
-    """
-    Trains a policy and evaluates it on held-out problems before and after.
-
-    Returns:
-        `tuple`: a dictionary with the settings, `before` and `after` (see [`evaluate_policy`]) and `seconds` of
-        training, and the trainer.
-    """
+    """Trains a policy and evaluates it on held-out problems before and after."""
     console = console or Console(quiet=True)
     run = _train(method, steps, seed, problems, lora, output_dir, console, **config)
     return run.result, run.trainer
@@ -214,15 +197,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def figure_commands(folder: Path) -> list[list[str]]:
-    """
-    The commands that draw a run of the demo, from the same working directory.
-
-    Args:
-        folder (`Path`): Its output directory.
-
-    Returns:
-        `list[list[str]]`: program and arguments of each command.
-    """
+    """The commands that draw a run of the demo, from the same working directory."""
     figures = [*_program(), "figures"]
     output = ["--output", str(folder / "figures")]
     commands = [[*figures, "runs", str(folder), *output]]

@@ -16,12 +16,7 @@ from transformers.utils import is_bitsandbytes_available
 
 
 def adapter_weights(model: Any) -> dict[str, Tensor]:
-    """
-    Returns the trainable weights of an adapter that was created before the trainer.
-
-    Returns:
-        `dict[str, Tensor]`: The tensors, by name; empty without an adapter.
-    """
+    """Returns the trainable weights of an adapter that was created before the trainer."""
     if not isinstance(model, PeftModel):
         return {}
     return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -102,12 +97,8 @@ def sync_without_drift(generation: Any) -> None:
 
 @torch.no_grad()
 def merged_weights(model: PeftModel) -> Iterator[tuple[str, Tensor]]:
-    """
-    Yields the base model's weights with the active adapter merged in, leaving the model unchanged.
-
-    Yields:
-        `tuple[str, Tensor]`: Name in the base model, and weight. Tied weights appear once, under their first name.
-    """
+    """Yields the base model's weights with the active adapter merged in, leaving the model unchanged. Tied weights
+    appear once, under their first name."""
     seen: set[int] = set()
     for name, parameter, weight in _walk(model.get_base_model(), ""):
         if id(parameter) not in seen:

@@ -45,9 +45,6 @@ def preflight(
     Runs the checks that need neither data nor weights, cheap ones first. All ranks must call it together. `checkpoint`
     is the complete checkpoint to resume from, as chosen by [`find_checkpoint`].
 
-    Returns:
-        [`Preflight`]: The `preflight` argument of the trainer.
-
     Raises:
         ValueError: If DeepSpeed would not drop non-finite gradients, vLLM or the reference would not get the weights
             of the adapter, or TRL cannot train with the vLLM server.

@@ -22,9 +22,6 @@ def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
     """
     Returns the data columns that rewards take as arguments without a default.
 
-    Returns:
-        `dict[str, str]`: Each column, and the reward that needs it.
-
     Example:
 
     ```python
@@ -47,11 +44,8 @@ def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
 
 def checked_reward(reward_func: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Wraps a reward function so that its result is checked before use.
-
-    Returns:
-        `Callable`: The same function. It raises `ValueError` unless it returns one finite number or `None` (not
-        scorable) per completion. Its own exceptions pass through, with a note that names the function.
+    Wraps a reward function. It raises `ValueError` unless it returns one finite number or `None` (not scorable) per
+    completion. Its own exceptions pass through, with a note that names the function.
     """
     name = get_callable_name(reward_func)
 
@@ -134,9 +128,6 @@ def raise_on_all_ranks(calculate: Callable[[], Tensor], rows: int, columns: int,
 
     This needs no additional collective: a rank that failed still takes part in gathering the rewards, and passes
     infinity, which is never a valid reward.
-
-    Returns:
-        `Tensor` of shape `(N, F)`: Rewards of all ranks.
 
     Raises:
         RuntimeError: On every rank, with the rank and traceback of each failure. One process raises the error itself.

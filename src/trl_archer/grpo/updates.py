@@ -27,9 +27,6 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
     Gradients are averaged over ranks, so the norm is then non-finite on every rank, and each can skip the update
     without another collective.
 
-    Returns:
-        `Tensor`: The same value; where it is finite, with the same gradient.
-
     Example:
 
     ```python

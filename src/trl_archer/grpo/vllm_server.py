@@ -107,9 +107,6 @@ def server_url(values: Mapping[str, Any]) -> str:
     """
     Builds the address of the server, as TRL does.
 
-    Returns:
-        `str`: Its URL, without a trailing slash.
-
     Raises:
         ValueError: If `vllm_server_base_url` is not a URL or `vllm_server_port` not a port.
 
@@ -137,12 +134,7 @@ def server_url(values: Mapping[str, Any]) -> str:
 
 
 def start_command(values: Mapping[str, Any], model: str) -> str:
-    """
-    Returns the command that starts a server for TRL.
-
-    Returns:
-        `str`: A shell command.
-    """
+    """Returns the command that starts a server for TRL."""
     port = urlsplit(server_url(values)).port
     command = ["vllm", "serve", model or "MODEL", *([] if port is None else ["--port", str(port)])]
     options = ["--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", "processed_logprobs"]
@@ -152,9 +144,6 @@ def start_command(values: Mapping[str, Any], model: str) -> str:
 def server_info(url: str) -> dict[str, Any] | None:
     """
     Reads the server's configuration.
-
-    Returns:
-        `dict`: vLLM's configuration; `None` if the server has no development endpoints.
 
     Raises:
         OSError: If it does not respond.

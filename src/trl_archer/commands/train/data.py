@@ -38,9 +38,6 @@ def load_data(
     """
     Loads the data of a run and converts it to TRL's format.
 
-    Returns:
-        `tuple`: Training data, and evaluation data or `None`.
-
     Raises:
         ValueError: If the data does not exist, or a column is missing; the message lists the existing columns.
     """
@@ -109,9 +106,6 @@ def map_columns(data: Data, columns: Mapping[str, str], label: str) -> Data:
     """
     Renames columns. An existing column with a new name is replaced.
 
-    Returns:
-        `Dataset` or `IterableDataset`: The data, with the new names.
-
     Raises:
         ValueError: If a column is missing.
     """
@@ -159,9 +153,6 @@ def _reach(row: Row, path: str, label: str) -> Any:
 def format_prompts(data: Data, arguments: TrainArguments, label: str) -> Data:
     """
     Builds prompts from the template and the system message, if set.
-
-    Returns:
-        `Dataset` or `IterableDataset`: The data, with the new prompts.
 
     Raises:
         ValueError: If the template uses a missing column.
@@ -231,9 +222,6 @@ def drop_long_prompts(
 ) -> Data:
     """
     Drops rows whose prompt has more than `limit` tokens.
-
-    Returns:
-        `Dataset` or `IterableDataset`: The remaining rows.
 
     Raises:
         ValueError: If no row remains.

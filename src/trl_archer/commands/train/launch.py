@@ -37,12 +37,7 @@ class BatchGeometry:
 
 
 def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
-    """
-    Computes the batch of a configuration.
-
-    Returns:
-        [`BatchGeometry`]: The batch.
-    """
+    """Computes the batch of a configuration."""
     per_update = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
     return BatchGeometry(
         prompts=Fraction(args.generation_batch_size, args.num_generations),
@@ -189,9 +184,6 @@ def check_precision(values: Values) -> None:
 def deepspeed_settings(values: Values) -> tuple[str, dict[str, Any]] | None:
     """
     Returns DeepSpeed's settings as the user wrote them, and their source.
-
-    Returns:
-        `tuple[str, dict]`: Source, for messages, and settings; `None` without DeepSpeed.
 
     Raises:
         ValueError: If the file cannot be read.

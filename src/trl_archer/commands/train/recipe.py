@@ -47,9 +47,6 @@ class RecipeParser(TrlParser):
         """
         Reads the file after `--config`, then the flags, which override it.
 
-        Returns:
-            `tuple`: The filled dataclasses.
-
         Raises:
             ValueError: If the file or a flag is invalid.
         """
@@ -103,9 +100,6 @@ class _RecipeError(ValueError):
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """
     Reads a recipe as a dictionary.
-
-    Returns:
-        `dict[str, Any]`: Its keys and values.
 
     Raises:
         ValueError: If there is no such file, or it is not a YAML mapping with unique names.

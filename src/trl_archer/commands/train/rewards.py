@@ -28,9 +28,6 @@ def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
     """
     Loads reward functions.
 
-    Returns:
-        `list[Callable]`: The functions, in order.
-
     Raises:
         ValueError: If there is no such reward, or it does not accept the settings.
 

@@ -43,13 +43,7 @@ Trains a model with ArcherGRPOTrainer, or with any of TRL's GRPO losses (--metho
 
 
 def main(argv: Sequence[str]) -> int:
-    """
-    Runs `trl-archer train`.
-
-    Returns:
-        `int`: 0 on success, 1 if the run stopped because the policy collapsed, 2 if it is refused at the start. Errors
-        during training are raised.
-    """
+    """Runs `trl-archer train`; returns 0, 1 if the policy collapsed, or 2 if the run is refused at the start."""
     try:
         settings = parse(argv)
         trainer, checkpoint = prepare(*settings)
@@ -62,12 +56,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def make_parser(method: str = "archer") -> RecipeParser:
-    """
-    Builds the parser of flags and recipes.
-
-    Returns:
-        [`RecipeParser`]: Fills [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
-    """
+    """Builds the parser of flags and recipes."""
     fields = {name: {f.name for f in dataclasses.fields(config)} for name, config in _CONFIGS.items()}
     parser = RecipeParser(
         (TrainArguments, _CONFIGS[method], ModelConfig),
@@ -94,9 +83,6 @@ def make_parser(method: str = "archer") -> RecipeParser:
 def parse(argv: Sequence[str]) -> Settings:
     """
     Reads recipe and flags.
-
-    Returns:
-        `tuple`: [`TrainArguments`], the method's configuration and [`~trl.ModelConfig`].
 
     Raises:
         ValueError: If a value is invalid; the message names the field, its value and the fix.
@@ -130,9 +116,6 @@ def prepare(
 ) -> "tuple[DurableGRPOTrainer, Path | None]":
     """
     Creates the trainer, after all checks that do not need the model's weights.
-
-    Returns:
-        `tuple`: The trainer, and the checkpoint to resume from or `None`.
 
     Raises:
         ValueError: If the run cannot start; the message names the field, its value and the fix.
@@ -195,9 +178,6 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
     """
     Trains, saves, and pushes to the Hub if `push_to_hub` is set. A run that stopped early, by SIGTERM or because the
     policy collapsed, leaves only its checkpoints.
-
-    Returns:
-        `int`: 0, or 1 if the policy collapsed.
     """
     args, report = trainer.args, trainer.accelerator.print
     report(f"{batch_geometry(args)}, on {count_processes(args.world_size)}.")
