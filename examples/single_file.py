@@ -25,7 +25,7 @@ from trl_archer.playground import countdown_reward, load_policy, sample_problems
 
 # The method, with the paper's values
 CONSTRAINTS = Constraints(
-    entropy_quantile=0.8,  # rho of Eq. (2): the top 20 % of each response's tokens by entropy are reasoning tokens
+    entropy_quantile=0.8,  # rho of Eq. (2): the top 20% of each response's tokens by entropy are reasoning tokens
     knowledge=Constraint(epsilon_low=0.2, epsilon_high=0.2, beta=0.001),  # clip range of Eq. (3), KL weight of Eq. (4)
     reasoning=Constraint(epsilon_low=0.5, epsilon_high=0.5, beta=0.0),
 )

@@ -91,7 +91,7 @@ def test_batches_that_fit(defaults: dict[str, Any], values: dict[str, Any], proc
             "num_generations=16. Make it 16 or 32",
         ),
         ({"num_generations": 1}, 1, "num_generations=1 is below 2"),
-        ({"generation_batch_size": 64, "steps_per_generation": 2}, 1, "set the same thing. Keep one."),
+        ({"generation_batch_size": 64, "steps_per_generation": 2}, 1, "set the same value. Keep one."),
         ({"per_device_train_batch_size": 0}, 1, "per_device_train_batch_size=0 is below 1."),
         ({"num_iterations": 0}, 1, "num_iterations=0 is below 1."),
         ({"steps_per_generation": -1}, 1, "steps_per_generation=-1 is below 1."),

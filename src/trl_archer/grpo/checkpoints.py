@@ -1,4 +1,4 @@
-"""Finds and checks the checkpoints that a run resumes from exactly. Refuses incomplete ones and other models' ones.
+"""Finds the checkpoint that a run resumes from, and refuses incomplete ones and those of another model.
 
 A checkpoint is written in this order: a marker, the files of all ranks, the manifest with the size of every file, and
 the Trainer's state. A folder is complete when the last two exist and every file has its listed size.

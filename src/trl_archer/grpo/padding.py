@@ -111,7 +111,7 @@ def score_in_length_order(
         attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
         logits_to_keep (`int`): Completion columns, `T`.
         batch_size (`int`): Rows per chunk. The number of chunks depends only on this and `B`, so it is the same on
-        every rank.
+            every rank.
         multiple (`int`, *optional*): Rounds widths up to a multiple of this.
 
     Returns:

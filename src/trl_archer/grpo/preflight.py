@@ -239,6 +239,6 @@ def check_left_padding(
     if not difference <= limit:
         raise ValueError(
             f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
-            f"{difference:.3g} nats on average, more than rounding does ({limit} nats). Its positions are absolute, or "
-            "its arithmetic has low precision. Set remove_padding=False to train in TRL's layout."
+            f"{difference:.3g} nats on average, more than rounding does ({limit} nats). The model's positions are "
+            "absolute, or its arithmetic has low precision. Set remove_padding=False to train in TRL's layout."
         )

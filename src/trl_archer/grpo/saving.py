@@ -77,7 +77,7 @@ class CheckpointSaver:
             self._failed_in_a_row = 0
 
     def write_manifest(self, folder: str | Path) -> None:
-        """Lists a checkpoint's files, after every rank has written its own. Only ranks that save write this list."""
+        """Lists a checkpoint's files after every rank has written its own. Only ranks that save write this list."""
         if not self._args.should_save:
             return
         folder = Path(folder)

@@ -94,9 +94,9 @@ def evaluate_policy(
 
         - `avg_at_k`, `pass_at_k`: see [`trl_archer.evaluation`]; in [0, 1].
         - `greedy`: share of problems that greedy decoding solves.
-        - `entropy_reasoning`, `entropy_knowledge`: mean entropy in nats of the sampled tokens in the top 20 % of their
+        - `entropy_reasoning`, `entropy_knowledge`: mean entropy in nats of the sampled tokens in the top 20% of their
           response, and of the others; NaN if there are none.
-        - `decision_share`: share of operands and operators among the tokens in the top 20 %.
+        - `decision_share`: share of operands and operators among the tokens in the top 20%.
 
     Raises:
         ValueError: If there are no problems, or `k`, `max_new_tokens` or `batch_size` is below 1.
@@ -149,7 +149,7 @@ def token_roles(
             The completion. Append `tokenizer.eos_token` to include the end, as in training.
 
     Returns:
-        `list[tuple[str, float, bool]]`: text, entropy in nats, and whether the token is a reasoning token (top 20 % of
+        `list[tuple[str, float, bool]]`: text, entropy in nats, and whether the token is a reasoning token (top 20% of
         this completion).
     """
     prompt_ids = tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
