@@ -202,7 +202,7 @@ def test_finite_loss_is_left_alone() -> None:
     [("max_skipped_updates", 0), ("max_failed_saves", 0), ("max_generation_retries", -1), ("max_failed_saves", 1.5)],
 )
 def test_limits_are_checked(tmp_path: Path, name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"{name}={value} is not an integer of \d or more"):
+    with pytest.raises(ValueError, match=rf"{name}={value} is not an integer >= \d"):
         ArcherGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **{name: value})
 
 

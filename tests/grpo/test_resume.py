@@ -294,7 +294,7 @@ def test_optimizer_that_cannot_be_loaded_is_refused(
     checkpoint: Path, tmp_path: Path, before: dict[str, Any], now: dict[str, Any]
 ) -> None:
     folder = launched(checkpoint, tmp_path, before)
-    with pytest.raises(ValueError, match=f"saved with {before['backend']} on 2 processes, .* has {now['backend']} on"):
+    with pytest.raises(ValueError, match=f"saved with {before['backend']} on 2 processes, .* uses {now['backend']} on"):
         check_same_backend(folder, now)
     check_same_backend(folder, before)
 
