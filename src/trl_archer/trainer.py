@@ -53,8 +53,10 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     ```
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`), reward_funcs:
-            As in [`~trl.GRPOTrainer`].
+        model (`str`, `PreTrainedModel` or `PeftModel`):
+            Policy, as in [`~trl.GRPOTrainer`].
+        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
+            Rewards, as in [`~trl.GRPOTrainer`].
         args ([`ArcherGRPOConfig`], *optional*):
             Configuration. `None` means the paper's defaults, with `{model name}-Archer` as the output directory.
         **kwargs:

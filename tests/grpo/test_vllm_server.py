@@ -134,7 +134,7 @@ def test_answer_that_is_cut_off(server: ServerStub, monkeypatch: pytest.MonkeyPa
     def cut_off(answer: Any) -> None:
         raise IncompleteRead(b"{", 100)
 
-    monkeypatch.setattr(vllm_server.json, "load", cut_off)
+    monkeypatch.setattr(vllm_server.json, "loads", cut_off)
     with pytest.raises(ConnectionError, match=r"/version responds with IncompleteRead"):
         check_server(fields(server), "MODEL")
 

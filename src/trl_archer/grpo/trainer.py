@@ -78,8 +78,12 @@ class DurableGRPOTrainer(GRPOTrainer):
     ```
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`), reward_funcs, train_dataset, eval_dataset:
-            As in [`~trl.GRPOTrainer`].
+        model (`str`, `PreTrainedModel` or `PeftModel`):
+            Policy, as in [`~trl.GRPOTrainer`].
+        reward_funcs (`RewardFunc` or `list[RewardFunc]`):
+            Rewards, as in [`~trl.GRPOTrainer`].
+        train_dataset, eval_dataset (`Dataset` or `IterableDataset`):
+            Prompts, as in [`~trl.GRPOTrainer`].
         args ([`DurableGRPOConfig`], *optional*):
             Configuration. `None` means TRL's defaults, with `{model name}-{trainer name}` as the output directory.
         preflight ([`Preflight`], *optional*):

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
 from typing import Any, NamedTuple
-from urllib.request import urlopen
 
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from trl.generation.vllm_client import VLLMClient
 
-from .vllm_server import server_info
+from .vllm_server import read_url, server_info
 
 logger = get_logger(__name__)
 
@@ -84,7 +83,7 @@ class ServerWatch:
     def probe(self) -> Status:
         """Asks the server for its state, and connects to one that was restarted."""
         try:
-            urlopen(f"{self.client.base_url}/health", timeout=10).close()
+            read_url(f"{self.client.base_url}/health", timeout=10)
             instance = self._instance_id()
             # A server without an id may have been restarted since it last failed
             if instance == self.instance and (instance is not None or self.error is None):

@@ -152,12 +152,22 @@ def server_info(url: str) -> dict[str, Any] | None:
     return None if info is None else info["vllm_config"]
 
 
+def read_url(url: str, timeout: float) -> bytes:
+    """Reads what is at a URL, and closes the connection, on an error status too."""
+    try:
+        with urlopen(url, timeout=timeout) as answer:
+            return answer.read()
+    except HTTPError as error:
+        error.close()
+        raise
+
+
 def _wait(url: str, place: str, start: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     waiting = False
     while True:
         try:
-            urlopen(f"{url}/health", timeout=10).close()
+            read_url(f"{url}/health", timeout=10)
             return
         except (OSError, HTTPException) as error:
             problem = getattr(error, "reason", None) or error
@@ -175,8 +185,7 @@ def _wait(url: str, place: str, start: str, timeout: float) -> None:
 def _ask(url: str, path: str) -> dict[str, Any] | None:
     """Reads the JSON object at a path; returns `None` if there is none."""
     try:
-        with urlopen(f"{url}{path}", timeout=_ANSWER_SECONDS) as answer:
-            content = json.load(answer)
+        content = json.loads(read_url(f"{url}{path}", timeout=_ANSWER_SECONDS))
     except HTTPError as error:
         if error.code == 404:
             return None
