@@ -168,18 +168,11 @@ def _shut_down(owner: int, workers: "list[_Worker]", idle: "queue.SimpleQueue[_W
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _WorkerDiedError(Exception):
-    pass
-
-
 class _Worker:
     """One process, started on demand and restarted after it was killed."""
 
     def __init__(self, function: str, memory_mib: int | None, folder: str, max_reply: int):
-        self._function = function
-        self._memory_mib = memory_mib
-        self._folder = folder
-        self._max_reply = max_reply
+        self._function, self._memory_mib, self._folder, self._max_reply = function, memory_mib, folder, max_reply
         self.process: subprocess.Popen | None = None
         self._errors: IO[bytes] | None = None  # standard error of the process
         self._stopped = False
@@ -195,7 +188,7 @@ class _Worker:
             except TimeoutError:
                 self.kill()
                 return _too_long(seconds)
-            except (_WorkerDiedError, BrokenPipeError):
+            except (EOFError, BrokenPipeError):
                 detail = self.kill()
                 if attempt == 2 or self._stopped:
                     return Outcome(None, "died", detail)
@@ -243,12 +236,12 @@ class _Worker:
             raise RuntimeError("The worker pool was closed while it was working.")
         try:
             self._receive(self.process, _START_SECONDS)
-        except (_WorkerDiedError, TimeoutError):
+        except (EOFError, TimeoutError):
             raise RuntimeError(f"A worker for {self._function} did not start: {self.kill()}") from None
         return self.process
 
     def _receive(self, process: subprocess.Popen, seconds: float) -> Any:
-        """The next line that a worker writes."""
+        """The next line that a worker writes. `EOFError` if it dies, or writes too much."""
         deadline = time.monotonic() + seconds
         descriptor = process.stdout.fileno()  # type: ignore[union-attr]
         poll = select.poll()  # `select` cannot handle descriptors above 1023
@@ -260,7 +253,7 @@ class _Worker:
             chunk = os.read(descriptor, 2**20)
             reply += chunk
             if not chunk or len(reply) > self._max_reply:
-                raise _WorkerDiedError
+                raise EOFError
         return json.loads(reply)
 
     def kill(self) -> str:

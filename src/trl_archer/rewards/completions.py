@@ -53,11 +53,16 @@ def report(
     kinds: Sequence[str],
     texts: Sequence[str],
     thinking: bool,
-    completion_ids: Sequence[Sequence[int]] | None,
-    log_extra: LogExtra | None,
-    log_metric: LogMetric | None,
+    /,  # a dataset may have columns of these names
+    completion_ids: Sequence[Sequence[int]] | None = None,
+    log_extra: LogExtra | None = None,
+    log_metric: LogMetric | None = None,
+    **_: Any,
 ) -> list[float | None]:
-    """Logs the verdicts on a batch, the share of each kind, and [`completion_stats`]. Returns the rewards."""
+    """
+    Logs the verdicts on a batch, the share of each kind, and [`completion_stats`]. Returns the rewards. The keyword
+    arguments are those that TRL's trainers pass to reward functions.
+    """
     rewards = [verdict.reward for verdict in verdicts]
     unscorable = Counter(verdict.reason for verdict in verdicts if verdict.reward is None)
     if unscorable:

@@ -333,11 +333,6 @@ def test_outputs(expected: str, got: str, verdict: bool) -> None:
     assert judge("", tests, scripted(printed(got))).is_correct is verdict
 
 
-def test_the_table_is_large_enough() -> None:
-    verdicts = [verdict for *_, verdict in OUTPUTS]
-    assert min(verdicts.count(SAME), verdicts.count(OTHER)) >= 35
-
-
 def test_without_tolerance_only_the_notation_differs() -> None:
     assert same_output("3 0.5 1e2", "3.0 0.50 100", tolerance=0)
     assert not same_output("0.5", "0.50000000000001", tolerance=0)

@@ -49,7 +49,8 @@ def code_reward(
         ImportError: If the packages of the extra `code` are not installed.
         SandboxError: If no isolation works on this machine (docs/security.md).
     """
-    return _default()(completions, tests, completion_ids, log_extra=log_extra, log_metric=log_metric, **kwargs)
+    logging: dict[str, Any] = {"completion_ids": completion_ids, "log_extra": log_extra, "log_metric": log_metric}
+    return _default()(completions, tests, **logging, **kwargs)
 
 
 def get_code_reward(
@@ -111,14 +112,7 @@ class CodeReward:
                 raise ValueError(f"{name} is {value}; it must be at least 1, or None.")
 
     def __call__(
-        self,
-        completions: list[Completion],
-        tests: list[Any],
-        completion_ids: list[list[int]] | None = None,
-        fn_name: Sequence[str | None] | None = None,
-        log_extra: LogExtra | None = None,
-        log_metric: LogMetric | None = None,
-        **kwargs: Any,
+        self, completions: list[Completion], tests: list[Any], *, fn_name: Sequence[Any] | None = None, **kwargs: Any
     ) -> list[float | None]:
         """See [`code_reward`]."""
         suites = self._read(tests, fn_name or [None] * len(tests))
@@ -132,7 +126,7 @@ class CodeReward:
         }
         judged = dict(zip(jobs, self._judge(list(jobs.values())), strict=True))
         verdicts = [self._verdict(suite, judged.get((program or "", id(suite)))) for program, suite in rows]
-        return report(self.__name__, verdicts, _KINDS, texts, self.thinking, completion_ids, log_extra, log_metric)
+        return report(self.__name__, verdicts, _KINDS, texts, self.thinking, **kwargs)
 
     def _read(self, tests: Sequence[Any], functions: Sequence[str | None]) -> list[CodeTests | str]:
         """The tests of each row, or why they cannot be used. The rows of a group are adjacent and share their tests."""

@@ -46,7 +46,7 @@ def math_reward(
 
     ```
     """
-    return _default(completions, solution, completion_ids, log_extra, log_metric)
+    return _default(completions, solution, completion_ids=completion_ids, log_extra=log_extra, log_metric=log_metric)
 
 
 def get_math_reward(
@@ -92,15 +92,7 @@ class MathReward:
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be above 0.")
 
-    def __call__(
-        self,
-        completions: list[Completion],
-        solution: list[Any],
-        completion_ids: list[list[int]] | None = None,
-        log_extra: LogExtra | None = None,
-        log_metric: LogMetric | None = None,
-        **kwargs: Any,
-    ) -> list[float | None]:
+    def __call__(self, completions: list[Completion], solution: list[Any], **kwargs: Any) -> list[float | None]:
         """See [`math_reward`]."""
         texts = [text_of(completion) for completion in completions]
         keys: list[Key] = [
@@ -109,7 +101,7 @@ class MathReward:
         ]
         graded = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
         verdicts = [graded[key] for key in keys]
-        return report(self.__name__, verdicts, _KINDS, texts, self.thinking, completion_ids, log_extra, log_metric)
+        return report(self.__name__, verdicts, _KINDS, texts, self.thinking, **kwargs)
 
     def _grade(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
         pool = shared_pool("trl_archer.rewards.math.grading:grade_item", self.workers, self.memory_mib)
