@@ -169,6 +169,10 @@ def survives(mutant: Mutant) -> bool:
     return code == 0
 
 
+# The server of the forks has imported what pytest would rewrite
+PRELOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+
+
 def run_tests(project: Path, tests: list[str]) -> tuple[int, str]:
     """Runs the tests of a copy of the project until one fails; returns pytest's exit code and output."""
     os.chdir(project)
@@ -178,7 +182,7 @@ def run_tests(project: Path, tests: list[str]) -> tuple[int, str]:
         del sys.modules[name]  # the originals, which lead here
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *PRELOADED, *tests])
     return int(code), output.getvalue()
 
 
