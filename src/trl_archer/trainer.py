@@ -192,7 +192,12 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         statistics = self._statistics[self._mode]
         if statistics:
-            metrics = summarize(statistics, with_kl=self.args.beta != 0, with_aux_loss=self.aux_loss_enabled)
+            metrics = summarize(
+                statistics,
+                with_kl=self.args.beta != 0,
+                with_aux_loss=self.aux_loss_enabled,
+                with_delta=self.args.delta is not None,
+            )
             self._metrics[self._mode].update({name: [value] for name, value in metrics.items()})
             statistics.clear()
         super().log(logs, start_time)

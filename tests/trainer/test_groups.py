@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl_archer.groups import zero_std_groups
 from trl_archer.grpo.reward_checks import check_reward_models, checked_reward
 
-from ..helpers.tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of
+from ..helpers.tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of, scored_rollout
 from ..helpers.tolerances import OTHER_LAYOUT
 
 NAN = float("nan")
@@ -48,7 +48,7 @@ def all_equal(completions: list[str], **kwargs: Any) -> list[float]:
 def rollout(trainer: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     trainer.model.train()
-    return trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    return scored_rollout(trainer)
 
 
 GEOMETRY = {"per_device_train_batch_size": 16, "num_generations": 4, "num_iterations": 2, "beta": 0.1}

@@ -5,12 +5,11 @@ completions of similar length, trimmed to its own longest; completions without a
 Neither changes the loss or its gradient: padding does not contribute, and each optimizer step keeps its completions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 _PROMPT = ("prompt_ids", "prompt_mask")
 
@@ -92,44 +91,3 @@ def _width(mask: Tensor, multiple: int | None = None) -> int:
     columns = mask.any(dim=0).nonzero()
     width = int(columns[-1]) + 1 if len(columns) else 1
     return min(-(-width // multiple) * multiple, mask.size(1)) if multiple else width
-
-
-def score_in_length_order(
-    score: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor | None, Any]],
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    logits_to_keep: int,
-    batch_size: int,
-    multiple: int | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """
-    Scores completions in chunks of similar length, each trimmed to its real columns.
-
-    Args:
-        score (`Callable`): TRL's log-prob helper. It takes token ids, attention mask and number of completion columns.
-        input_ids (`Tensor` of shape `(B, P + T)`): Prompts padded on the left, completions on the right.
-        attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
-        logits_to_keep (`int`): Completion columns, `T`.
-        batch_size (`int`): Rows per chunk. The number of chunks depends only on this and `B`, so it is the same on
-            every rank.
-        multiple (`int`, *optional*): Rounds widths up to a multiple of this.
-
-    Returns:
-        `tuple`: Log-probabilities and, if asked for, entropies of shape `(B, T)`, in nats, 0 outside the mask, in the
-        order of the input.
-    """
-    prompt_columns = input_ids.size(1) - logits_to_keep
-    order = attention_mask.sum(dim=1).argsort(descending=True, stable=True)
-    all_logps, all_entropies = [], []
-    for rows in order.split(batch_size):
-        mask = attention_mask[rows]
-        prompt = _width(mask[:, :prompt_columns].flip(1), multiple)
-        completion = _width(mask[:, prompt_columns:], multiple)
-        real = slice(prompt_columns - prompt, prompt_columns + completion)
-        logps, entropies, _ = score(input_ids[rows, real], mask[:, real], completion)
-        missing = (0, logits_to_keep - completion)
-        all_logps.append(pad(logps, missing))
-        if entropies is not None:
-            all_entropies.append(pad(entropies, missing))
-    back = order.argsort()
-    return torch.cat(all_logps)[back], torch.cat(all_entropies)[back] if all_entropies else None

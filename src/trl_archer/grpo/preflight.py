@@ -6,14 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 import trl
-from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch import nn
 from trl.trainer.utils import get_config_model_id
 
 from .adapters import is_quantized
@@ -196,49 +193,4 @@ def check_synced_weights(model: nn.Module, args: DurableGRPOConfig) -> None:
             "them. vLLM cannot represent this and would sample from weights other than the trained ones. Remove "
             "embed_tokens and lm_head from modules_to_save and target_modules, train both as one with "
             "`LoraConfig(modules_to_save=['embed_tokens'], ensure_weight_tying=True)`, or set use_vllm=False."
-        )
-
-
-# Mean difference of log-probabilities, in nats, that rounding alone causes when a sequence is shifted
-_ROUNDING = 1e-3
-_ROUNDING_OF_HALF_PRECISION = 5e-2  # TF32 is as coarse
-
-
-@torch.no_grad()
-def check_left_padding(
-    score: Callable[..., tuple[Tensor, Any, Any]],
-    model: nn.Module,
-    inputs: dict[str, Any],
-    args: DurableGRPOConfig,
-    accelerator: Accelerator,
-    shift: int = 8,
-    longest: int = 64,
-) -> None:
-    """
-    Checks on one row that padding on the left does not change the model's log-probabilities, as is the case with
-    relative positions.
-
-    Raises:
-        ValueError: If they change by more than rounding.
-    """
-    prompt = inputs["prompt_ids"][0][inputs["prompt_mask"][0].bool()][-longest:]
-    ids = torch.cat([prompt, inputs["completion_ids"][0, :longest]]).unsqueeze(0)
-    mask = torch.ones_like(ids)
-    width = ids.size(1) - len(prompt)
-    training = model.training
-    model.eval()  # no dropout between the two
-    plain, _, _ = score(model, ids, mask, width)
-    shifted, _, _ = score(model, pad(ids, (shift, 0)), pad(mask, (shift, 0)), width)
-    model.train(training)
-    # The largest over the ranks, so that all of them continue or none does
-    difference = accelerator.gather((plain - shifted).abs().mean()).max().item()
-    # A quantized model multiplies in the dtype of its quantization, whatever its own
-    coarse = args.bf16 or args.fp16 or args.tf32 or is_quantized(model)
-    exact = not coarse and model.dtype in (torch.float32, torch.float64)
-    limit = _ROUNDING if exact else _ROUNDING_OF_HALF_PRECISION
-    if not difference <= limit:
-        raise ValueError(
-            f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
-            f"{difference:.3g} nats on average, more than rounding does ({limit} nats). The model's positions are "
-            "absolute, or its arithmetic has low precision. Set remove_padding=False to train in TRL's layout."
         )
