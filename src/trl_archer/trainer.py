@@ -1,7 +1,8 @@
 """The Archer trainer: TRL's GRPO trainer with the loss of Wang et al. 2025."""
 
 import textwrap
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from accelerate.logging import get_logger
@@ -9,23 +10,15 @@ from torch import Tensor
 from trl.extras.profiling import profiling_decorator
 
 from .config import ArcherGRPOConfig
-from .evaluation.repetition import repeated_ngram_share
+from .evaluation.repetition import generated_ids, repeated_ngram_share
 from .groups import weighted_rewards, zero_std_groups
-from .grpo.padding import loss_mask
+from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
 from .metrics import summarize, token_statistics
 from .objective import Totals, aggregate, archer_token_loss
 from .records.recorder import TokenRecorder
 
 logger = get_logger(__name__)
-
-
-class _Rollout(NamedTuple):
-    """This rank's completions after scoring, each field of shape `(B,)`."""
-
-    kept: Tensor  # whether the completion's group provides a learning signal
-    rewards: Tensor
-    repetition: Tensor
 
 
 class ArcherGRPOTrainer(DurableGRPOTrainer):
@@ -86,6 +79,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: ArcherGRPOConfig | None = None, *rest, **kwargs):
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
+        self._calculate_rewards = partial(self._remember_rewards, self._calculate_rewards)  # type: ignore[method-assign]
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
         records = self.args.token_records_steps is not None
         self._recorder = TokenRecorder(self.args, self.processing_class.decode) if records else None
@@ -98,32 +92,41 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
 
     # Which completions count
 
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        kept = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
-        if self.model.training and self.args.mask_zero_std_groups:  # evaluation keeps all groups
-            by_func = self.multi_objective_aggregation == "normalize_then_sum"
-            dropped = zero_std_groups(rewards_per_func, self.reward_weights, self.num_generations, by_func)
-            self._metrics["train"]["archer/dropped_groups"].append(dropped.sum().item())
-            kept = ~dropped.repeat_interleave(self.num_generations)
-        first_row = self.accelerator.process_index * len(prompts)
-        rows = slice(first_row, first_row + len(prompts))
-        rewards = weighted_rewards(rewards_per_func, self.reward_weights)
-        repetition = repeated_ngram_share(completion_ids_list).to(rewards.device)
-        self._rollout = _Rollout(kept[rows], rewards[rows], repetition)
-        return rewards_per_func
+    def _remember_rewards(self, calculate, inputs, prompts, completions, completion_ids_list):
+        """Wraps `_calculate_rewards`, which a subclass may override without calling this class."""
+        self._completion_ids = completion_ids_list
+        self._rewards_per_func = calculate(inputs, prompts, completions, completion_ids_list)
+        return self._rewards_per_func
 
     def _generate_and_score_completions(self, inputs):
         """Removes the tokens of dropped groups from TRL's rollouts, and from the normalizers."""
         output = super()._generate_and_score_completions(inputs)
-        kept, rewards, repetition = self._rollout
+        first_row = self.accelerator.process_index * len(inputs)
+        rows = slice(first_row, first_row + len(inputs))
+        kept = self._kept_completions()[rows]
         output["completion_mask"] = output["completion_mask"] * kept.unsqueeze(1)
-        output["rewards"] = rewards
+        output["rewards"] = weighted_rewards(self._rewards_per_func, self.reward_weights)[rows]
+        repetition = repeated_ngram_share(generated_ids(self._completion_ids, output.get("tool_mask"))).to(kept.device)
         sums = [x.sum().float() for x in (loss_mask(output), kept, repetition, torch.ones_like(kept))]
         totals = self.accelerator.reduce(torch.stack(sums), reduction="sum")
         output["num_items_in_batch"], output["num_sequences_in_batch"] = totals[0], totals[1]
         self._metrics[self._mode]["completions/repetition"].append((totals[2] / totals[3]).item())
         return output
+
+    def _kept_completions(self) -> Tensor:
+        """Marks the completions of all ranks whose group provides a learning signal, `(N,)`."""
+        if not (self.model.training and self.args.mask_zero_std_groups):  # evaluation keeps all groups
+            return torch.ones_like(self._rewards_per_func[:, 0], dtype=torch.bool)
+        by_func = self.multi_objective_aggregation == "normalize_then_sum"
+        dropped = zero_std_groups(self._rewards_per_func, self.reward_weights, self.num_generations, by_func)
+        self._metrics["train"]["archer/dropped_groups"].append(dropped.sum().item())
+        return ~dropped.repeat_interleave(self.num_generations)
+
+    def _lay_out(self, micro_batches):
+        """Deals the completions that count evenly over the optimizer steps of a rollout."""
+        if len(micro_batches) > 1 and not self._is_vlm:  # images do not have one row per completion
+            micro_batches = deal_evenly(micro_batches, self._per_window)
+        return super()._lay_out(micro_batches)
 
     @property
     def _keeps_empty_rows(self) -> bool:

@@ -29,7 +29,49 @@ def _lengths(batch: Batch) -> Tensor:
 
 
 def _select(batch: Batch, rows: Tensor) -> Batch:
-    return {name: value[rows] if value.ndim else value for name, value in batch.items()}
+    """Returns some rows. As in TRL, tensors and lists have rows; scalars and `None` belong to the whole batch."""
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, list):
+            return [value[row] for row in rows.tolist()]
+        return value[rows] if isinstance(value, Tensor) and value.ndim else value
+
+    return {name: pick(value) for name, value in batch.items()}
+
+
+def _merge(batches: Sequence[Batch]) -> Batch:
+    def join(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [entry for batch in batches for entry in batch[name]]
+        return torch.cat([b[name] for b in batches]) if isinstance(value, Tensor) and value.ndim else value
+
+    return {name: join(name, value) for name, value in batches[0].items()}
+
+
+def deal_evenly(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
+    """
+    Distributes the completions that count evenly over the optimizer steps of a rollout, up to one. TRL's random order
+    gives some steps more of them than others, or none. Nothing moves if every completion counts.
+
+    Args:
+        micro_batches (`Sequence` of `dict`): Micro-batches of one generation batch, all of the same shape.
+        per_update (`int`): Number of consecutive micro-batches that always belong to one optimizer step.
+
+    Returns:
+        `list[dict]`: The same number of micro-batches, of the same shape.
+    """
+    merged = _merge(micro_batches)
+    counts = loss_mask(merged).any(dim=1)
+    steps = len(micro_batches) // per_update
+    capacity = len(counts) // steps
+    empty = list((~counts).nonzero().squeeze(1).tolist())
+    order: list[int] = []
+    for rows in counts.nonzero().squeeze(1).tensor_split(steps):
+        free = capacity - len(rows)
+        order += [*rows.tolist(), *empty[:free]]
+        empty = empty[free:]
+    rows = torch.tensor(order, device=counts.device)
+    return [_select(merged, part) for part in rows.chunk(len(micro_batches))]
 
 
 def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
@@ -47,10 +89,7 @@ def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Bat
     grouped: list[Batch] = []
     for start in range(0, len(micro_batches), per_update):
         window = micro_batches[start : start + per_update]
-        merged = {
-            name: torch.cat([batch[name] for batch in window]) if value.ndim else value
-            for name, value in window[0].items()
-        }
+        merged = _merge(window)
         order = _lengths(merged).argsort(descending=True, stable=True)
         grouped += [_select(merged, rows) for rows in order.chunk(len(window))]
     return grouped
@@ -81,7 +120,7 @@ def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = No
     for name, value in trimmed.items():
         if name in _PROMPT:
             trimmed[name] = value[:, -prompt:]
-        elif value.ndim > 1 and value.size(1) == width:
+        elif isinstance(value, Tensor) and value.ndim > 1 and value.size(1) == width:
             trimmed[name] = value[:, :completion]
     return trimmed
 

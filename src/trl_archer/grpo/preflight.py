@@ -15,7 +15,7 @@ from trl.trainer.utils import get_config_model_id
 
 from .adapters import is_quantized
 from .config import DurableGRPOConfig
-from .reward_checks import needed_columns
+from .reward_checks import check_signatures, needed_columns
 from .updates import check_deepspeed_version
 from .vllm_server import check_generation
 
@@ -77,9 +77,17 @@ def check_data(train_dataset: Any, eval_dataset: Any, reward_funcs: Iterable[Any
     Raises:
         ValueError: If a column or a prompt is missing, or if there are fewer prompts than one rollout takes.
     """
-    needed = {"prompt": "the trainer", **needed_columns(reward_funcs)}
+    of_rewards = needed_columns(reward_funcs)
+    needed = {"prompt": "the trainer", **of_rewards}
     check_dataset("train_dataset", train_dataset, needed)
-    check_dataset("eval_dataset", eval_dataset, needed)
+    if args.eval_strategy != "no":
+        check_dataset("eval_dataset", eval_dataset, needed)
+    if args.remove_unused_columns and of_rewards:
+        raise ValueError(
+            f"remove_unused_columns=True removes the columns {', '.join(map(repr, of_rewards))}, which "
+            f"{next(iter(of_rewards.values()))} needs. Set it to False."
+        )
+    check_signatures(reward_funcs, column_names(train_dataset) or ())
     prompts = args.generation_batch_size // args.num_generations
     if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts:  # TRL would train on nothing
         raise ValueError(
@@ -103,12 +111,10 @@ def check_dataset(
         for key, part in dataset.items():
             check_dataset(f"{name}['{key}']", part, needed)
         return
-    columns = getattr(dataset, "column_names", None)
-    if dataset is not None and columns is None:
-        columns = next((list(row) for row in dataset), None)
+    columns = column_names(dataset)
     if columns is not None:
         check_columns(name, columns, needed, lambda column, first: f"`dataset.rename_column({first!r}, {column!r})`")
-    if isinstance(dataset, Dataset):
+    if isinstance(dataset, Dataset) and "prompt" in dataset.column_names:  # else a transform makes it
         batches = dataset.select_columns("prompt").with_format("arrow").iter(10_000)
         missing = sum(batch["prompt"].null_count for batch in batches)
         if missing:
@@ -116,6 +122,16 @@ def check_dataset(
                 f"{name} has no prompt in {missing} of {len(dataset)} rows. Remove them, as in "
                 "`dataset.filter(lambda row: row['prompt'] is not None)`."
             )
+
+
+def column_names(dataset: Any) -> Sequence[str] | None:
+    """Returns the columns of a dataset as the trainer sees them: after `set_transform`, or of a stream's first row."""
+    if dataset is None:
+        return None
+    columns = getattr(dataset, "column_names", None)
+    if isinstance(dataset, Dataset) and dataset.format["type"] == "custom" and len(dataset):
+        return list(dataset[0])
+    return next((list(row) for row in dataset), None) if columns is None else columns
 
 
 def check_columns(
@@ -132,8 +148,21 @@ def check_columns(
             raise ValueError(
                 f"{name} has no column {column!r}, which {user} needs. Its columns: "
                 f"{', '.join(map(repr, columns)) or 'none'}. Rename the one that holds it, as in "
-                f"{remedy(column, next(iter(columns), 'question'))}."
+                f"{remedy(column, _likely(column, columns))}."
             )
+
+
+# Columns of public data sets that hold a prompt or a gold answer
+_USUAL = {
+    "prompt": ("question", "problem", "messages", "input", "instruction"),
+    "solution": ("answer", "ground_truth", "reward_model", "gold", "target", "output"),
+    "tests": ("test_cases", "input_output", "test", "private_test_cases"),
+}
+
+
+def _likely(column: str, columns: Sequence[str]) -> str:
+    candidates = _USUAL.get(column, ())
+    return next((name for name in candidates if name in columns), candidates[0] if candidates else "its_name")
 
 
 def check_trainable(model: nn.Module) -> None:
@@ -167,11 +196,12 @@ def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any 
     """
     if args.use_vllm and (is_quantized(model) or (isinstance(model, str) and quantization_config is not None)):
         raise ValueError(QUANTIZED_SYNC)
-    if isinstance(model, PeftModel) and list(model.peft_config) != ["default"]:
+    if args.beta != 0 and isinstance(model, PeftModel) and list(model.peft_config) != ["default"]:
         names = ", ".join(map(repr, model.peft_config))
         raise ValueError(
-            f"The model's adapter is called {names}. TRL trains the adapter called 'default', and it must be the only "
-            "one: load it with `PeftModel.from_pretrained(model, path, is_trainable=True)`, without adapter_name."
+            f"beta={args.beta} with adapters called {names}: TRL copies the adapter called 'default' for the "
+            "reference, and it must be the only one. Load it with `PeftModel.from_pretrained(model, path, "
+            "is_trainable=True)`, without adapter_name, or set beta=0.0."
         )
 
 

@@ -39,6 +39,7 @@ from .progress import (
     trained_micro_batches,
     warn_of_inexact_resume,
 )
+from .prompts import check_prompts
 from .reference import check_reference, reference_from_memory
 from .reward_checks import check_reward_models, checked_reward, raise_on_all_ranks
 from .saving import CheckpointSaver, failing_together
@@ -111,6 +112,7 @@ class DurableGRPOTrainer(GRPOTrainer):
     config_class: ClassVar[type[DurableGRPOConfig]] = DurableGRPOConfig
 
     _defers_scoring = False
+    _tokens_of_update: Any = 0
 
     args: DurableGRPOConfig
     vllm_importance_sampling_correction: bool
@@ -138,6 +140,10 @@ class DurableGRPOTrainer(GRPOTrainer):
         with reference_from_memory(model, args, kwargs.get("peft_config") is not None):
             super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
         check_trainable(self.model)
+        if kwargs.get("environment_factory") is None and kwargs.get("rollout_func") is None and not self._is_vlm:
+            positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+            for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+                check_prompts(name, dataset, lambda prompt: self._tokenize_prompts([prompt])[0][0], positions)
         self._reference_is_checked = False
         self._set_dropout()
         if self._removes_padding:
@@ -241,7 +247,12 @@ class DurableGRPOTrainer(GRPOTrainer):
             return inputs
         if self._buffered_inputs is not buffered:
             self._buffered_inputs = self._score(self._lay_out(self._buffered_inputs))
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+            tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
+            for batch, count in zip(self._buffered_inputs, self.accelerator.reduce(tokens, "sum"), strict=True):
+                batch["num_items_in_micro_batch"] = count
+        inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
+        self._tokens_of_update += inputs["num_items_in_micro_batch"]
+        return inputs
 
     def _lay_out(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Removes padding from the micro-batches of a rollout."""
@@ -361,15 +372,24 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
-        poison_backward(self.accelerator)
+        poison_backward(self.accelerator, self._is_empty_update)
+
+    def _is_empty_update(self) -> bool:
+        """Whether no token of the current optimizer step counts, on any rank. Load balancing counts every token."""
+        return not self.aux_loss_enabled and not self._tokens_of_update
 
     def _get_grad_norm(self, model, grad_norm=None):
         """Runs last before an update, with the same norm on every rank."""
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         deepspeed = self.deepspeed if self.is_deepspeed_enabled else None
         step = self.state.global_step + 1
-        self._update_guard.check(grad_norm, model, self.accelerator, deepspeed, step, self._last_micro_batches)
+        if self._is_empty_update():
+            self._update_guard.skip_empty(model, deepspeed)
+        else:
+            self._update_guard.check(grad_norm, model, self.accelerator, deepspeed, step, self._last_micro_batches)
+        self._tokens_of_update = 0
         self._metrics["train"]["skipped_updates"] = [float(self._update_guard.skipped)]
+        self._metrics["train"]["empty_updates"] = [float(self._update_guard.empty)]
         return grad_norm
 
     def _last_micro_batches(self) -> list[dict[str, Any]]:
@@ -387,7 +407,9 @@ class DurableGRPOTrainer(GRPOTrainer):
             self._check_fits(checkpoint)
         self._resumed_from = checkpoint
         self._saver.resume(checkpoint)
-        self._step, self._buffered_inputs = 0, None  # the values of an earlier call belong to other data
+        # The values of an earlier call belong to other data and weights
+        self._step, self._buffered_inputs, self._tokens_of_update = 0, None, 0
+        self._send_weights_again()
         return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
 
     def _check_fits(self, checkpoint: Path | None) -> None:
@@ -453,6 +475,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             "last_logged": self._globalstep_last_logged,
             "metrics": {name: [float(x) for x in values] for name, values in self._metrics["train"].items()},
             "skipped_updates": self._update_guard.skipped,
+            "empty_updates": self._update_guard.empty,
             "rollouts": [to_device(batch, "cpu") for batch in self._buffered_inputs] if is_inside_rollout else None,
         }
 
@@ -464,6 +487,6 @@ class DurableGRPOTrainer(GRPOTrainer):
         self._total_loss_scalar -= self.accelerator.reduce(self._tr_loss.clone(), reduction="mean").item()
         self._globalstep_last_logged = progress["last_logged"]
         self._metrics["train"].update(progress["metrics"])
-        self._update_guard.skipped = progress["skipped_updates"]
+        self._update_guard.skipped, self._update_guard.empty = progress["skipped_updates"], progress["empty_updates"]
         if progress["rollouts"] is not None:
             self._buffered_inputs = [to_device(batch, device) for batch in progress["rollouts"]]
