@@ -155,6 +155,13 @@ MUTANTS = [
         'batch.setdefault("old_per_token_logps", self._policy_logps)',
         'batch["old_per_token_logps"] = self._policy_logps',
     ),
+    Mutant(
+        "entropy bonus by micro-batch",
+        "objective.py",
+        '0.0), mask, "dapo", totals)',
+        '0.0), mask, "bnpo", totals)',
+    ),
+    Mutant("entropy penalty", "trainer.py", "loss = loss - self._entropy_weight", "loss = loss + self._entropy_weight"),
     Mutant("unbounded ratio", "objective.py", "log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)", "log_ratio"),
     Mutant(
         "unbounded KL",
@@ -169,7 +176,14 @@ MUTANTS = [
         "mask.any(dim=1).nonzero().squeeze(1)",
         "torch.arange(len(mask))",
     ),
-    Mutant("NaN reward passes", "grpo/reward_checks.py", "if not math.isfinite(value):", "if math.isinf(value):"),
+    Mutant("infinite reward passes", "grpo/reward_checks.py", "if math.isinf(value):", "if value is None:"),
+    Mutant(
+        "kept completions stay where they fell",
+        "trainer.py",
+        "deal_evenly(micro_batches, self._per_window)",
+        "micro_batches",
+    ),
+    Mutant("empty updates are made", "grpo/trainer.py", "self._tokens_of_update == 0 and", "False and"),
 ]
 
 

@@ -115,6 +115,15 @@ def summarize(
     return metrics
 
 
+def entropy_and_tokens(statistics: Tensor) -> Tensor:
+    """Sums entropies and counts tokens over all ranks, `(2,)`, of one gathered micro-batch."""
+    table = statistics.view(-1, len(_SUMS) + len(_EXTREMES)).sum(dim=0)
+    reasoning, knowledge = (
+        table[[_SUMS.index(f"{name}/{role}") for name in ("entropy", "tokens")]] for role in ("reasoning", "knowledge")
+    )
+    return reasoning + knowledge
+
+
 def _extremes(table: Tensor) -> tuple[float, ...]:
     low, high, distance = table[:, len(_SUMS) :].unbind(dim=1)
     return low.min().item(), high.max().item(), distance.max().item()

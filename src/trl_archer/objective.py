@@ -442,3 +442,22 @@ def aggregate(token_loss: Tensor, mask: Tensor, loss_type: str, totals: Totals) 
         case "bnpo":
             return token_loss.sum() / mask.sum().clamp(min=1) / totals.micro_batches
     raise ValueError(f"loss_type={loss_type!r} has no clip range per token. Use 'dapo', 'grpo', 'dr_grpo' or 'bnpo'.")
+
+
+def mean_entropy(entropies: Tensor, mask: Tensor, totals: Totals) -> Tensor:
+    r"""
+    Computes a micro-batch's share of the mean token entropy of an optimizer step, for an entropy bonus.
+
+    $$ \frac{1}{\sum_i |o_i|} \sum_i \sum_t e_{i,t} $$
+
+    Normalized as `"dapo"` is, so it does not depend on how the step is split. TRL averages each micro-batch by itself.
+
+    Args:
+        entropies (`Tensor` of shape `(B, T)`): Token entropies in nats, with gradient.
+        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
+        totals ([`Totals`]): Normalizers.
+
+    Returns:
+        `Tensor`: Scalar, in nats.
+    """
+    return aggregate(torch.where(mask.bool(), entropies, 0.0), mask, "dapo", totals)

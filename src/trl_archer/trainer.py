@@ -1,5 +1,6 @@
 """The Archer trainer: TRL's GRPO trainer with the loss of Wang et al. 2025."""
 
+import math
 import textwrap
 from functools import partial
 from typing import Any
@@ -14,8 +15,8 @@ from .evaluation.repetition import generated_ids, repeated_ngram_share
 from .groups import weighted_rewards, zero_std_groups
 from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
-from .metrics import summarize, token_statistics
-from .objective import Totals, aggregate, archer_token_loss
+from .metrics import entropy_and_tokens, summarize, token_statistics
+from .objective import Totals, aggregate, archer_token_loss, mean_entropy
 from .records.recorder import TokenRecorder
 
 logger = get_logger(__name__)
@@ -76,6 +77,8 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
 
     config_class = ArcherGRPOConfig
     args: ArcherGRPOConfig
+    entropy_coef: float
+    _entropy_window_stats: Tensor | None
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: ArcherGRPOConfig | None = None, *rest, **kwargs):
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
@@ -129,6 +132,10 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         return super()._lay_out(micro_batches)
 
     @property
+    def _depends_on_split(self) -> bool:
+        return self.args.loss_type == "bnpo" or self.aux_loss_enabled
+
+    @property
     def _keeps_empty_rows(self) -> bool:
         return self.aux_loss_enabled  # this loss counts every token of the micro-batch
 
@@ -139,7 +146,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         """Wang et al. 2025, Eq. (5), over one micro-batch."""
         if return_outputs:
             raise ValueError("ArcherGRPOTrainer does not support returning outputs; call it with return_outputs=False.")
-        mask = loss_mask(inputs)
+        mask, totals = loss_mask(inputs), self._totals(inputs)
         per_token_logps, entropies, aux_loss = self._policy_forward(model, inputs)
         pieces = archer_token_loss(
             per_token_logps,
@@ -151,16 +158,42 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
             surrogate_weight=self._surrogate_weight(inputs, per_token_logps, mask),
             constraints=self.args.constraints,
         )
-        loss = aggregate(pieces.loss, mask, self.args.loss_type, self._totals(inputs))
+        loss = aggregate(pieces.loss, mask, self.args.loss_type, totals)
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * aux_loss / self._micro_batches_per_update
+        if self._entropy_bonus_enabled:
+            loss = loss - self._entropy_weight * mean_entropy(entropies, mask, totals)
 
-        statistics = token_statistics(pieces, entropies, mask, aux_loss)
-        self._statistics[self._mode].append(self.accelerator.gather(statistics))
+        statistics = self.accelerator.gather(token_statistics(pieces, entropies, mask, aux_loss))
+        self._statistics[self._mode].append(statistics)
+        if self._entropy_bonus_enabled and self.model.training:
+            self._adapt_entropy_coef(statistics)
         if self._recorder is not None and self.model.training:
             step = self.state.global_step + 1
             self._recorder.record(self.accelerator, step, inputs, mask, per_token_logps, entropies, pieces)
         return loss
+
+    @property
+    def _entropy_weight(self) -> float:
+        """TRL's coefficient; 0 while the last step's entropy was above the target of `use_adaptive_entropy`."""
+        is_high = self.use_adaptive_entropy and self._last_world_entropy > self.args.entropy_target
+        return 0.0 if is_high else self.entropy_coef
+
+    def _adapt_entropy_coef(self, statistics: Tensor) -> None:
+        """Adapts TRL's coefficient after an optimizer step, by TRL's rule and the entropy of all ranks."""
+        sums = entropy_and_tokens(statistics)
+        self._entropy_window_stats = sums if self._entropy_window_stats is None else self._entropy_window_stats + sums
+        if not self.accelerator.sync_gradients:
+            return
+        entropy = (self._entropy_window_stats[0] / self._entropy_window_stats[1]).item()
+        self._entropy_window_stats = None
+        if self.use_adaptive_entropy and math.isfinite(entropy):  # not if nothing counted
+            self._last_world_entropy = entropy
+            if entropy <= self.args.entropy_target:
+                self.entropy_coef = min(self.entropy_coef + self.args.entropy_coef_delta, self.args.entropy_coef_max)
+            else:
+                self.entropy_coef = max(self.entropy_coef - self.args.entropy_coef_delta, self.args.entropy_coef_min)
+        self._metrics["train"]["entropy_coef"].append(self.entropy_coef)
 
     def _surrogate_weight(self, inputs: dict[str, Any], per_token_logps: Tensor, mask: Tensor) -> Tensor | None:
         """Multiplies vLLM's importance ratio and TRL's off-policy sequence mask, `(B, T)` or `(B, 1)`."""

@@ -1,11 +1,12 @@
 """Checks reward functions and their results; a failure on one rank is raised on every rank."""
 
 import inspect
+import logging
 import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather, gather_object
 from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
+
+logger = logging.getLogger(__name__)
 
 # Arguments that TRL's trainers pass to every reward, in addition to the data's columns
 _ALWAYS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
@@ -124,6 +127,7 @@ def _check_reward(name: str, index: int, reward: Any) -> float | None:
     except (TypeError, ValueError):
         value = math.inf
     if math.isnan(value):  # TRL takes it for None, too
+        _warn_of_nan(name)
         return None
     if math.isinf(value):
         raise ValueError(
@@ -131,6 +135,11 @@ def _check_reward(name: str, index: int, reward: Any) -> float | None:
             "None for a completion that it cannot score."
         )
     return value
+
+
+@cache
+def _warn_of_nan(name: str) -> None:
+    logger.warning("The reward function '%s' returned NaN, which counts as None: the completion is not scorable.", name)
 
 
 def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewards_per_func: Tensor) -> None:

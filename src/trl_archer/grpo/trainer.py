@@ -112,7 +112,7 @@ class DurableGRPOTrainer(GRPOTrainer):
     config_class: ClassVar[type[DurableGRPOConfig]] = DurableGRPOConfig
 
     _defers_scoring = False
-    _tokens_of_update: Any = 0
+    _tokens_of_update: Any = None
 
     args: DurableGRPOConfig
     vllm_importance_sampling_correction: bool
@@ -251,7 +251,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             for batch, count in zip(self._buffered_inputs, self.accelerator.reduce(tokens, "sum"), strict=True):
                 batch["num_items_in_micro_batch"] = count
         inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
-        self._tokens_of_update += inputs["num_items_in_micro_batch"]
+        self._tokens_of_update = (self._tokens_of_update or 0) + inputs["num_items_in_micro_batch"]
         return inputs
 
     def _lay_out(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -376,7 +376,7 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     def _is_empty_update(self) -> bool:
         """Whether no token of the current optimizer step counts, on any rank. Load balancing counts every token."""
-        return not self.aux_loss_enabled and not self._tokens_of_update
+        return self._tokens_of_update is not None and self._tokens_of_update == 0 and not self.aux_loss_enabled
 
     def _get_grad_norm(self, model, grad_norm=None):
         """Runs last before an update, with the same norm on every rank."""
@@ -387,7 +387,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             self._update_guard.skip_empty(model, deepspeed)
         else:
             self._update_guard.check(grad_norm, model, self.accelerator, deepspeed, step, self._last_micro_batches)
-        self._tokens_of_update = 0
+        self._tokens_of_update = None
         self._metrics["train"]["skipped_updates"] = [float(self._update_guard.skipped)]
         self._metrics["train"]["empty_updates"] = [float(self._update_guard.empty)]
         return grad_norm
@@ -408,7 +408,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         self._resumed_from = checkpoint
         self._saver.resume(checkpoint)
         # The values of an earlier call belong to other data and weights
-        self._step, self._buffered_inputs, self._tokens_of_update = 0, None, 0
+        self._step, self._buffered_inputs, self._tokens_of_update = 0, None, None
         self._send_weights_again()
         return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
 
