@@ -181,7 +181,9 @@ def test_refused_nested_column(path: str, column: str) -> None:
 
 
 def test_column_of_a_reward_is_missing(path: str) -> None:
-    with pytest.raises(ValueError, match=r"no column 'tests', which the reward 'code_reward' needs.*\{tests: prompt\}"):
+    with pytest.raises(
+        ValueError, match=r"no column 'tests', which the reward 'code_reward' needs.*\{tests: test_cases\}"
+    ):
         load(
             path,
             dataset_columns={"prompt": "problem"},

@@ -131,6 +131,7 @@ def test_a_run_forwards_fewer_tokens_in_as_many_passes(
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 2,
         "steps_per_generation": steps_per_generation,
+        "mask_zero_std_groups": False,
         "num_iterations": 2,
         "max_steps": 3,
         "max_completion_length": 40,

@@ -154,17 +154,6 @@ def test_gradient_checkpointing_trains_the_same_adapter(path: str, tmp_path: Pat
     assert all(torch.equal(plain[name], checkpointed[name]) for name in plain)
 
 
-def test_rounding_of_the_quantisation_is_not_taken_for_absolute_positions(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preflight, "_ROUNDING", -1.0)  # which a GPU exceeds in bfloat16, and a CPU does not
-    options = {"model_init_kwargs": {"dtype": "float32"}, "bf16": False}
-    trainer = make_qlora(path, tmp_path, torch.bfloat16, **options)
-    trainer.train()
-    assert trainer.model.dtype == torch.float32
-    assert trainer._padding_is_checked
-
-
 def test_quantized_model_without_adapter_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="attach trainable adapters"):
         make_trainer(path, tmp_path, model=path, trainer_kwargs={"quantization_config": four_bits()})
