@@ -94,6 +94,7 @@ def test_log_prob_helper(model_path: str, tmp_path: Path) -> None:
 
 def test_keys_of_a_rollout(model_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path, num_iterations=2)
+    trainer.model.train()
     rollout = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     assert set(rollout) == {
         *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch"),
