@@ -58,7 +58,8 @@ class ArcherGRPOConfig(DurableGRPOConfig):
 
         mask_zero_std_groups (`bool`, *optional*, defaults to `True`):
             Whether to leave groups whose rewards are all equal out of the loss, its normalizer and the token metrics,
-            as in the paper's reference code. This applies to training only; evaluation keeps all groups.
+            as in the paper's reference code. This applies to training only; evaluation keeps all groups. An update must
+            lie within one rollout: `steps_per_generation` is a multiple of `gradient_accumulation_steps`.
 
         > Parameters that control logging
 

@@ -22,7 +22,7 @@ HONORED_BY_LOSS = {
     "num_iterations": "passes over a generation batch; ratios differ from 1 starting with the second update",
     "off_policy_mask_threshold": "multiplies the surrogate of both roles, not the KL",
     "router_aux_loss_coef": "added to the loss of mixture-of-experts models; None means the model's own coefficient",
-    "steps_per_generation": "micro-batches per generation batch; enters the normalizer; a multiple of gradient_accumulation_steps where groups are dropped",
+    "steps_per_generation": "micro-batches per generation batch; enters the normalizer; see mask_zero_std_groups",
     "temperature": "scales the log-probabilities and the entropies that the gate uses",
     "use_adaptive_entropy": "adapts entropy_coef after every optimizer step, to keep the entropy near entropy_target",
     "use_bias_correction_kl": "multiplies the KL of both roles by the ratio; False here, as in the paper",
