@@ -7,10 +7,10 @@ VLLM := .venv-vllm
 PIP_FLAGS := --quiet --disable-pip-version-check
 PARALLEL := -n logical --dist worksteal
 # Tests that need nothing but the development tools
-PLAIN := not distributed and not browser and not vllm
+PLAIN := not distributed and not browser and not vllm and not fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-lowest test-distributed test-browser test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ test: setup ## Run the tests: offline, up to 5 minutes on 2 cores
 test-slow: setup ## Run the long proofs that `make test` leaves out
 	@$(BIN)/pytest $(PARALLEL) -m "$(PLAIN) and slow" $(ARGS)
 
+test-fuzz: setup ## Compare random configurations with TRL; FUZZ=1000 draws more than 40 of each kind
+	@$(BIN)/pytest $(PARALLEL) -m fuzz tests/fuzz $(ARGS)
+
 # Only the tests that depend on the versions of TRL and its companions. Older libraries warn about other things.
 LOWEST_TESTS := tests/trainer tests/grpo tests/records tests/commands tests/rewards/test_training.py
 test-lowest: $(LOWEST)/.installed ## Run the tests that depend on TRL on the lowest versions that we support
@@ -70,7 +73,7 @@ $(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_e
 test-vllm: $(VLLM)/.installed ## Run the tests with a real vLLM engine, on the CPU
 	@$(VLLM)/bin/pytest -n 2 -m vllm tests/vllm_engine $(ARGS)
 
-test-all: check docs test test-slow test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that must pass
+test-all: check docs test test-slow test-fuzz test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that must pass
 
 check: setup ## Check format, lint, types and English; never writes
 	@$(BIN)/ruff format --check .
