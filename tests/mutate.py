@@ -152,8 +152,8 @@ MUTANTS = [
     Mutant(
         "old policy moves",
         "grpo/trainer.py",
-        'batch.setdefault("old_per_token_logps", self._policy_logps)',
-        'batch["old_per_token_logps"] = self._policy_logps',
+        'batch.setdefault("old_per_token_logps", logps)',
+        'batch["old_per_token_logps"] = logps',
     ),
     Mutant(
         "entropy bonus by micro-batch",

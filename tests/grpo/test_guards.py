@@ -248,6 +248,13 @@ def assert_failed_on_both(reports: list[dict[str, Any]], kind: str) -> None:
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("backend", EACH)
+def test_update_in_which_nothing_counts_is_left_out(ranks: Any, backend: str) -> None:
+    for rank in ranks(backend):
+        assert rank["without signal"] == {"unchanged": [2], "empty_updates": [0, 1, 1], "skipped_updates": [0, 0, 0]}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("backend", EACH)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_bad_numbers_on_one_rank_skip_the_update_on_both(ranks: Any, backend: str, what: str) -> None:
     first, second = (rank[f"bad {what}"] for rank in ranks(backend))

@@ -103,6 +103,23 @@ def bad_numbers(model_path: str, output: Path, what: str, options: Options) -> d
     }
 
 
+def without_signal(model_path: str, output: Path, options: Options) -> dict[str, Any]:
+    """All rewards of the second of three rollouts are equal, on both ranks."""
+    watch, calls = Watch(), iter(range(100))
+
+    def reward(completions: list[str], **kwargs: Any) -> list[float]:
+        has_signal = next(calls) != 1
+        return [float(index % 2 and has_signal) for index in range(len(completions))]
+
+    trainer = make_trainer(
+        model_path, output, reward_funcs=reward, max_steps=3, learning_rate=1e-2, weight_decay=0.1,
+        save_strategy="no", trainer_kwargs={"callbacks": [watch]}, **options,
+    )  # fmt: skip
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {"unchanged": watch.unchanged, **{n: [e[n] for e in logs] for n in ("empty_updates", "skipped_updates")}}
+
+
 def spoil_on_second_rank(trainer: Any, what: str, steps: set[int]) -> None:
     compute_loss, rank = trainer.compute_loss, trainer.accelerator.process_index
 
@@ -212,6 +229,7 @@ def main() -> None:
         results[f"reward {kind}"] = failing_reward(model_path, output / kind, kind, options)
     for what in ("loss", "gradient"):
         results[f"bad {what}"] = bad_numbers(model_path, output / what, what, options)
+    results["without signal"] = without_signal(model_path, output / "equal", options)
     results["stopped"] = stopped(model_path, output / "stopped", options)
     if backend == "ddp":
         results["undisturbed"] = run(model_path, output / "undisturbed")

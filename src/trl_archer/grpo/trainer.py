@@ -113,6 +113,7 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     _defers_scoring = False
     _tokens_of_update: Any = None
+    _policy_logps: Any = None
 
     args: DurableGRPOConfig
     vllm_importance_sampling_correction: bool
@@ -346,12 +347,12 @@ class DurableGRPOTrainer(GRPOTrainer):
         index = self._step % self.args.steps_per_generation
         loss = super().training_step(model, inputs, num_items_in_batch)
         batch = self._buffered_inputs[index]
+        logps, self._policy_logps = self._policy_logps, None
         if self.beta != 0 and self.state.global_step == 0 and not self._reference_is_checked:
-            reference, mask = batch["ref_per_token_logps"], loss_mask(batch)
-            check_reference(self._policy_logps, reference, mask, self.accelerator, self.args)
+            check_reference(logps, batch["ref_per_token_logps"], loss_mask(batch), self.accelerator, self.args)
             self._reference_is_checked = self.accelerator.sync_gradients
         if self._reuses_rollouts and self.num_iterations > 1:
-            batch.setdefault("old_per_token_logps", self._policy_logps)
+            batch.setdefault("old_per_token_logps", logps)
         return loss
 
     # Updates
@@ -372,7 +373,10 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
-        poison_backward(self.accelerator, self._is_empty_update)
+        poison_backward(self.accelerator, self._parameter_of_empty_update)
+
+    def _parameter_of_empty_update(self) -> nn.Parameter | None:
+        return next(p for p in self.model.parameters() if p.requires_grad) if self._is_empty_update() else None
 
     def _is_empty_update(self) -> bool:
         """Whether no token of the current optimizer step counts, on any rank. Load balancing counts every token."""

@@ -41,11 +41,12 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 
-def poison_backward(accelerator: Accelerator, is_empty_update: Callable[[], bool]) -> None:
+def poison_backward(accelerator: Accelerator, in_empty_update: Callable[[], nn.Parameter | None]) -> None:
     """
     Applies [`poison_if_not_finite`] to every loss that an accelerator differentiates, regardless of its source.
 
-    DeepSpeed updates inside the backward pass, so an update in which nothing counts is made non-finite there.
+    DeepSpeed updates inside the backward pass and skips non-finite gradients. In an update in which nothing counts,
+    `in_empty_update` returns a trained parameter, whose gradient becomes NaN, and otherwise `None`.
     """
     backward = accelerator.backward
 
@@ -53,9 +54,12 @@ def poison_backward(accelerator: Accelerator, is_empty_update: Callable[[], bool
     def poisoned(loss: Tensor, **kwargs: Any) -> None:
         loss = poison_if_not_finite(loss)
         is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
-        if is_deepspeed and accelerator.sync_gradients and is_empty_update():
-            loss = loss * torch.nan
-        backward(loss, **kwargs)
+        if is_deepspeed and accelerator.sync_gradients and (parameter := in_empty_update()) is not None:
+            hook = parameter.register_hook(lambda gradient: gradient + torch.nan)
+            backward(loss, **kwargs)
+            hook.remove()
+        else:
+            backward(loss, **kwargs)
 
     accelerator.backward = poisoned
 
