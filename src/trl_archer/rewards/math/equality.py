@@ -1,15 +1,35 @@
 """Compares an answer with a gold answer by structure, as far as rules can."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
-from .forms import Answer, fold_words
+from .forms import Answer
 from .numbers import Number, numbers_agree
 from .units import units_agree
 
-# Compares two expressions, or two relations, with different spellings. Not called for two numbers, for words, or for
-# answers with different structures
-Compare = Callable[[Answer, Answer], bool]
+
+class Compare(Protocol):
+    """
+    Compares two expressions, or two relations, with different spellings. Not called for two numbers, for words, or for
+    answers with different structures.
+    """
+
+    def __call__(self, gold: Answer, answer: Answer) -> bool: ...
+
+    def rounds(self, exact: Answer, rounded: Number) -> bool:
+        """Whether the number is a rounding of the expression."""
+
+
+class RulesOnly:
+    """A `Compare` that finds no two expressions equal."""
+
+    def __call__(self, gold: Answer, answer: Answer) -> bool:
+        return False
+
+    def rounds(self, exact: Answer, rounded: Number) -> bool:
+        return False
+
 
 _COLLECTIONS = frozenset(["list", "set", "tuple", "union", "matrix"])
 _IN_ANY_ORDER = {
@@ -20,13 +40,21 @@ _IN_ANY_ORDER = {
 _REGIONS = frozenset(["expression", "union", "tuple", "relation"])
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-df-hj-z](?![A-Za-z])|\\(?:alpha|beta|gamma|lambda|theta|phi)(?![a-z])")
 _ONE_LETTER = re.compile(r"\\?[A-Za-z](?![A-Za-z]).*")
+_ARGUMENT = re.compile(
+    r"\\(?:sin|cos|tan|cot|sec|csc|arc\w+|log|ln|lg|angle|det|dim|arg|overline|vec|text)(?:_\{[^{}]*\})?(?:\^\{[^{}]*\})?"
+    r" ?(?:\{[^{}]*\}|\([^()]*\)|\\?[A-Za-z]+)|\|[^|]*\||_\{[^{}]*\}|[A-Za-z]\([^()]*\)"
+)
 
 
 def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
     """Whether an answer equals the gold answer and has the same structure."""
     kinds = gold.kind, answer.kind
+    if kinds == ("unreadable", "unreadable"):
+        return gold.canonical == answer.canonical != ""
     if "unreadable" in kinds or not units_agree(gold.unit, answer.unit):
         return False
+    if "approximation" in kinds:
+        return _approximations_match(gold, answer, compare)
     if "choice" in kinds:
         return _choices_match(gold, answer, compare)
     if gold.number and answer.number:
@@ -38,15 +66,10 @@ def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
     if "equation" in kinds:
         return _equations_match(gold, answer, compare)
     if "text" in kinds:
-        return (gold.label or fold_words(gold.latex)) == (answer.label or fold_words(answer.latex))
+        return gold.kind == answer.kind and gold.label == answer.label
     if not _COLLECTIONS.isdisjoint(kinds):
         return _collections_match(gold, answer, compare)
     return (answer.kind != "relation" or gold.kind == "relation") and compare(gold, answer)
-
-
-def rules_only(gold: Answer, answer: Answer) -> bool:
-    """A `Compare` that finds no two expressions equal."""
-    return False
 
 
 def _numbers_match(gold: Number, gold_unit: str | None, answer: Number, answer_unit: str | None) -> bool:
@@ -58,6 +81,19 @@ def _numbers_match(gold: Number, gold_unit: str | None, answer: Number, answer_u
         return True
     percent, share = (gold, answer) if gold_unit == "percent" else (answer, gold)
     return percent.value == 100 * share.value
+
+
+def _approximations_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
+    """The gold answer may be met on either side. The rounded side of an answer counts if it is the exact one, rounded."""
+    if gold.kind == "approximation":
+        sides = answer.parts[:1] if answer.kind == gold.kind else (answer,)
+        return any(matches(part, side, compare) for part in gold.parts for side in sides)
+    exact, rounded = answer.parts
+    if matches(gold, exact, compare):
+        return True
+    value = exact.parts[0] if exact.kind == "equation" else exact
+    assert rounded.number
+    return matches(gold, rounded, RulesOnly()) and compare.rounds(value, rounded.number)
 
 
 def _choices_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
@@ -74,13 +110,30 @@ def _equations_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
         solved = gold.label and not _VARIABLE.search(gold.parts[0].latex)
         if gold.label and answer.label and (solved or gold.label == answer.label):
             return _names_agree(gold.label, answer.label) and matches(gold.parts[0], answer.parts[0], compare)
+        if solved:
+            return False
+        orders = (answer.parts, answer.parts[::-1])
+        if len(gold.parts) == len(answer.parts) == 2 and any(_match_in_order(gold.parts, o, compare) for o in orders):
+            return True
         # The equation in the question, copied as the answer, has the same solutions as the gold answer
-        return not solved and compare(gold, answer)
-    if gold.kind == "relation":
-        return compare(gold, answer)
-    if gold.kind == "equation":
-        return bool(gold.label) and answer.kind != "relation" and matches(gold.parts[0], answer, compare)
-    return matches(gold, answer.parts[0], compare)
+        return _VARIABLE.search(gold.latex) is not None and compare(gold, answer)
+    if "relation" in (gold.kind, answer.kind):
+        return gold.kind == "relation" and compare(gold, answer)
+    equation, other = (gold, answer) if gold.kind == "equation" else (answer, gold)
+    if not equation.label and not _is_quantity(equation):
+        return False
+    return matches(gold, answer.parts[0], compare) if equation is answer else matches(gold.parts[0], answer, compare)
+
+
+def _is_quantity(equation: Answer) -> bool:
+    r"""
+    Whether the left side is something whose value is on the right, such as `a + b` or `\frac{KL}{LM}`. An equation
+    in coordinates, such as `x^2 + y^2 = 4`, is not.
+    """
+    if len(equation.parts) < 2 or _VARIABLE.search(equation.parts[0].latex):
+        return len(equation.parts) == 2 and not _VARIABLE.search(equation.parts[1].latex)
+    left = _ARGUMENT.sub("", equation.parts[1].latex)
+    return not re.search(r"(?<![\\A-Za-z])[xyz](?![A-Za-z])", left) or not re.search(r"\d", left)
 
 
 def _names_agree(gold: str, answer: str) -> bool:
@@ -99,6 +152,10 @@ def _collections_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
         return (gold.label == answer.label or gold.kind == "list") and _match_in_order(
             gold.parts, answer.parts, compare
         )
+    if kinds in (("list", "expression"), ("expression", "list")):  # the choices A, C, D or ACD
+        letters = ["".join(sorted(p.label for p in s.parts)) if s.parts else s.canonical for s in (gold, answer)]
+        choices = all(part.kind == "choice" for part in (*gold.parts, *answer.parts))
+        return choices and letters[0] == letters[1]
     if "set" in kinds:
         single = [side.parts[0] if side.kind == "set" and len(side.parts) == 1 else side for side in (gold, answer)]
         return "set" not in (single[0].kind, single[1].kind) and matches(single[0], single[1], compare)
@@ -135,7 +192,7 @@ def _match_in_any_order(gold: Sequence[Answer], answer: Sequence[Answer], compar
     if len(gold) != len(answer):
         return False
     left = list(answer)
-    for test in (rules_only, compare):
+    for test in (RulesOnly(), compare):
         rest = []
         for element in gold:
             found = next((index for index, other in enumerate(left) if matches(element, other, test)), None)
