@@ -70,7 +70,7 @@ _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
     r"(?P<d>\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\})|"
     r"\\(?P<greek>Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega)(?![A-Za-z])(?P<call>\()?(?P<gp>'*)"
-    r"|\\[A-Za-z]+(?:\{[A-Z]\})?|(?P<letter>[A-Za-z])(?P<primes>'*)(?:_\{(?P<index>[^{}]*)\})?(?P<more>'*)"
+    r"|\\mathbb\{[A-Z]\}|\\[A-Za-z]+|(?P<letter>[A-Za-z])(?P<primes>'*)(?:_\{(?P<index>[^{}]*)\})?(?P<more>'*)"
 )
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]+\}")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\})\s*\^\{\\circ\}")
@@ -98,6 +98,10 @@ class MathVerify:
         if is_hopeless(answer.latex) and not is_hopeless(gold.latex):
             return False
         self.asked = True
+        for exact, decimal in ((gold, answer.number), (answer, gold.number)):
+            if decimal and decimal.decimals:
+                value = _constant(exact)
+                return value is not None and (value == decimal.value or rounds_to(value, decimal))
         degrees = "\\circ" in gold.latex + answer.latex
         try:  # an angle in a formula may lack its sign: 180 - a
             return any(_equal(_read(gold, keep), _read(answer, keep)) for keep in ((True, False) if degrees else (True,)))
@@ -107,17 +111,9 @@ class MathVerify:
 
     def rounds(self, exact: Answer, rounded: Number) -> bool:
         """Whether the number is the value of the expression, rounded to at least three digits."""
-        try:
-            if exact.number:
-                value = exact.number.value
-            else:
-                expression = _read(exact, True)
-                if is_hopeless(exact.latex) or expression is None or expression.free_symbols:
-                    return False
-                value = Fraction(str(_at(_settled(expression), {}, _DIGITS)))
-        except Exception:
-            return False
-        return abs(rounded.value) >= 100 * rounded.unit and 2 * abs(value - rounded.value) <= rounded.unit
+        value = _constant(exact)
+        enough = abs(rounded.value) >= 100 * rounded.unit
+        return enough and value is not None and 2 * abs(value - rounded.value) <= rounded.unit
 
 
 def is_comparable(parsed: Answer) -> bool:
@@ -141,6 +137,18 @@ def _is_large(tower: str) -> bool:
     except (OverflowError, ValueError):
         return base > 1
     return digits > _LARGEST_POWER
+
+
+def _constant(exact: Answer) -> Fraction | None:
+    """The value of a number or of an expression without variables, to 40 digits."""
+    if exact.number:
+        return exact.number.value
+    try:
+        expression = None if is_hopeless(exact.latex) else _read(exact, True)
+        known = isinstance(expression, Expr) and not expression.free_symbols
+        return Fraction(str(_at(_settled(expression), {}, _DIGITS))) if known else None
+    except (ArithmeticError, AttributeError, TypeError, ValueError):
+        return None
 
 
 # From LaTeX to sympy
@@ -234,7 +242,7 @@ def _is_defined(expression: Any) -> bool:
             return True
         return any(_at(_settled(expression), point, _DIGITS) is not None for point in _points(expression))
     if isinstance(expression, Set):
-        return expression.is_empty is not True and all(end in (oo, -oo) or _is_defined(end) for end in _ends(expression))
+        return all(end in (oo, -oo) or _is_defined(end) for end in _ends(expression))
     return isinstance(expression, Relational | And)
 
 
@@ -258,7 +266,7 @@ def _equal(gold: Any, answer: Any) -> bool:
     if isinstance(gold, Expr) and isinstance(answer, Expr):
         return _equal_expressions(gold, answer)
     if isinstance(gold, Set) and isinstance(answer, Set):
-        return _is_defined(gold) and _is_defined(answer) and _verify(gold, answer)
+        return gold.is_empty is not True and all(map(_is_defined, (gold, answer))) and _verify(gold, answer)
     return False
 
 

@@ -66,7 +66,8 @@ def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
     if "equation" in kinds:
         return _equations_match(gold, answer, compare)
     if "text" in kinds:
-        return gold.kind == answer.kind and gold.label == answer.label
+        words = [side.label or (side.canonical.casefold() if side.canonical.isalpha() else "") for side in (gold, answer)]
+        return words[0] == words[1] != ""
     if not _COLLECTIONS.isdisjoint(kinds):
         return _collections_match(gold, answer, compare)
     return (answer.kind != "relation" or gold.kind == "relation") and compare(gold, answer)

@@ -17,7 +17,7 @@ class Answer:
     r"""
     A parsed answer. Its kind determines `label` and `parts`:
 
-    - `"number"`: `number` is set. `"expression"`: no label, no parts.
+    - `"number"`: `number` is set. The label is `multiple` for millions, in which the question may have asked. `"expression"`: no label, no parts.
     - `"based"`: a numeral such as `101_2`, with the base as `label`.
     - `"text"`: a few words, folded into `label`, or a time or ratio such as `4:30`.
     - `"choice"`: the letter, and the content next to it.
@@ -50,7 +50,7 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|.", re.DOTALL)
 _ELLIPSIS = re.compile(r"\\ldots|\.\.\.")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _ANSWER_LABEL = re.compile(
-    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|ans|答案)s?\s*(?:is|are|:|是|为)\s*:?(?:\s*\}:?)?\s*(?=\S)",
+    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|ans|答案)s?\s*(?:is\s*)?(?::|[是为])(?:\s*\}:?)?\s*(?=\S)",
     re.I,
 )
 _ABOUT = re.compile(
@@ -374,7 +374,8 @@ def _leaf(latex: str, depth: int) -> Answer:
     value, unit, multiple = split_unit(latex)
     number = read_number(join_thousands(value))
     if number:
-        return Answer("number", value, number=number.times(multiple), unit=unit)
+        scale = "" if multiple in (1, 12) or latex[-1:] >= "一" else "multiple"
+        return Answer("number", value, label=scale, number=number.times(multiple), unit=unit)
     if value != latex:
         answer = _read(value, True, depth)
         kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1

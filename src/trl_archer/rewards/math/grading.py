@@ -76,7 +76,7 @@ def grade_item(item: Any) -> Any:
 
 
 def _all_readable(parsed: Answer) -> bool:
-    if parsed.kind == "unreadable":
+    if parsed.kind == "unreadable" or (parsed.kind == "number" and parsed.label):
         return False
     if parsed.kind == "choice":  # the letter is enough
         return True

@@ -74,6 +74,10 @@ _SYSTEM = re.compile(
     re.DOTALL,
 )
 _BUILDER_IN_BRACES = re.compile(r"(?<!\\)\{\s*([a-zA-Z](?:\s*\\in\b[^{}|]*)?(?:\||\\mid\b)[^{}]*)\}")
+_FRACTION_OF_UNITS = re.compile(
+    r"(?<=[\d}])(?:\s|\\[,;: ])*\\[dt]?frac\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
+    r"\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
+)
 _HALF_LINES = {"+": r"(0, \infty)", "-": r"(-\infty, 0)", ">0": r"(0, \infty)", "<0": r"(-\infty, 0)"}
 _HALF_LINES |= {"\\geq0": r"[0, \infty)", "\\leq0": r"(-\infty, 0]"}
 _HALF_LINE = re.compile(r"\\mathbb\{R\}\s*[\^_]\{\s*(\+|-|[<>]\s*0|\\[lg]eq\s*0)\s*\}")
@@ -101,6 +105,7 @@ def plain_latex(text: str) -> str:
     text = _WITH_SETTING.sub("", text)
     text = _BUILDER_IN_BRACES.sub(r"\\{\1\\}", text)
     text = _SYSTEM.sub(_rows, text)
+    text = _FRACTION_OF_UNITS.sub(r" \1/\2", text)
     text = re.sub(r"\\(?:left|right)\s*\.", "", text)
     text = re.sub(r"(?<!\\)(?:\$|\\[()]|\\\[|\\\])", " ", text)
     text = re.sub(r"(?<![A-Za-z\\])abs\(([^()]*)\)", r"|\1|", text)
