@@ -60,17 +60,16 @@ for _name in ("math_verify.parser", "math_verify.grader"):  # which warn that th
 _COMMANDS = frozenset(
     "frac sqrt cdot times div pi infty sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh ln log exp "
     "lfloor rfloor lceil rceil max min binom sum prod int lim to cup cap setminus emptyset mathbb leq geq neq begin end "
-    "bar overline vec hat dot tilde widehat alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "
-    "lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega ell hbar Gamma Delta Theta Lambda Xi Pi Sigma "
-    "Upsilon Phi Psi Omega infinity % { } \\ odot circ".split()
+    "bar overline vec hat dot tilde widehat Gamma % { } \\ circ".split()
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _UNKNOWN_CHARACTER = re.compile(r"[^\x20-\x7e]|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:")
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
-    r"(?P<d>\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\})|"
-    r"\\(?P<greek>Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega)(?![A-Za-z])(?P<call>\()?(?P<gp>'*)"
-    r"|\\mathbb\{[A-Z]\}|\\[A-Za-z]+|(?P<letter>[A-Za-z])(?P<primes>'*)(?:_\{(?P<index>[^{}]*)\})?(?P<more>'*)"
+    r"\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\}|\\mathbb\{[A-Z]\}|"
+    r"(?:\\(?P<symbol>(?:var)?(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|"
+    r"upsilon|phi|chi|psi|omega)|Gamma(?! ?\()|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega|triangle|angle|ell|"
+    r"hbar)(?![A-Za-z])|\\[A-Za-z]+|(?P<letter>[A-Za-z]))(?P<primes>'*)(?:_\{(?P<index>[^{}]*)\})?(?P<late>'*)"
 )
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]+\}")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\})\s*\^\{\\circ\}")
@@ -169,21 +168,17 @@ def _latex(parsed: Answer, degrees: bool) -> str:
 
 
 def _symbol(match: re.Match[str]) -> str:
-    r"""A letter of its own for `A` (`w_{qa}`), `f''` (`w_{fpp}`), `e_1`, `\Delta` and `\frac{dy}{dx}`."""
-    if match["d"]:
+    r"""A symbol of its own for `A` (`w_{qa}`), `f''` (`w_{fpp}`), `e_1`, `\Delta` and `\frac{dy}{dx}`."""
+    if match["lower"]:
         return f"w_{{d{match['order'] or ''}{_name(match['upper'] or '')}d{match['lower']}}} "
-    if match["greek"]:
-        known = match["greek"] == "Gamma" and match["call"]
-        return match[0] if known else f"w_{{q{match['greek'].lower()}{'p' * len(match['gp'])}}}{match['call'] or ''}"
-    letter, index = match["letter"], match["index"]
+    letter = match["symbol"] or match["letter"]
     if letter is None:
         return match[0]
-    primes = "p" * len((match["primes"] or "") + (match["more"] or ""))
-    index = _name(re.sub(r"\\odot", "odot", index).replace(" ", "")) if index is not None else ""
-    if letter in "cC" and not primes:  # a constant of integration
-        return f"c_{{{index}}}" if index else "c"
-    if letter.islower() and not primes and not (letter in "ei" and index):
-        return f"{letter}_{{{index}}}" if index else letter
+    primes = "p" * len((match["primes"] or "") + (match["late"] or ""))
+    index = _name((match["index"] or "").replace("\\", "").replace(" ", ""))
+    if len(letter) == 1 and not primes and not (letter in "ei" and index):
+        if letter.islower() or letter == "C":  # C may be a constant of integration
+            return f"{letter.lower()}_{{{index}}}" if index else letter.lower()
     return f"w_{{{_name(letter)}{primes}{index}}}"
 
 

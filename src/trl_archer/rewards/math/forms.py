@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .notation import MAX_DEPTH, UnreadableError, plain_latex
 from .numbers import Number, join_thousands, read_number
-from .units import split_unit
+from .units import split_unit, units_agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
         return Answer("equation", latex, (rounded,), canonical(sides[0]))
     if exact.number:
         difference = abs(exact.number.value - rounded.number.value)
-        if exact.unit != rounded.unit or 2 * difference > rounded.number.unit:
+        if not units_agree(exact.unit, rounded.unit) or 2 * difference > rounded.number.unit:
             return Answer("unreadable", latex)
     return Answer("approximation", latex, (exact, rounded))
 
@@ -299,7 +299,8 @@ def _inequality(latex: str, in_brackets: bool, depth: int) -> Answer | None:
         excluded = _read(sides[1], True, depth)
         if excluded.kind not in ("number", "expression", "list"):
             return Answer("relation", latex)
-        return Answer("equation", latex, (Answer("expression", f"{_ALL_BUT}{sides[1]}\\}}"),), canonical(sides[0]))
+        values = ", ".join(part.latex for part in excluded.parts) if excluded.kind == "list" else sides[1]
+        return Answer("equation", latex, (Answer("expression", f"{_ALL_BUT}{values}\\}}"),), canonical(sides[0]))
     upward = [relation in ("<", "\\leq") for relation in relations]
     if "\\neq" in relations or len(set(upward)) > 1 or len(sides) > 3 or not all(sides):
         return Answer("relation", latex)

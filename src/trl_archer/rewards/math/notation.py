@@ -52,10 +52,11 @@ _LOOKS = frozenset(
 )
 _SPACES = frozenset(["\\,", "\\;", "\\:", "\\>", "\\ ", "~", "\\enspace", "\\space", "\\thinspace"])
 _ARGUMENTS = {"\\frac": 2, "\\sqrt": 1, "^": 1, "_": 1}
+_NOTHING = "\x01"  # in place of a command that changes the appearance: the group after it is no argument
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 _WITHOUT_BACKSLASH = re.compile(
-    r"(?<![\\A-Za-z])(sqrt|pi|infinity|infty|inf|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|exp|"
-    r"max|min)(?![A-Za-z])"
+    r"(?<![\\A-Za-z])(sqrt|pi|infinity|infty|inf|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|"
+    r"(?:exp|max|min)(?= ?\())(?![A-Za-z])"
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[,;: ]|~)\d{3})+(?!\d)")
 _SPACED_THOUSANDS = re.compile(r"[\s$+-]*\d{1,3}(?:,\s*\\[,;:]\s*\d{3})+[\s$.]*")
@@ -66,10 +67,12 @@ _UNIT_IN_TEXT = re.compile(r"\s*\(?(?:(?:[ACFJKLNTVWcdghlms]|\\Omega)(?:\^\{?-?\
 _MARKDOWN = re.compile(r"\s*(\*{1,3}|_{2,3}|`{1,3})(?=\S)(.+?)(?<=\S)\1[\s.]*", re.DOTALL)
 _DOUBLED = re.compile(r"\\\\(?=(?:d?frac|sqrt|leq?|geq?|neq?|text|pi|infty|in|cup|cap|mathbb|begin|left|right|cdot|times)(?![a-z]))")
 _WITH_SETTING = re.compile(
-    r"\\(?:textcolor|color|colorbox|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\]\s*)?\{[^{}]*\}"
+    r"\\(?:textcolor|color|colorbox|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\]\s*)?\{[^{}]*\}|"
+    r"\\phantom\s*[-+=]"
 )
 _SYSTEM = re.compile(
-    r"(?:\\left\s*\\\{\s*)?\\begin\{(cases|aligned|align\*?|gathered|array)\}\s*(?:\{[clr| ]*\})?(.*?)\\end\{\1\}"
+    r"(?:(?:\\left\s*)?\\\{\s*(?=\\begin))?\\begin\{(cases|aligned|align\*?|gathered|(?<=\{\\begin\{)array|(?<=\{ \\begin\{)array)\}"
+    r"\s*(?:\{[clr| ]*\})?(.*?)\\end\{\1\}"
     r"(?:\s*\\right\s*\.)?",
     re.DOTALL,
 )
@@ -102,7 +105,8 @@ def plain_latex(text: str) -> str:
     if _DOUBLED.search(text) and not re.search(r"(?<!\\)\\begin", text):
         text = text.replace("\\\\", "\\")
     text = re.sub(r"\\!\s*", "", text).replace("**", "^")
-    text = _WITH_SETTING.sub("", text)
+    text = re.sub(r"\\textcircled\{?(\d)\}?", r", (\1)", _WITH_SETTING.sub("", text))
+    text = re.sub(r"\\operatorname\*?\s*\{([a-z]+)\}", r"\\\1 ", text)
     text = _BUILDER_IN_BRACES.sub(r"\\{\1\\}", text)
     text = _SYSTEM.sub(_rows, text)
     text = _FRACTION_OF_UNITS.sub(r" \1/\2", text)
@@ -114,7 +118,7 @@ def plain_latex(text: str) -> str:
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
     text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)  # a decimal comma
     text = _WITHOUT_BACKSLASH.sub(lambda name: "\\infty" if name[0].startswith("inf") else f"\\{name[0]}", text)
-    text = _joined(deque(_renamed(_TOKEN.findall(text.strip()))))
+    text = _joined(deque(_renamed(_TOKEN.findall(text.strip())))).replace(_NOTHING, "")
     text = re.sub(r"\^\{((?:\\prime ?)+)\}", lambda primes: "'" * primes[1].count("p"), text)
     text = _TEXT.sub(_text_or_symbol, text)
     text = _HALF_LINE.sub(lambda line: _HALF_LINES[line[1].replace(" ", "")], text)
@@ -147,6 +151,7 @@ def _renamed(tokens: Sequence[str]) -> list[str]:
         elif len(token) > 1 and token[1].isalpha():
             name = _SYNONYMS.get(token[1:], token[1:])
             if name in _LOOKS:
+                renamed.append(_NOTHING)
                 continue
             token = f"\\{name}" if len(name) > 1 and name.isalpha() else name
         renamed.append(token)
@@ -192,7 +197,7 @@ def _with_arguments(command: str, tokens: deque[str], depth: int) -> str:
 def _argument(command: str, tokens: deque[str], depth: int) -> str:
     if depth > MAX_DEPTH:
         raise UnreadableError("The nesting is too deep.")
-    while tokens and tokens[0] == " ":
+    while tokens and tokens[0] in (" ", _NOTHING):
         tokens.popleft()
     if not tokens or tokens[0] == "}":
         raise UnreadableError(f"An argument of {command} is missing.")
@@ -219,6 +224,9 @@ def _text_or_symbol(text: re.Match[str]) -> str:
     before = text.string[: text.start()].rstrip()
     is_value = before[-1:].isdigit() or before.endswith(("}", ")", "/"))
     is_unit = is_value and _UNIT_IN_TEXT.fullmatch(content)
+    quantity = re.fullmatch(r"(\d[\d:.,/]*)\s*([A-Za-z][A-Za-z. ]*)", content)
+    if quantity and not is_value:
+        return rf"{quantity[1]}\text{{{quantity[2]}}}"
     degrees = re.fullmatch(r"(.*?)\s*(\^\{\\circ\})\s*(.*)", content)
     if degrees and is_value:
         return rf"{degrees[1]}{degrees[2]}\text{{{degrees[3]}}}" if degrees[3] else degrees[1] + degrees[2]
