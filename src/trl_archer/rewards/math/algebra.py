@@ -20,6 +20,7 @@ from math_verify import LatexExtractionConfig, parse, verify  # type: ignore[imp
 from sympy import (  # type: ignore[import-untyped]
     AccumBounds,
     Derivative,
+    E,
     Eq,
     Expr,
     Float,
@@ -63,7 +64,7 @@ _COMMANDS = frozenset(
     "bar overline vec hat dot tilde widehat Gamma % { } \\ circ".split()
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
-_UNKNOWN_CHARACTER = re.compile(r"[^\x20-\x7e]|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:")
+_UNKNOWN_CHARACTER = re.compile(r"[^\x20-\x7e]|\\exp.*\\log_|\\log_.*\\exp|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:")
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
     r"\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\}|\\mathbb\{[A-Z]\}|"
@@ -77,6 +78,7 @@ _PRODUCT = re.compile(r"(?<=\d) ?(?=\()")  # Math-Verify adds the two factors of
 _LARGEST_POWER = 100_000  # digits
 _TOWER = re.compile(r"\d{1,300}(?:\s*\^\{[\s(]*\d{1,300})+")
 _INTEGER = re.compile(r"\d+")
+_EULER = Symbol("w_{euler}", real=True)
 _LIMITS = (ExprWithLimits, Limit, Derivative)
 _FACTORIAL = re.compile(r"\d{6,}\s*!")
 # Odd fractions and whole numbers of several sizes, so that nothing cancels by chance, and steps and cases show
@@ -99,7 +101,7 @@ class MathVerify:
         self.asked = True
         for exact, decimal in ((gold, answer.number), (answer, gold.number)):
             if decimal and decimal.decimals:
-                value = _constant(exact)
+                value = self.value(exact)
                 return value is not None and (value == decimal.value or rounds_to(value, decimal))
         degrees = "\\circ" in gold.latex + answer.latex
         try:  # an angle in a formula may lack its sign: 180 - a
@@ -108,11 +110,16 @@ class MathVerify:
             self.error = f"{type(error).__name__}: {error}"[:200]
             return False
 
-    def rounds(self, exact: Answer, rounded: Number) -> bool:
-        """Whether the number is the value of the expression, rounded to at least three digits."""
-        value = _constant(exact)
-        enough = abs(rounded.value) >= 100 * rounded.unit
-        return enough and value is not None and 2 * abs(value - rounded.value) <= rounded.unit
+    def value(self, exact: Answer) -> Fraction | None:
+        """The value of a number or of an expression without variables, to 40 digits."""
+        if exact.number:
+            return exact.number.value
+        try:
+            expression = None if is_hopeless(exact.latex) else _read(exact, True)
+            known = isinstance(expression, Expr) and not expression.free_symbols
+            return Fraction(str(_at(_settled(expression), {}, _DIGITS))) if known else None
+        except (ArithmeticError, AttributeError, TypeError, ValueError):
+            return None
 
 
 def is_comparable(parsed: Answer) -> bool:
@@ -136,18 +143,6 @@ def _is_large(tower: str) -> bool:
     except (OverflowError, ValueError):
         return base > 1
     return digits > _LARGEST_POWER
-
-
-def _constant(exact: Answer) -> Fraction | None:
-    """The value of a number or of an expression without variables, to 40 digits."""
-    if exact.number:
-        return exact.number.value
-    try:
-        expression = None if is_hopeless(exact.latex) else _read(exact, True)
-        known = isinstance(expression, Expr) and not expression.free_symbols
-        return Fraction(str(_at(_settled(expression), {}, _DIGITS))) if known else None
-    except (ArithmeticError, AttributeError, TypeError, ValueError):
-        return None
 
 
 # From LaTeX to sympy
@@ -176,10 +171,12 @@ def _symbol(match: re.Match[str]) -> str:
         return match[0]
     primes = "p" * len((match["primes"] or "") + (match["late"] or ""))
     index = _name((match["index"] or "").replace("\\", "").replace(" ", ""))
+    if letter == "e" and not primes and not index:
+        return "w_{euler}"
     if len(letter) == 1 and not primes and not (letter in "ei" and index):
         if letter.islower() or letter == "C":  # C may be a constant of integration
             return f"{letter.lower()}_{{{index}}}" if index else letter.lower()
-    return f"w_{{{_name(letter)}{primes}{index}}}"
+    return f" w_{{{_name(letter)}{primes}{index}}}"
 
 
 def _name(text: str) -> str:
@@ -207,6 +204,8 @@ def _parse(latex: str) -> Any:
 def _unified(expression: Any) -> Any:
     if isinstance(expression, And):
         return And(*map(_unified, expression._unsorted_args))
+    if isinstance(expression, Relational):  # with real symbols, x^2 + 1 = 0 would become `False`
+        return type(expression)(*map(_unified, expression.args), evaluate=False)
     atoms = expression.atoms(Symbol, Float, AppliedUndef) if hasattr(expression, "atoms") else ()
     names: dict[Any, Any] = {atom: Rational(str(atom)) for atom in atoms if isinstance(atom, Float)}
     for atom in atoms:
@@ -215,7 +214,8 @@ def _unified(expression: Any) -> Any:
     names |= {atom: Symbol(str(atom), real=True) for atom in atoms if isinstance(atom, AppliedUndef)}
     expression = expression.xreplace(names)
     logarithms = {part: log(part.args[0]) / log(part.args[1]) for part in expression.atoms(log) if len(part.args) == 2}
-    return expression.xreplace(logarithms) if logarithms else expression
+    expression = expression.xreplace(logarithms) if logarithms else expression
+    return expression.xreplace({_EULER: E})  # only now, because sympy takes exp(log(2, 10)) for 2
 
 
 def _is_bound(expression: Any, symbol: Symbol) -> bool:

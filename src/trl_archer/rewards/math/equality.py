@@ -1,6 +1,7 @@
 """Compares an answer with a gold answer by structure, as far as rules can."""
 
 import re
+from fractions import Fraction
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,8 +18,8 @@ class Compare(Protocol):
 
     def __call__(self, gold: Answer, answer: Answer) -> bool: ...
 
-    def rounds(self, exact: Answer, rounded: Number) -> bool:
-        """Whether the number is a rounding of the expression."""
+    def value(self, exact: Answer) -> Fraction | None:
+        """The value of an expression without variables."""
 
 
 class RulesOnly:
@@ -27,8 +28,8 @@ class RulesOnly:
     def __call__(self, gold: Answer, answer: Answer) -> bool:
         return False
 
-    def rounds(self, exact: Answer, rounded: Number) -> bool:
-        return False
+    def value(self, exact: Answer) -> Fraction | None:
+        return exact.number.value if exact.number else None
 
 
 _COLLECTIONS = frozenset(["list", "set", "tuple", "union", "matrix"])
@@ -53,16 +54,17 @@ def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
         return gold.canonical == answer.canonical != ""
     if "unreadable" in kinds or not units_agree(gold.unit, answer.unit):
         return False
+    if gold.kind == answer.kind and gold.kind not in ("based", "choice", "number") and gold.canonical == answer.canonical:
+        return True
     if "approximation" in kinds:
         return _approximations_match(gold, answer, compare)
     if "choice" in kinds:
         return _choices_match(gold, answer, compare)
     if gold.number and answer.number:
         return _numbers_match(gold.number, gold.unit, answer.number, answer.unit)
-    if "based" in kinds:  # the base may be missing, because the question asks for it; nothing is converted
-        return gold.canonical == answer.canonical and (gold.kind != answer.kind or gold.label == answer.label)
-    if gold.canonical == answer.canonical:
-        return True
+    if "based" in kinds:  # the base of digits may be missing, because the question asks for it; nothing is converted
+        same = gold.label == answer.label if gold.kind == answer.kind else gold.latex.isdigit()
+        return gold.canonical == answer.canonical and same
     if "equation" in kinds:
         return _equations_match(gold, answer, compare)
     if "text" in kinds:
@@ -86,15 +88,17 @@ def _numbers_match(gold: Number, gold_unit: str | None, answer: Number, answer_u
 
 def _approximations_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
     """The gold answer may be met on either side. The rounded side of an answer counts if it is the exact one, rounded."""
-    if gold.kind == "approximation":
-        sides = answer.parts[:1] if answer.kind == gold.kind else (answer,)
-        return any(matches(part, side, compare) for part in gold.parts for side in sides)
+    if answer.kind != "approximation":
+        return any(matches(part, answer, compare) for part in gold.parts)
     exact, rounded = answer.parts
-    if matches(gold, exact, compare):
-        return True
-    value = exact.parts[0] if exact.kind == "equation" else exact
+    value = compare.value(exact.parts[0] if exact.kind == "equation" else exact)
     assert rounded.number
-    return matches(gold, rounded, RulesOnly()) and compare.rounds(value, rounded.number)
+    if value is None or not rounded.number.is_near(value):
+        return False
+    if gold.kind == "approximation":
+        return any(matches(part, exact, compare) for part in gold.parts)
+    is_close = abs(rounded.number.value) >= 100 * rounded.number.unit and rounded.number.decimals
+    return matches(gold, exact, compare) or (bool(is_close) and matches(gold, rounded, RulesOnly()))
 
 
 def _choices_match(gold: Answer, answer: Answer, compare: Compare) -> bool:

@@ -76,7 +76,7 @@ _NAME = re.compile(
 )
 _NO_NAME = re.compile(r"\\(?:cdot|times|div|pm|sqrt|sin|cos|tan|log|ln|pi|infty|circ)(?![A-Za-z])")
 _MATRIX = re.compile(r"\\begin\{([bp]?matrix|array)\}(?:\{[clr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_BASED = re.compile(r"([-+]?(?:\\text\{)?[0-9A-Z][0-9A-Z ]*(?:\.[0-9A-Z]+)?\}?)_\{(?:\\text\{)?\(?(\d+|[a-z]{3,})\)?\}?\}")
+_BASED = re.compile(r"([-+]?(?:\\text\{)?[0-9A-Z][0-9A-Z ]*(?:\.[0-9A-Z]+)?\}?)_\{ *(?:\\text\{)?\(?(\d+|[a-z]{3,})\)? *\}?\}")
 _COLONS = re.compile(r"\d+(?: ?: ?\d+)+")  # a time, or a ratio of three terms
 _ENUMERATION = re.compile(r"\\text\{([^{}]*(?:,|;| and | or )[^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_](?:\w|['\-. ])*")
@@ -157,9 +157,13 @@ def _choice(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     labeled = _LABELED_CHOICE.fullmatch(plain)
     if not labeled:
         return None
+    if in_brackets and labeled[2] and ":" in plain[:2]:  # J: 4 hr, S: 14 hr
+        return None
     if re.search(r"\([A-J]\)", labeled[4]):
         return Answer("unreadable", latex)
     content = _read(f"\\text{{{labeled[4].strip()}}}" if labeled[3] else labeled[4], in_brackets, depth)
+    if content.kind == "list" and ":" in plain[:2]:
+        return None
     return Answer("choice", latex, (content,), labeled[1] or labeled[2] or labeled[3])
 
 
@@ -245,8 +249,7 @@ def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     if _is_name(sides[0]) and exact.kind in ("expression", "text"):
         return Answer("equation", latex, (rounded,), canonical(sides[0]))
     if exact.number:
-        difference = abs(exact.number.value - rounded.number.value)
-        if not units_agree(exact.unit, rounded.unit) or 2 * difference > rounded.number.unit:
+        if not units_agree(exact.unit, rounded.unit) or not rounded.number.is_near(exact.number.value):
             return Answer("unreadable", latex)
     return Answer("approximation", latex, (exact, rounded))
 
@@ -373,10 +376,11 @@ def _plus_or_minus(latex: str, in_brackets: bool, depth: int) -> Answer | None:
 def _leaf(latex: str, depth: int) -> Answer:
     latex = re.sub(r"(?<=[\w})]) to (?=[\w\\({])", ":", latex)
     value, unit, multiple = split_unit(latex)
-    number = read_number(join_thousands(value))
+    joined = join_thousands(value)
+    number = read_number(joined)
     if number:
         scale = "" if multiple in (1, 12) or latex[-1:] >= "一" else "multiple"
-        return Answer("number", value, label=scale, number=number.times(multiple), unit=unit)
+        return Answer("number", joined, label=scale, number=number.times(multiple), unit=unit)
     if value != latex:
         answer = _read(value, True, depth)
         kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1
@@ -387,7 +391,7 @@ def _leaf(latex: str, depth: int) -> Answer:
     if based and re.search(r"\d", based[1]):
         return Answer("based", re.sub(r"\\text|[{} ]", "", based[1]), label=based[2])
     words = _TEXT.sub(r" \1 ", latex).strip()
-    if _WORDS.fullmatch(words) and ("\\text" in latex or re.search(r"[^\W\d_]{4}", words)):
+    if _WORDS.fullmatch(words) and ("\\text" in latex or re.search(r"[^\W\d_]{4}|^(?i:yes|no)$", words)):
         return Answer("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=fold_words(words))
     sides = _split(latex, {":"})[0]
     if len(sides) == 2 and all(sides) and not _is_prose(latex):  # a ratio

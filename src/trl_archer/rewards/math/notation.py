@@ -64,6 +64,7 @@ _COMMAND_OR_GROUP = re.compile(r"(?:\\[A-Za-z]+|[}\]])\s*$")
 _TEXT = re.compile(r"(?<!\\)\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _CONNECTIVE = re.compile(r"[,;]?\s*(and|or|to)\s*", re.IGNORECASE)
 _UNIT_IN_TEXT = re.compile(r"\s*\(?(?:(?:[ACFJKLNTVWcdghlms]|\\Omega)(?:\^\{?-?\d\}?)?(?:\s*(?:[/.]|\\cdot)\s*|\s*\)?\s*$))+")
+_WITHIN_UNIT = re.compile(r"\d\s*(?:\\mu|\\text\s*\{[^{}]*\}\S*\s*\\cdot)$")
 _MARKDOWN = re.compile(r"\s*(\*{1,3}|_{2,3}|`{1,3})(?=\S)(.+?)(?<=\S)\1[\s.]*", re.DOTALL)
 _DOUBLED = re.compile(r"\\\\(?=(?:d?frac|sqrt|leq?|geq?|neq?|text|pi|infty|in|cup|cap|mathbb|begin|left|right|cdot|times)(?![a-z]))")
 _WITH_SETTING = re.compile(
@@ -146,6 +147,8 @@ def _renamed(tokens: Sequence[str]) -> list[str]:
             token = "\\\\" if token == "\\\\" and "\\begin" in tokens else " \\quad "
         elif token in _SPACES or token.isspace():
             token = " "
+        elif token == "\\&":
+            token = " and "
         elif token == "%":
             token = "\\%"
         elif len(token) > 1 and token[1].isalpha():
@@ -223,7 +226,7 @@ def _text_or_symbol(text: re.Match[str]) -> str:
         return f" {connective[1].lower()} "
     before = text.string[: text.start()].rstrip()
     is_value = before[-1:].isdigit() or before.endswith(("}", ")", "/"))
-    is_unit = is_value and _UNIT_IN_TEXT.fullmatch(content)
+    is_unit = (is_value or _WITHIN_UNIT.search(before)) and _UNIT_IN_TEXT.fullmatch(content)
     quantity = re.fullmatch(r"(\d[\d:.,/]*)\s*([A-Za-z][A-Za-z. ]*)", content)
     if quantity and not is_value:
         return rf"{quantity[1]}\text{{{quantity[2]}}}"

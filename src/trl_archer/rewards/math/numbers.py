@@ -40,6 +40,11 @@ class Number(NamedTuple):
         """One in the last decimal."""
         return Fraction(1, 10 ** (self.decimals or 0))
 
+    def is_near(self, value: Fraction) -> bool:
+        """Whether the value rounds to the number, or is it once cut off after its last decimal."""
+        is_cut = 0 <= abs(value) - abs(self.value) < self.unit and value * self.value >= 0
+        return is_cut or 2 * abs(value - self.value) <= self.unit
+
     def times(self, multiple: Fraction) -> "Number":
         """The number itself, or that many dozens or millions."""
         return self if multiple == 1 else Number(self.value * multiple)

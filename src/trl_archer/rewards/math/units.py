@@ -28,8 +28,8 @@ _ATOM = r"(?:\\text\{(?:[^{}]|\^\{-?\d\})*\}|\\Omega|\\mu|\^\{-?\d\})"
 _TAIL = re.compile(rf"(?:\\frac\{{{_ATOM}+\}}\{{{_ATOM}+\}}|{_ATOM}|\\cdot|[/ ])+")
 _START = re.compile(r"\\frac\{\\text|\\text\{|\\Omega|\\mu *\\text")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
-_BARE_TAIL = re.compile(r"(?<![\\A-Za-z])[A-Za-z][A-Za-z./ ]*(?:\^\{[23]\})?$|[一-鿿]+$")
-_IN_BRACKETS = re.compile(r"(?<=[\d}i] )\( ?(\\text\{[^{}]*\}(?:\^\{\d\})?|[A-Za-z][A-Za-z./ -]+(?:\^\{\d\})?)\)$")
+_BARE_TAIL = re.compile(r"(?<![\\A-Za-z])[A-Za-z][A-Za-z./ ]*(?:\^\{[23]\})?$|[一-鿿]+(?:/[一-鿿]+)?$")
+_IN_BRACKETS = re.compile(r"(?<=[\d}i] )\( ?(\\text\{[^{}]*\}(?:\^\{\d\})?|[A-Za-z][A-Za-z./ -]+(?:\^\{\d\})?)\)$|\(([一-鿿]+)\)$")
 _DEGREES = re.compile(r"\^\{\\circ\}\s*(?:\\text\{)?([CF]?)\}?$")
 _WORD = re.compile(r"([^\W\d_](?:[^\W\d_]|-(?!\d))*)(?:\^?(-?\d))?")
 _MAX_WORDS = 4
@@ -56,7 +56,7 @@ def split_unit(latex: str) -> tuple[str, str | None, Fraction]:
         return latex[: degrees.start()].strip(), unit, Fraction(1)
     bracket = _IN_BRACKETS.search(latex)
     if bracket:  # 9 (apples)
-        latex = f"{latex[: bracket.start()]}\\text{{{re.sub(r'[{}]|^.text', '', bracket[1])}}}"
+        latex = f"{latex[: bracket.start()]}\\text{{{re.sub(r'[{}]|^.text', '', bracket[1] or bracket[2])}}}"
     marks = _START.search(latex) or _BARE_TAIL.search(latex)
     if marks is None:
         return whole
@@ -92,7 +92,7 @@ def _words(tail: str) -> list[str]:
 
 def _can_be_unit(words: list[str], value: str, tail: str, in_text: bool) -> bool:
     plain = [word.partition("^")[0] for word in words]
-    lower = [word.lower() for word in plain]
+    lower = [word.lower() if len(word) > 1 else word for word in plain]
     if not 0 < len(words) <= _MAX_WORDS or not all(_WORD.fullmatch(word) for word in words):
         return False
     counted = len(lower) > 1 and len(lower[-1]) > 2 and lower[0] not in ("of", "is")
