@@ -87,4 +87,4 @@ def test_errors_of_math_verify_are_reported_and_do_not_blame_the_gold_answer(mon
 
     assert is_scorable("|x-1|<2")  # before it fails
     monkeypatch.setattr("trl_archer.rewards.math.algebra.verify", fail)
-    assert grade(("|x-1|<2",), "|x-2|<2") == (False, "math_verify", None, "RecursionError: too deep")
+    assert grade(("x^3+y<2",), "|x-2|<2") == (False, "math_verify", None, "RecursionError: too deep")

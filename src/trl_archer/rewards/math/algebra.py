@@ -65,6 +65,9 @@ _COMMANDS = frozenset(
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _UNKNOWN_CHARACTER = re.compile(r"[^\x20-\x7e]|\\exp.*\\log_|\\log_.*\\exp|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:")
+# Infinity as an operand, or 0^0: sympy takes \infty^0 and 5/\infty for numbers. It may end an interval or a sum
+_BOUNDS = re.compile(r"\\to ?[-+]?\\infty|\\(?:sum|prod|int)(?: ?_\{[^{}]*\})?(?: ?\^\{[^{}]*\})?|^-?\\infty$")
+_INFINITE = re.compile(r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}|\[-?\\infty\]")
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
     r"\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\}|\\mathbb\{[A-Z]\}|"
@@ -187,6 +190,8 @@ def _name(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _parse(latex: str) -> Any:
     """What Math-Verify reads, with one symbol per name, exact decimals and `i` as a number. `None` if it cannot."""
+    if _INFINITE.search(_BOUNDS.sub("", latex)):
+        return None
     if not _COMMANDS.issuperset(_COMMAND.findall(_ENVIRONMENT.sub("", latex))) or _UNKNOWN_CHARACTER.search(
         re.sub(r"\\%|\\\\|&(?=.*\\end)", "", latex.replace("\n", " "))
     ):
@@ -296,7 +301,7 @@ def _equal_relations(gold: Relational, answer: Relational) -> bool:
 
 
 def _equal_expressions(gold: Expr, answer: Expr) -> bool:
-    if gold == answer:
+    if gold == answer and gold not in (oo, -oo):
         return True
     settled = _settled(gold), _settled(answer)
     if None in settled:

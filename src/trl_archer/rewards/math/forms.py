@@ -376,11 +376,10 @@ def _plus_or_minus(latex: str, in_brackets: bool, depth: int) -> Answer | None:
 def _leaf(latex: str, depth: int) -> Answer:
     latex = re.sub(r"(?<=[\w})]) to (?=[\w\\({])", ":", latex)
     value, unit, multiple = split_unit(latex)
-    joined = join_thousands(value)
-    number = read_number(joined)
+    number = read_number(join_thousands(value))
     if number:
         scale = "" if multiple in (1, 12) or latex[-1:] >= "一" else "multiple"
-        return Answer("number", joined, label=scale, number=number.times(multiple), unit=unit)
+        return Answer("number", value, label=scale, number=number.times(multiple), unit=unit)
     if value != latex:
         answer = _read(value, True, depth)
         kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1
