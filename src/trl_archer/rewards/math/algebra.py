@@ -24,6 +24,7 @@ from sympy import (  # type: ignore[import-untyped]
     Eq,
     Expr,
     Float,
+    Function,
     I,
     Integer,
     Interval,
@@ -67,7 +68,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _UNKNOWN_CHARACTER = re.compile(r"[^\x20-\x7e]|\\exp.*\\log_|\\log_.*\\exp|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:")
 # Infinity as an operand, or 0^0: sympy takes \infty^0 and 5/\infty for numbers. It may end an interval or a sum
 _BOUNDS = re.compile(r"\\to ?[-+]?\\infty|\\(?:sum|prod|int)(?: ?_\{[^{}]*\})?(?: ?\^\{[^{}]*\})?|^-?\\infty$")
-_INFINITE = re.compile(r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}|\[-?\\infty\]")
+_INFINITE = re.compile(r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}|\[ ?-?\\infty|\\infty ?\]|\\(?:max|min).*\\infty")
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
     r"\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\}|\\mathbb\{[A-Z]\}|"
@@ -219,7 +220,7 @@ def _unified(expression: Any) -> Any:
     names |= {atom: Symbol(str(atom), real=True) for atom in atoms if isinstance(atom, AppliedUndef)}
     expression = expression.xreplace(names)
     logarithms = {part: log(part.args[0]) / log(part.args[1]) for part in expression.atoms(log) if len(part.args) == 2}
-    expression = expression.xreplace(logarithms) if logarithms else expression
+    expression = nan if any(part.has(zoo) for part in logarithms.values()) else expression.xreplace(logarithms)
     return expression.xreplace({_EULER: E})  # only now, because sympy takes exp(log(2, 10)) for 2
 
 
@@ -319,6 +320,9 @@ def _equal_expressions(gold: Expr, answer: Expr) -> bool:
 def _settled(expression: Expr) -> Expr | None:
     """The expression with sums and limits carried out. `None` if that fails, or is infinite or undefined."""
     settled = expression.doit()
+    parts = [part.doit() for part in expression.atoms(Function) if not part.free_symbols]  # 5/tan(pi/2) would be 0
+    if expression.has(nan, zoo) or any(part.has(nan, zoo, oo, -oo) for part in parts):
+        return None
     return None if settled.has(nan, zoo, oo, -oo, AccumBounds, *_LIMITS) else settled
 
 

@@ -129,6 +129,9 @@ def _equations_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
     equation, other = (gold, answer) if gold.kind == "equation" else (answer, gold)
     if not equation.label and not _is_quantity(equation):
         return False
+    names = [part.label for part in other.parts if part.kind == "equation" and part.label]
+    if equation.label and not all(_names_agree(equation.label, name) for name in names):
+        return False
     return matches(gold, answer.parts[0], compare) if equation is answer else matches(gold.parts[0], answer, compare)
 
 
@@ -140,13 +143,15 @@ def _is_quantity(equation: Answer) -> bool:
     if len(equation.parts) < 2 or _VARIABLE.search(equation.parts[0].latex):
         return len(equation.parts) == 2 and not _VARIABLE.search(equation.parts[1].latex)
     left = _ARGUMENT.sub("", equation.parts[1].latex)
+    if re.fullmatch(r"- ?\\?[a-zA-Z]+", left):  # -x = 3
+        return False
     return not re.search(r"(?<![\\A-Za-z])[xyz](?![A-Za-z])", left) or not re.search(r"\d", left)
 
 
 def _names_agree(gold: str, answer: str) -> bool:
-    """Two variables must be the same. Longer names, such as that of an area, may differ."""
-    variables = _ONE_LETTER.fullmatch(gold) and _ONE_LETTER.fullmatch(answer)
-    return not variables or gold.casefold() == answer.casefold()
+    """Variables, functions and points must be the same. Longer names, such as that of an area, may differ."""
+    symbols = [_ONE_LETTER.fullmatch(name) is not None or name.startswith("(") for name in (gold, answer)]
+    return gold.casefold() == answer.casefold() or not (all(symbols) or gold.split("(")[0] == answer.split("(")[0])
 
 
 def _collections_match(gold: Answer, answer: Answer, compare: Compare) -> bool:

@@ -95,7 +95,8 @@ def _boxed(text: str) -> str | None:
         ):
             break
         part = text[box.first : min(box.stop, box.first + MAX_ANSWER_LENGTH + 1)].strip()
-        name = _NAME.search(text, max(0, box.start - _LONGEST_NAME), box.start)
+        before = text[max(0, box.start - _LONGEST_NAME) : box.start].rstrip(" $")
+        name = _NAME.search(before) if before.endswith("=") else None
         key = (name[1] if name else "", part)
         length += 0 if key in parts else len(part)
         if not part or length > MAX_ANSWER_LENGTH:
