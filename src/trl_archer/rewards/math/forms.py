@@ -83,6 +83,7 @@ _WORDS = re.compile(r"[^\W\d_](?:\w|['\-. ])*")
 _WORD = re.compile(r"(?<![\\\w])[^\W\d_]{2,}")
 _PROSE = re.compile(r"\\text\{[^{}]*[^\W\d_]{2}|(?<![\\\w{])[^\W\d_]{4,}(?![\w}])|[一-鿿]")
 _INDEX = re.compile(r"_\{[^{}]*(?:\{[^{}]*\})?\}")
+_CONDITION = re.compile(r"(?<![A-Za-z\\])(?:if|when|otherwise|unless)(?![A-Za-z])")
 _MAX_WORDS = 3
 _MAX_WORDS_OF_NAME = 5
 
@@ -262,7 +263,7 @@ def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
             return None
         if len(sides) > 2 or not _is_name(sides[0]):
             return Answer("relation", latex)
-    if not all(sides) or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides):
+    if _CONDITION.search(latex) or not all(sides) or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides):
         return Answer("unreadable", latex)
     if len(sides) == 2 and not _is_name(sides[0]) and re.fullmatch(r"\\?[a-zA-Z](?:_\{\w+\})?", sides[1]):
         sides = sides[::-1]  # 3 = x

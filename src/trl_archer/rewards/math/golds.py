@@ -111,12 +111,13 @@ def _reason(answers: tuple[str, ...], outcomes: dict[Any, Any]) -> str:
     if not scorable.value:
         return "it cannot be read"
     grades = [outcomes[answers, bare_gold(gold) or ""].value for gold in answers]
-    return "" if any(grade is not None and grade.correct for grade in grades) else "it does not match itself"
+    return "" if any(grade is not None and grade[0] for grade in grades) else "it does not match itself"
 
 
 def _parsed_list(text: str) -> Any:
     r"""A list in JSON or Python. Backslashes may be single, so that `\f` in `["\frac12"]` is not a control character."""
-    for read, source in ((json.loads, text), (ast.literal_eval, text), (json.loads, text.replace("\\", "\\\\"))):
+    doubled = text.replace("\\", "\\\\")
+    for read, source in ((r, t) for t in (text, doubled) for r in (json.loads, ast.literal_eval)):
         try:
             parts = read(source)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
