@@ -301,5 +301,8 @@ REALLY_EQUAL = {
     ("1", r"\frac{dy}{dx} = 1"),
     ("0", r"0 \cdot f(x)"),
     # Limits and sums of zeros, and tan(0)
-    *(("0", rf"{value} \cdot 0") for value in (r"\lim_{x\to 0} \frac{1}{x}", r"\sum_{k=1}^{\infty} k", r"\tan\frac{\pi}{2}")),
+    *(
+        ("0", rf"{value} \cdot 0")
+        for value in (r"\lim_{x\to 0} \frac{1}{x}", r"\sum_{k=1}^{\infty} k", r"\tan\frac{\pi}{2}")
+    ),
 }

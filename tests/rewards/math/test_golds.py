@@ -40,7 +40,10 @@ from trl_archer.rewards.math.golds import acceptable_answers, bare_gold, unscora
         (None, ()),
         ([], ()),
         ("", ()),
-        *((word, ()) for word in ("proof", "notfound", "Not found", "nan", "NaN", "N/A", "None", "null", "unknown", " ")),
+        *(
+            (word, ())
+            for word in ("proof", "notfound", "Not found", "nan", "NaN", "N/A", "None", "null", "unknown", " ")
+        ),
     ],
 )
 def test_columns(solution: Any, answers: tuple[str, ...]):
@@ -84,7 +87,16 @@ def test_verdicts(gold: Any, right: str, wrong: str, verdict: float | None):
 
 
 def test_what_cannot_be_scored_is_found_before_training():
-    golds = ["5", "proof", r"\frac{1}{0}", None, ["See above.", "7"], "Every such function is bounded below.", r"$x^2$", 3]
+    golds = [
+        "5",
+        "proof",
+        r"\frac{1}{0}",
+        None,
+        ["See above.", "7"],
+        "Every such function is bounded below.",
+        r"$x^2$",
+        3,
+    ]
     assert unscorable_golds(golds, workers=1) == [
         (1, "proof", "it names no answer"),
         (2, r"\frac{1}{0}", "it cannot be read"),

@@ -7,6 +7,7 @@ from trl_archer.workers import WorkerPool
 
 from ...helpers.math_hedges import ANSWERS, GOLDS, REALLY_EQUAL
 
+
 def earned(pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
     with WorkerPool("trl_archer.rewards.math.grading:grade_item", workers=2) as pool:
         outcomes = pool.map([((gold,), answer) for gold, answer in pairs], seconds=10)

@@ -75,9 +75,22 @@ x \neq 4
 
 
 def rewritings(gold: str) -> Iterator[str]:
-    yield from (gold, f"${gold}$", f"{gold}.", f" {gold} ", rf"\displaystyle {gold}", rf"\mathbf{{{gold}}}", f"**{gold}**")
+    yield from (
+        gold,
+        f"${gold}$",
+        f"{gold}.",
+        f" {gold} ",
+        rf"\displaystyle {gold}",
+        rf"\mathbf{{{gold}}}",
+        f"**{gold}**",
+    )
     yield from (rf"\textcolor{{blue}}{{{gold}}}", rf"\text{{Answer: }} {gold}", rf"{gold} \checkmark", rf"\[{gold}\]")
-    yield gold.replace("\\frac", "\\dfrac").replace("(", "\\left(").replace(")", "\\right)").replace("\\left\\left", "\\left")
+    yield (
+        gold.replace("\\frac", "\\dfrac")
+        .replace("(", "\\left(")
+        .replace(")", "\\right)")
+        .replace("\\left\\left", "\\left")
+    )
     yield re.sub(r"(?<=\d)(?=[-+])|(?<=[-+])(?=\d)", " ", gold)
     yield gold.replace("-", "−").replace("\\pi", "π") if "\\text" not in gold else gold
     yield gold.replace("\\le ", "\\leqslant ").replace("\\pm", "±").replace(",", ", ") if "{,}" not in gold else gold

@@ -65,10 +65,14 @@ _COMMANDS = frozenset(
     "bar overline vec hat dot tilde widehat Gamma % { } \\ circ".split()
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
-_UNKNOWN_CHARACTER = re.compile(r"[^\x20-\x7e]|\\exp.*\\log_|\\log_.*\\exp|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:")
+_UNKNOWN_CHARACTER = re.compile(
+    r"[^\x20-\x7e]|\\exp.*\\log_|\\log_.*\\exp|[#$&;?@\"`~]|!!|\d ?_\{|\^\{\s*[*\\]?(?:top|dagger|ast|\*)?\s*\}|:"
+)
 # Infinity as an operand, or 0^0: sympy takes \infty^0 and 5/\infty for numbers. It may end an interval or a sum
 _BOUNDS = re.compile(r"\\to ?[-+]?\\infty|\\(?:sum|prod|int)(?: ?_\{[^{}]*\})?(?: ?\^\{[^{}]*\})?|^-?\\infty$")
-_INFINITE = re.compile(r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}|\[ ?-?\\infty|\\infty ?\]|\\(?:max|min).*\\infty")
+_INFINITE = re.compile(
+    r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}|\[ ?-?\\infty|\\infty ?\]|\\(?:max|min).*\\infty"
+)
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
     r"\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\}|\\mathbb\{[A-Z]\}|"
@@ -109,7 +113,9 @@ class MathVerify:
                 return value is not None and (value == decimal.value or rounds_to(value, decimal))
         degrees = "\\circ" in gold.latex + answer.latex
         try:  # an angle in a formula may lack its sign: 180 - a
-            return any(_equal(_read(gold, keep), _read(answer, keep)) for keep in ((True, False) if degrees else (True,)))
+            return any(
+                _equal(_read(gold, keep), _read(answer, keep)) for keep in ((True, False) if degrees else (True,))
+            )
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"[:200]
             return False

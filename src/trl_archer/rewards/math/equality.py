@@ -70,7 +70,9 @@ def matches(gold: Answer, answer: Answer, compare: Compare) -> bool:
     if "equation" in kinds:
         return _equations_match(gold, answer, compare)
     if "text" in kinds:
-        words = [side.label or (side.canonical.casefold() if side.canonical.isalpha() else "") for side in (gold, answer)]
+        words = [
+            side.label or (side.canonical.casefold() if side.canonical.isalpha() else "") for side in (gold, answer)
+        ]
         return words[0] == words[1] != ""
     if not _COLLECTIONS.isdisjoint(kinds):
         return _collections_match(gold, answer, compare)

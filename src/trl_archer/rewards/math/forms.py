@@ -76,7 +76,9 @@ _NAME = re.compile(
 )
 _NO_NAME = re.compile(r"\\(?:cdot|times|div|pm|sqrt|sin|cos|tan|log|ln|pi|infty|circ)(?![A-Za-z])")
 _MATRIX = re.compile(r"\\begin\{([bp]?matrix|array)\}(?:\{[clr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_BASED = re.compile(r"([-+]?(?:\\text\{)?[0-9A-Z][0-9A-Z ]*(?:\.[0-9A-Z]+)?\}?)_\{ *(?:\\text\{)?\(?(\d+|[a-z]{3,})\)? *\}?\}")
+_BASED = re.compile(
+    r"([-+]?(?:\\text\{)?[0-9A-Z][0-9A-Z ]*(?:\.[0-9A-Z]+)?\}?)_\{ *(?:\\text\{)?\(?(\d+|[a-z]{3,})\)? *\}?\}"
+)
 _COLONS = re.compile(r"\d+(?: ?: ?\d+)+")  # a time, or a ratio of three terms
 _ENUMERATION = re.compile(r"\\text\{([^{}]*(?:,|;| and | or )[^{}]*)\}")
 _WORDS = re.compile(r"[^\W\d_](?:\w|['\-. ])*")
@@ -116,7 +118,9 @@ def _without_frame(latex: str) -> str:
                 latex = latex.replace("}", "", 1)
     for tail in _FOR_ALL.finditer(latex):
         rest = re.sub(r"\\(?:text|mathbb|forall|in)(?![a-z])|[\\{}(),.$ ]", " ", latex[tail.start() :])
-        if tail.start() and all(word in _OF_FOR_ALL or re.fullmatch(r"[a-zA-Z](?:_\d)?", word) for word in rest.split()):
+        if tail.start() and all(
+            word in _OF_FOR_ALL or re.fullmatch(r"[a-zA-Z](?:_\d)?", word) for word in rest.split()
+        ):
             return latex[: tail.start()].strip(" ,;")
     return latex
 
@@ -263,7 +267,11 @@ def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
             return None
         if len(sides) > 2 or not _is_name(sides[0]):
             return Answer("relation", latex)
-    if _CONDITION.search(latex) or not all(sides) or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides):
+    if (
+        _CONDITION.search(latex)
+        or not all(sides)
+        or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides)
+    ):
         return Answer("unreadable", latex)
     if len(sides) == 2 and not _is_name(sides[0]) and re.fullmatch(r"\\?[a-zA-Z](?:_\{\w+\})?", sides[1]):
         sides = sides[::-1]  # 3 = x

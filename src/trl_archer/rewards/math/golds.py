@@ -67,7 +67,9 @@ def bare_gold(gold: str) -> str | None:
     return gold
 
 
-def unscorable_golds(golds: Sequence[Any], seconds: float = 10.0, workers: int | None = None) -> list[tuple[int, Any, str]]:
+def unscorable_golds(
+    golds: Sequence[Any], seconds: float = 10.0, workers: int | None = None
+) -> list[tuple[int, Any, str]]:
     r"""
     Finds the gold answers that no completion could be graded against, before a model is loaded.
 

@@ -26,7 +26,17 @@ _CHARACTERS = str.maketrans(
         **{character: f"_{digit} " for digit, character in enumerate("₀₁₂₃₄₅₆₇₈₉")},
         **{character: rf"\mathbb{{{letter}}}" for character, letter in zip("ℝℤℕℚℂ", "RZNQC", strict=True)},
         **{chr(ord("①") + index): f", ({index + 1})" for index in range(20)},
-        **{"’": "'", "′": "'", "″": "''", "¢": r"\text{cents}", "。": ".", "、": ", ", "或": " or ", "⁄": "/", "≅": "\\approx "},
+        **{
+            "’": "'",
+            "′": "'",
+            "″": "''",
+            "¢": r"\text{cents}",
+            "。": ".",
+            "、": ", ",
+            "或": " or ",
+            "⁄": "/",
+            "≅": "\\approx ",
+        },
         **dict.fromkeys("€£¥₹￥", r"\$"),
     }
 )
@@ -63,10 +73,14 @@ _SPACED_THOUSANDS = re.compile(r"[\s$+-]*\d{1,3}(?:,\s*\\[,;:]\s*\d{3})+[\s$.]*"
 _COMMAND_OR_GROUP = re.compile(r"(?:\\[A-Za-z]+|[}\]])\s*$")
 _TEXT = re.compile(r"(?<!\\)\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _CONNECTIVE = re.compile(r"[,;]?\s*(and|or|to)\s*", re.IGNORECASE)
-_UNIT_IN_TEXT = re.compile(r"\s*\(?(?:(?:[ACFJKLNTVWcdghlms]|\\Omega)(?:\^\{?-?\d\}?)?(?:\s*(?:[/.]|\\cdot)\s*|\s*\)?\s*$))+")
+_UNIT_IN_TEXT = re.compile(
+    r"\s*\(?(?:(?:[ACFJKLNTVWcdghlms]|\\Omega)(?:\^\{?-?\d\}?)?(?:\s*(?:[/.]|\\cdot)\s*|\s*\)?\s*$))+"
+)
 _WITHIN_UNIT = re.compile(r"\d\s*(?:\\mu|\\text\s*\{[^{}]*\}\S*\s*\\cdot)$")
 _MARKDOWN = re.compile(r"\s*(\*{1,3}|_{2,3}|`{1,3})(?=\S)(.+?)(?<=\S)\1[\s.]*", re.DOTALL)
-_DOUBLED = re.compile(r"\\\\(?=(?:d?frac|sqrt|leq?|geq?|neq?|text|pi|infty|in|cup|cap|mathbb|begin|left|right|cdot|times)(?![a-z]))")
+_DOUBLED = re.compile(
+    r"\\\\(?=(?:d?frac|sqrt|leq?|geq?|neq?|text|pi|infty|in|cup|cap|mathbb|begin|left|right|cdot|times)(?![a-z]))"
+)
 _WITH_SETTING = re.compile(
     r"\\(?:textcolor|color|colorbox|[hv]?phantom|[hv]space\*?|label|tag)\s*(?:\[[^\[\]]*\]\s*)?\{[^{}]*\}|"
     r"\\phantom\s*[-+=]"

@@ -29,7 +29,9 @@ _TAIL = re.compile(rf"(?:\\frac\{{{_ATOM}+\}}\{{{_ATOM}+\}}|{_ATOM}|\\cdot|[/ ])
 _START = re.compile(r"\\frac\{\\text|\\text\{|\\Omega|\\mu *\\text")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _BARE_TAIL = re.compile(r"(?<![\\A-Za-z])[A-Za-z][A-Za-z./ ]*(?:\^\{[23]\})?$|[一-鿿]+(?:/[一-鿿]+)?$")
-_IN_BRACKETS = re.compile(r"(?<=[\d}i] )\( ?(\\text\{[^{}]*\}(?:\^\{\d\})?|[A-Za-z][A-Za-z./ -]+(?:\^\{\d\})?)\)$|\(([一-鿿]+)\)$")
+_IN_BRACKETS = re.compile(
+    r"(?<=[\d}i] )\( ?(\\text\{[^{}]*\}(?:\^\{\d\})?|[A-Za-z][A-Za-z./ -]+(?:\^\{\d\})?)\)$|\(([一-鿿]+)\)$"
+)
 _DEGREES = re.compile(r"\^\{\\circ\}\s*(?:\\text\{)?([CF]?)\}?$")
 _WORD = re.compile(r"([^\W\d_](?:[^\W\d_]|-(?!\d))*)(?:\^?(-?\d))?")
 _MAX_WORDS = 4
