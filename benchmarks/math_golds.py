@@ -5,9 +5,9 @@ python -m benchmarks.math_golds FOLDER
 `FOLDER` holds data sets as `.jsonl`, `.json` or `.csv` files, for example those under `evaluation/data` of
 QwenLM/Qwen2.5-Math. The gold answer is the first column of `COLUMNS` that a file has. Nothing of the folder is stored.
 
-For each file: the share of golds that can be graded, and the share that is right as an answer to itself. TRL gets a gold
-in a box, as its documentation shows, unless the gold holds a box. Hedges: each answer of `tests/helpers/math_hedges.py`
-to each gold beside it. A wrong one is right for a gold that it does not equal.
+For each file: the share of golds that can be graded, and the share that is right as an answer to itself. TRL gets a
+gold in a box, as its documentation shows, unless the gold holds a box. Hedges: each answer of
+`tests/helpers/math_hedges.py` to each gold beside it. A wrong one is right for a gold that it does not equal.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Each gold is met by itself and by harmless rewritings, and not by a changed digit, sign, letter, bracket or function."""
+"""Golds are met by themselves and harmless rewritings, not by a changed digit, sign, letter, bracket or function."""
 
 import random
 import re
@@ -111,7 +111,7 @@ def changes(gold: str, rng: random.Random) -> Iterator[str]:
     for name, other in (("\\sin", "\\cos"), ("\\sqrt[3]", "\\sqrt"), ("\\lfloor", "\\lceil"), ("\\le ", "<")):
         if name in gold:
             yield gold.replace(name, other).replace("\\rfloor", "\\rceil")
-    if not gold.startswith(("-", "\\pm")) and gold[0] != "\\" or gold.startswith("\\frac"):
+    if (not gold.startswith(("-", "\\pm")) and gold[0] != "\\") or gold.startswith("\\frac"):
         yield f"-{gold}"
 
 

@@ -47,7 +47,7 @@ from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
 from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
 from .forms import Answer
-from .numbers import Number, join_thousands, rounds_to
+from .numbers import join_thousands, rounds_to
 
 # We put answers into a box, which Math-Verify then reads. Units and malformed LaTeX are handled before
 _EXTRACTION = [
@@ -55,14 +55,14 @@ _EXTRACTION = [
         boxed_match_priority=0, try_extract_without_anchor=False, normalization_config=NormalizationConfig(boxed="last")
     )
 ]
-for _name in ("math_verify.parser", "math_verify.grader"):  # which warn that their time limits are off, on purpose
-    logging.getLogger(_name).addFilter(lambda record: "Timeout is disabled" not in record.getMessage())
+for _logger in ("math_verify.parser", "math_verify.grader"):  # which warn that their time limits are off, on purpose
+    logging.getLogger(_logger).addFilter(lambda record: "Timeout is disabled" not in record.getMessage())
 
 # Everything that Math-Verify reads as it is meant
 _COMMANDS = frozenset(
     "frac sqrt cdot times div pi infty sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh ln log exp "
-    "lfloor rfloor lceil rceil max min binom sum prod int lim to cup cap setminus emptyset mathbb leq geq neq begin end "
-    "bar overline vec hat dot tilde widehat Gamma % { } \\ circ".split()
+    "lfloor rfloor lceil rceil max min binom sum prod int lim to cup cap setminus emptyset mathbb leq geq neq begin "
+    "end bar overline vec hat dot tilde widehat Gamma % { } \\ circ".split()
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _UNKNOWN_CHARACTER = re.compile(
@@ -71,7 +71,8 @@ _UNKNOWN_CHARACTER = re.compile(
 # Infinity as an operand, or 0^0: sympy takes \infty^0 and 5/\infty for numbers. It may end an interval or a sum
 _BOUNDS = re.compile(r"\\to ?[-+]?\\infty|\\(?:sum|prod|int)(?: ?_\{[^{}]*\})?(?: ?\^\{[^{}]*\})?|^-?\\infty$")
 _INFINITE = re.compile(
-    r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}|\[ ?-?\\infty|\\infty ?\]|\\(?:max|min).*\\infty"
+    r"(?<![(\[,] )(?<![(\[,])(?<![(\[,]-)(?<!, -)\\infty|\\infty(?! ?[,)\]])|(?<![\d.])0 ?\^\{0\}"
+    r"|\[ ?-?\\infty|\\infty ?\]|\\(?:max|min).*\\infty"
 )
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
@@ -183,9 +184,9 @@ def _symbol(match: re.Match[str]) -> str:
     index = _name((match["index"] or "").replace("\\", "").replace(" ", ""))
     if letter == "e" and not primes and not index:
         return "w_{euler}"
-    if len(letter) == 1 and not primes and not (letter in "ei" and index):
-        if letter.islower() or letter == "C":  # C may be a constant of integration
-            return f"{letter.lower()}_{{{index}}}" if index else letter.lower()
+    is_plain = letter.islower() or letter == "C"  # C may be a constant of integration
+    if len(letter) == 1 and is_plain and not primes and not (letter in "ei" and index):
+        return f"{letter.lower()}_{{{index}}}" if index else letter.lower()
     return f" w_{{{_name(letter)}{primes}{index}}}"
 
 

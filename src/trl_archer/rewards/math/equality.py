@@ -1,8 +1,8 @@
 """Compares an answer with a gold answer by structure, as far as rules can."""
 
 import re
-from fractions import Fraction
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Protocol
 
 from .forms import Answer
@@ -91,7 +91,7 @@ def _numbers_match(gold: Number, gold_unit: str | None, answer: Number, answer_u
 
 
 def _approximations_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
-    """The gold answer may be met on either side. The rounded side of an answer counts if it is the exact one, rounded."""
+    """The gold answer may be met on either side. Of an answer, the rounded side counts if it rounds the exact one."""
     if answer.kind != "approximation":
         return any(matches(part, answer, compare) for part in gold.parts)
     exact, rounded = answer.parts

@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\{?\w{1,3}\}?)?)\s{0,4}=\s{0,4}
 _LONGEST_NAME = 20
 _PHRASE = re.compile(
     r"\banswers?(?:\s{1,4}to\s[^.\n]{0,80}?)?(?:[*_`]{0,3}\s{1,4}(?:is|are)\b|[*_`\s]{0,4}[:=])[:*_`\s]{0,8}"
-    r"|答案(?:是|为)?[:：\s]{0,4}",
+    r"|答案(?:是|为)?[:\uff1a\s]{0,4}",
     re.IGNORECASE,
 )
 _END_OF_SENTENCE = re.compile(r"\n|[.!?](?=[\s*_]|$)|。")

@@ -17,7 +17,8 @@ class Answer:
     r"""
     A parsed answer. Its kind determines `label` and `parts`:
 
-    - `"number"`: `number` is set. The label is `multiple` for millions, in which the question may have asked. `"expression"`: no label, no parts.
+    - `"number"`: `number` is set. The label is `multiple` for millions, which the question may have named.
+    - `"expression"`: no label, no parts.
     - `"based"`: a numeral such as `101_2`, with the base as `label`.
     - `"text"`: a few words, folded into `label`, or a time or ratio such as `4:30`.
     - `"choice"`: the letter, and the content next to it.
@@ -50,7 +51,8 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|.", re.DOTALL)
 _ELLIPSIS = re.compile(r"\\ldots|\.\.\.")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _ANSWER_LABEL = re.compile(
-    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|ans|答案)s?\s*(?:is\s*)?(?::|[是为])(?:\s*\}:?)?\s*(?=\S)",
+    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|ans|答案)s?\s*(?:is\s*)?(?::|[是为])"
+    r"(?:\s*\}:?)?\s*(?=\S)",
     re.I,
 )
 _ABOUT = re.compile(
@@ -61,8 +63,8 @@ _ABOUT = re.compile(
 _LABELED = re.compile(r"(?:\\text\{\s*([^\W\d_][\w ]*):\s*\}|(?:\\text\{)?([^\W\d_][\w ]*)\}?:\s)\s*(?=\S)(.+)")
 _FOR_ALL = re.compile(r"[,;]?\s*\(?(?:\\text\{\s*\(?\s*|(?<![A-Za-z\\]))(?:for|where|with)\b|[,;]?\s*\(?\\forall")
 _OF_FOR_ALL = frozenset(
-    "for all any every each some where with is are be a an the arbitrary real complex constant constants number numbers "
-    "integer integers positive natural rational values value of and in Z R N Q C".split()
+    "for all any every each some where with is are be a an the arbitrary real complex constant constants number "
+    "numbers integer integers positive natural rational values value of and in Z R N Q C".split()
 )
 _CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice|选项?|答案)\s*)?\(?([A-J])\)?[.:]?")
 _LABELED_CHOICE = re.compile(
@@ -107,15 +109,13 @@ def canonical(latex: str) -> str:
 
 def _without_frame(latex: str) -> str:
     r"""The answer without words that only announce it or say "about", and without "for all x" after it."""
-    frame = True
-    while frame:
-        frame = _ANSWER_LABEL.match(latex) or _ABOUT.match(latex)
-        if frame:
-            closes = frame[0].lstrip().startswith("\\text{") and "}" not in frame[0]
-            latex = latex[frame.end() :]
-            latex = (f"\\text{{{latex}" if closes and re.match(r"[^{}]*[^\W\d_]{2}[^{}]*\}", latex) else latex).strip()
-            if closes and not latex.startswith("\\text{"):
-                latex = latex.replace("}", "", 1)
+    while frame := _ANSWER_LABEL.match(latex) or _ABOUT.match(latex):
+        is_open = frame[0].lstrip().startswith("\\text{") and "}" not in frame[0]
+        latex = latex[frame.end() :].strip()
+        if is_open and re.match(r"[^{}]*[^\W\d_]{2}[^{}]*\}", latex):
+            latex = f"\\text{{{latex}"
+        elif is_open:
+            latex = latex.replace("}", "", 1)
     for tail in _FOR_ALL.finditer(latex):
         rest = re.sub(r"\\(?:text|mathbb|forall|in)(?![a-z])|[\\{}(),.$ ]", " ", latex[tail.start() :])
         if tail.start() and all(
@@ -198,7 +198,7 @@ def _list(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     if all(ranges) and set(separators) <= {"or", "\\vee"} and len(set(names)) == 1:  # x < 1 or x > 2
         union = Answer("union", " \\cup ".join(part.parts[0].latex for part in parts), tuple(p.parts[0] for p in parts))
         return Answer("equation", latex, (union,), names[0] or "")
-    if any(ranges) and set(names) != {names[0]} or "and" in separators and any(ranges):
+    if (any(ranges) and set(names) != {names[0]}) or ("and" in separators and any(ranges)):
         return Answer("list", latex, parts)
     if names[0] and (set(names) == {names[0]} or set(names[1:]) == {None}):  # x = 1, x = 2 or x = 1, 2
         if any(_is_excluded(part) for part in parts):
@@ -244,7 +244,7 @@ def _labeled(latex: str, in_brackets: bool, depth: int) -> Answer | None:
 
 
 def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
-    r"""Both sides of `\approx`. Unreadable unless the right side is a number, and a rounding of a number on the left."""
+    r"""Both sides of `\approx`. Unreadable unless the right side is a number, which rounds a number on the left."""
     sides, _ = _split(latex, {"\\approx"})
     if len(sides) == 1:
         return None
@@ -253,9 +253,9 @@ def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
         return Answer("unreadable", latex)
     if _is_name(sides[0]) and exact.kind in ("expression", "text"):
         return Answer("equation", latex, (rounded,), canonical(sides[0]))
-    if exact.number:
-        if not units_agree(exact.unit, rounded.unit) or not rounded.number.is_near(exact.number.value):
-            return Answer("unreadable", latex)
+    fits = units_agree(exact.unit, rounded.unit) and exact.number and rounded.number.is_near(exact.number.value)
+    if exact.number and not fits:
+        return Answer("unreadable", latex)
     return Answer("approximation", latex, (exact, rounded))
 
 

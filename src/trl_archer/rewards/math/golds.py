@@ -56,7 +56,7 @@ def acceptable_answers(solution: Any) -> tuple[str, ...]:
 
 
 def bare_gold(gold: str) -> str | None:
-    """The answer in a gold answer: in its last box, after `####`, in `<answer>`, after "the answer is", or all of it."""
+    """The answer in a gold answer: in its last box or `<answer>`, after `####` or "the answer is", or all of it."""
     if has_box(gold):
         return extract_answer(gold)
     marked = after_mark(gold)
@@ -92,7 +92,7 @@ def unscorable_golds(
     ```
     """
     rows = [acceptable_answers(gold) for gold in golds]
-    items = list(dict.fromkeys((answers, bare_gold(gold) or "") for answers in rows for gold in answers))
+    items: list[Any] = list(dict.fromkeys((answers, bare_gold(gold) or "") for answers in rows for gold in answers))
     items += [(answers, None) for answers in dict.fromkeys(rows) if answers]
     with WorkerPool("trl_archer.rewards.math.grading:grade_item", workers=workers) as pool:
         outcomes = dict(zip(items, pool.map(items, seconds), strict=True))
@@ -117,7 +117,7 @@ def _reason(answers: tuple[str, ...], outcomes: dict[Any, Any]) -> str:
 
 
 def _parsed_list(text: str) -> Any:
-    r"""A list in JSON or Python. Backslashes may be single, so that `\f` in `["\frac12"]` is not a control character."""
+    r"""A list in JSON or Python. Backslashes may be single: `\f` in `["\frac12"]` is no control character."""
     doubled = text.replace("\\", "\\\\")
     for read, source in ((r, t) for t in (text, doubled) for r in (json.loads, ast.literal_eval)):
         try:

@@ -86,8 +86,8 @@ _WITH_SETTING = re.compile(
     r"\\phantom\s*[-+=]"
 )
 _SYSTEM = re.compile(
-    r"(?:(?:\\left\s*)?\\\{\s*(?=\\begin))?\\begin\{(cases|aligned|align\*?|gathered|(?<=\{\\begin\{)array|(?<=\{ \\begin\{)array)\}"
-    r"\s*(?:\{[clr| ]*\})?(.*?)\\end\{\1\}"
+    r"(?:(?:\\left\s*)?\\\{\s*(?=\\begin))?"
+    r"\\begin\{(cases|aligned|align\*?|gathered|(?<=\{\\begin\{)array)\}\s*(?:\{[clr| ]*\})?(.*?)\\end\{\1\}"
     r"(?:\s*\\right\s*\.)?",
     re.DOTALL,
 )
@@ -123,7 +123,7 @@ def plain_latex(text: str) -> str:
     text = re.sub(r"\\textcircled\{?(\d)\}?", r", (\1)", _WITH_SETTING.sub("", text))
     text = re.sub(r"\\operatorname\*?\s*\{([a-z]+)\}", r"\\\1 ", text)
     text = _BUILDER_IN_BRACES.sub(r"\\{\1\\}", text)
-    text = _SYSTEM.sub(_rows, text)
+    text = _SYSTEM.sub(_rows, re.sub(r"\\\{\s+(?=\\begin)", r"\\{", text))
     text = _FRACTION_OF_UNITS.sub(r" \1/\2", text)
     text = re.sub(r"\\(?:left|right)\s*\.", "", text)
     text = re.sub(r"(?<!\\)(?:\$|\\[()]|\\\[|\\\])", " ", text)
@@ -144,7 +144,7 @@ def plain_latex(text: str) -> str:
 
 
 def _rows(system: re.Match[str]) -> str:
-    """The rows of a system, one after another. Unchanged if it is a piecewise definition, whose rows have conditions."""
+    """The rows of a system, one after another. A piecewise definition, whose rows have conditions, stays."""
     rows = [row.strip() for row in re.split(r"\\\\(?:\[[^\]]*\])?", system[2])]
     if system[1] in ("cases", "array") and any(re.search(r"&(?!\s*[=<>]|\s*\\[lg]eq)(?<![=<>]&)", row) for row in rows):
         return system[0]
