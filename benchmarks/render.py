@@ -230,8 +230,8 @@ def math_hedges() -> str:
     hedges = load("math_golds")["hedges"]
     ours, theirs = (hedges[name] for name in ("math_reward", "accuracy_reward"))
     return (
-        f"Of {hedges['answers']} such answers to {hedges['golds']} golds, `math_reward` accepts {ours['wrongly_right']} "
-        f"that differ from the gold. TRL's `accuracy_reward` accepts {theirs['wrongly_right']}, from "
+        f"Of {hedges['answers']} such answers, each to {hedges['golds']} golds, `math_reward` accepts "
+        f"{ours['wrongly_right']} that differ from the gold. TRL's `accuracy_reward` accepts {theirs['wrongly_right']}, from "
         f"{theirs['answers']} different answers."
     )
 

@@ -117,7 +117,7 @@ def _reason(answers: tuple[str, ...], outcomes: dict[Any, Any]) -> str:
 
 
 def _parsed_list(text: str) -> Any:
-    r"""A list in JSON or Python. Backslashes may be single: `\f` in `["\frac12"]` is no control character."""
+    r"""A list in JSON or Python. Backslashes may be single, so `["\frac12"]` has no control character."""
     doubled = text.replace("\\", "\\\\")
     for read, source in ((r, t) for t in (text, doubled) for r in (json.loads, ast.literal_eval)):
         try:

@@ -62,7 +62,9 @@ _LOOKS = frozenset(
 )
 _SPACES = frozenset(["\\,", "\\;", "\\:", "\\>", "\\ ", "~", "\\enspace", "\\space", "\\thinspace"])
 _ARGUMENTS = {"\\frac": 2, "\\sqrt": 1, "^": 1, "_": 1}
-_NOTHING = "\x01"  # in place of a command that changes the appearance: the group after it is no argument
+_NOTHING = (
+    "\x01"  # in place of a command that changes the appearance, so that the group after it does not become an argument
+)
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 _WITHOUT_BACKSLASH = re.compile(
     r"(?<![\\A-Za-z])(sqrt|pi|infinity|infty|inf|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|"
