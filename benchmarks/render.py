@@ -231,8 +231,8 @@ def math_hedges() -> str:
     ours, theirs = (hedges[name] for name in ("math_reward", "accuracy_reward"))
     return (
         f"Of {hedges['answers']} such answers, each to {hedges['golds']} golds, `math_reward` accepts "
-        f"{ours['wrongly_right']} that differ from the gold. TRL's `accuracy_reward` accepts {theirs['wrongly_right']}, from "
-        f"{theirs['answers']} different answers."
+        f"{ours['wrongly_right']} that differ from the gold. TRL's `accuracy_reward` accepts "
+        f"{theirs['wrongly_right']}, from {theirs['answers']} different answers."
     )
 
 

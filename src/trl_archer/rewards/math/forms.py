@@ -48,6 +48,7 @@ _CLOSERS = {")", "]", "}", "\\}", "\\end", "\\rfloor", "\\rceil"}
 _RELATIONS = {"<", ">", "\\leq", "\\geq", "\\neq"}
 _RELATION = re.compile(r"[=<>]|\\(?:[lgn]eq|in|approx)(?![a-z])")
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|.", re.DOTALL)
+_UNFINISHED = re.compile(r"^(?:[+=*/^]|and |or |\\text)|(?:[-+=*/^]| and| or)$")
 _ELLIPSIS = re.compile(r"\\ldots|\.\.\.")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _ANSWER_LABEL = re.compile(
@@ -145,11 +146,11 @@ def _joined_rows(latex: str) -> str:
     if "\\quad" not in latex:
         return latex
     rows = [row.strip(",; ") for row in _split(latex, {"\\quad"})[0]]
-    complete = all(
-        row and (_RELATION.search(row) or re.search(r"\d", row)) and not re.match(r"[-+=*/^]|and |or |\\text", row)
-        and not re.search(r"[-+=*/^]$| and$| or$", row)
+    are_numbers = all(map(read_number, rows))
+    complete = all(rows) and all(
+        re.search(r"\d|" + _RELATION.pattern, row) and not _UNFINISHED.search(row) and (row[0] != "-" or are_numbers)
         for row in rows
-    )  # fmt: skip
+    )
     separate = complete and (all(row[0] == "(" for row in rows) or not any(row[0] == "(" for row in rows[1:]))
     return (", " if separate else " ").join(rows).replace("\\quad", " ")
 
@@ -278,6 +279,11 @@ def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     last = _read(sides[-1], in_brackets, depth)
     if last.kind == "unreadable" or any(_is_prose(side) and not _is_name(side) for side in sides[:-1]):
         return Answer("unreadable", latex)
+    names = _split(sides[0][1:-1], {","})[0] if sides[0].startswith("(") else []
+    if last.label == "()" and len(names) == len(last.parts) and all(map(_is_name, names)):  # (x, y) = (1, 2)
+        pairs = zip(names, last.parts, strict=True)
+        values = tuple(Answer("equation", f"{name} = {part.latex}", (part,), canonical(name)) for name, part in pairs)
+        return Answer("tuple", latex, values, "()")
     if _is_name(sides[0]):
         label, first = canonical(sides[0]), Answer("expression", sides[0])
     else:
