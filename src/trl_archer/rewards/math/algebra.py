@@ -84,6 +84,7 @@ _LETTER = re.compile(
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]+\}")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\})\s*\^\{\\circ\}")
 _PRODUCT = re.compile(r"(?<=\d) ?(?=\()")  # Math-Verify adds the two factors of 2(3)
+_INVERSE = re.compile(r"(?<![A-Za-z\\])([fghFGH])\^\{-1\} ?(?=\()")
 _LARGEST_POWER = 100_000  # digits
 _TOWER = re.compile(r"\d{1,300}(?:\s*\^\{[\s(]*\d{1,300})+")
 _INTEGER = re.compile(r"\d+")
@@ -168,6 +169,7 @@ def _latex(parsed: Answer, degrees: bool) -> str:
     latex = join_thousands(parsed.latex) if parsed.number else parsed.latex
     keep = degrees or re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", latex)
     latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})" if keep else r"\1", latex)
+    latex = _INVERSE.sub(r"\1_{inverse}", latex)
     latex = _PRODUCT.sub(r" \\cdot ", _FLATTENED_TEXT.sub(r"\1", latex))
     latex = latex if _ENVIRONMENT.search(latex) else _LETTER.sub(_symbol, latex)
     return f"{latex}\\%" if parsed.unit == "percent" else latex
