@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import logging
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from trl_archer.workers import WorkerPool
 from .environment import save
 
 COLUMNS = ("answer", "final_answer", "Short Answer", "Answer", "target", "solution")
-SECONDS = 1  # time limit of TRL's reward here, instead of 5 or 10
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -43,13 +41,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def verdict_of_trl(item: Sequence[str]) -> float | None:
     """Runs in workers, in whose main thread TRL's time limits work."""
     logging.disable(logging.WARNING)
-    alarm = signal.alarm
-    signal.alarm = lambda seconds: alarm(min(seconds, SECONDS))  # type: ignore[assignment]
-    try:
-        gold, answer = (text if has_box(text) else rf"$\boxed{{{text}}}$" for text in item)
-        return accuracy_reward([[{"role": "assistant", "content": answer}]], [gold])[0]
-    finally:
-        signal.alarm = alarm
+    gold, answer = (text if has_box(text) else rf"$\boxed{{{text}}}$" for text in item)
+    return accuracy_reward([[{"role": "assistant", "content": answer}]], [gold])[0]
 
 
 def verdicts_of_trl(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float | None]:
