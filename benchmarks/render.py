@@ -211,6 +211,31 @@ def rewards() -> str:
     )
 
 
+def math_golds() -> str:
+    result = load("math_golds")
+    rows = [
+        [
+            name,
+            f"{case['golds']:,}",
+            f"{case['gradable']:,}",
+            *(f"{case['right'][reward]:,}" for reward in ("math_reward", "accuracy_reward")),
+        ]
+        for name, case in result["data"].items()
+    ]
+    heads = ["data set", "golds", "gradable", "right themselves", "right themselves, `accuracy_reward`"]
+    return f"{table(heads, rows)}\n\n{source(result, 'math_golds', '../')}"
+
+
+def math_hedges() -> str:
+    hedges = load("math_golds")["hedges"]
+    ours, theirs = (hedges[name] for name in ("math_reward", "accuracy_reward"))
+    return (
+        f"Of {hedges['answers']} such answers, each to {hedges['golds']} golds, `math_reward` accepts "
+        f"{ours['wrongly_right']} that differ from the gold. TRL's `accuracy_reward` accepts "
+        f"{theirs['wrongly_right']}, from {theirs['answers']} different answers."
+    )
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"shown": shown, "playground_sentence": playground_sentence},
     "docs/index.md": {
@@ -231,7 +256,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "irrelevant_fields": reference.irrelevant_fields,
         "passed_on_fields": reference.passed_on_fields,
     },
-    "docs/rewards.md": {"rewards": rewards},
+    "docs/rewards.md": {"rewards": rewards, "math_golds": math_golds, "math_hedges": math_hedges},
     "docs/scaling.md": SCALING,
     "docs/performance.md": {
         "compute_loss": compute_loss,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .code.reward import code_reward as code_reward
     from .code.reward import get_code_reward as get_code_reward
+    from .math.golds import unscorable_golds as unscorable_golds
     from .math.reward import get_math_reward as get_math_reward
     from .math.reward import math_reward as math_reward
 
@@ -26,6 +27,7 @@ _PUBLIC = {
     "get_repetition_penalty_reward": "trl.rewards",
     "get_soft_overlong_punishment": "trl.rewards",
     "math_reward": ".math.reward",
+    "unscorable_golds": ".math.golds",
 }
 __all__ = [
     "code_reward",
@@ -34,6 +36,7 @@ __all__ = [
     "get_repetition_penalty_reward",
     "get_soft_overlong_punishment",
     "math_reward",
+    "unscorable_golds",
 ]
 
 

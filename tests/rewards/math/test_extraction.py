@@ -30,6 +30,9 @@ SOUP = st.lists(st.sampled_from([*PIECES, " ", "\n", "\x00", "\ud800", "answer i
         (r"\boxed{a \\{b}}", r"a \\{b}"),
         (r"$\boxed{1}$, $\boxed{2}$, \text{and} $\boxed{3}$", "1, 2, 3"),
         (r"\boxed{1} and then, after that, \boxed{2}", "2"),
+        (r"$x=\boxed{1}$ and $y=\boxed{2}$", "x=1, y=2"),
+        (r"$m = \boxed{1}$, $n = \boxed{1}$", "m=1, n=1"),
+        (r"so $x=\boxed{5}$. Final: $\boxed{5}$", "5"),
         ("\\boxed{5}\n\n" * 3_000, "5"),
         (r"\boxed {7}", "7"),
         (r"\boxed 12.", "12"),
@@ -49,6 +52,10 @@ def test_boxes(text: str, answer: str | None):
         ("The answer is 5. The answer is 6.", "6"),
         ("The answer to the question is 42!", "42"),
         ("Answer: 5 or 6", "5 or 6"),
+        ("2+32=34\n#### 34", "34"),
+        ("<answer>34</answer>", "34"),
+        ("Answer:\n\n\\[\n34\n\\]", "34"),
+        ("答案：34", "34"),
         ("An answer isn't known.", None),
         (r"The answer is 5, see \boxed{", None),
     ],
@@ -85,6 +92,6 @@ def test_errors_of_math_verify_are_reported_and_do_not_blame_the_gold_answer(mon
     def fail(*args: object, **kwargs: object) -> bool:
         raise RecursionError("too deep")
 
-    assert is_scorable("|x-1|<2")  # before it fails
-    monkeypatch.setattr("trl_archer.rewards.math.grading.verify", fail)
-    assert grade(("|x-1|<2",), "|x-2|<2") == (False, "math_verify", None, "RecursionError: too deep")
+    assert is_scorable("(x+1)^2")  # before it fails
+    monkeypatch.setattr("trl_archer.rewards.math.algebra.verify", fail)
+    assert grade(("(x+1)^2",), "x^2+2x+1") == (False, "math_verify", None, "RecursionError: too deep")

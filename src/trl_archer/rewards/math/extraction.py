@@ -21,13 +21,19 @@ _MARKS = re.compile(
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _SEPARATOR = re.compile(
     r"(?:[\s,;.$*&]|\\[\[\]()\\,;:! ]|\\q?quad(?![a-z])|\\text\s?\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)*+"
+    r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)?\s{0,4}=\s{0,4})?"
 )
 _LONGEST_SEPARATOR = 40
+_NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\{?\w{1,3}\}?)?)\s{0,4}=\s{0,4}\Z")
+_LONGEST_NAME = 20
 _PHRASE = re.compile(
-    r"\banswers?(?:\s{1,4}to\s[^.\n]{0,80}?)?(?:[*_`]{0,3}\s{1,4}(?:is|are)\b|[*_`\s]{0,4}[:=])[:*_`\s]{0,8}",
+    r"\banswers?(?:\s{1,4}to\s[^.\n]{0,80}?)?(?:[*_`]{0,3}\s{1,4}(?:is|are)\b|[*_`\s]{0,4}[:=])[:*_`\s]{0,8}"
+    r"|答案(?:是|为)?[:\uff1a\s]{0,4}",
     re.IGNORECASE,
 )
 _END_OF_SENTENCE = re.compile(r"\n|[.!?](?=[\s*_]|$)|。")
+_DISPLAY = re.compile(r"\s{0,8}(?:\\\[|\$\$)(.*?)(?:\\\]|\$\$)", re.DOTALL)
+_TAG, _END_OF_TAG = "<answer>", "</answer>"
 
 
 def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) -> str | None:
@@ -42,8 +48,11 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
     - An unclosed or empty last box is not an answer. Earlier boxes do not replace it: a completion that is cut off in
       its last box has not committed to the one before.
 
-    - With `phrases`, a completion without a box is read from its last phrase such as "the final answer is ..." or
-      "Answer: ..." to the end of the sentence or line.
+    - `$x=\boxed{1}$ and $y=\boxed{2}$` is `x=1, y=2`: names between boxes are part of the answer.
+
+    - With `phrases`, a completion without a box is read from its last `####` to the end of the line, or between
+      `<answer>` and `</answer>`, or from its last phrase such as "the final answer is ..." or "Answer: ..." to the end
+      of the sentence, line or displayed formula.
     - With `thinking`, the prompt already opens the reasoning. A completion without `</think>` then has no answer, as in
       TRL's `reasoning_accuracy_reward`. By default its whole text counts, as in `accuracy_reward`.
     - An answer of more than 2,000 characters is not an answer.
@@ -53,7 +62,10 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
         return None
     if has_box(part):
         return _boxed(part)
-    return _after_phrase(part) if phrases else None
+    if not phrases:
+        return None
+    marked = after_mark(part)
+    return (marked or None) if marked is not None else _after_phrase(part)
 
 
 def has_box(text: str) -> bool:
@@ -74,7 +86,7 @@ def _boxed(text: str) -> str | None:
     boxes, complete = _outermost_boxes(text)
     if not complete:
         return None
-    parts: dict[str, None] = {}  # each once, from the right
+    parts: dict[tuple[str, str], None] = {}  # names and contents, each once, from the right
     length = 0
     follower: _Box | None = None  # the box to the right
     for box in reversed(boxes):
@@ -83,12 +95,17 @@ def _boxed(text: str) -> str | None:
         ):
             break
         part = text[box.first : min(box.stop, box.first + MAX_ANSWER_LENGTH + 1)].strip()
-        length += 0 if part in parts else len(part)
+        before = text[max(0, box.start - _LONGEST_NAME) : box.start].rstrip(" $")
+        name = _NAME.search(before) if before.endswith("=") else None
+        key = (name[1] if name else "", part)
+        length += 0 if key in parts else len(part)
         if not part or length > MAX_ANSWER_LENGTH:
             return None
-        parts[part] = None
+        parts[key] = None
         follower = box
-    return ", ".join(reversed(parts))
+    if len(parts) > 1 and all(name for name, _ in parts):
+        return ", ".join(f"{name}={part}" for name, part in reversed(parts))
+    return ", ".join(dict.fromkeys(part for _, part in reversed(parts)))
 
 
 def _outermost_boxes(text: str) -> tuple[list[_Box], bool]:
@@ -117,11 +134,26 @@ def _outermost_boxes(text: str) -> tuple[list[_Box], bool]:
     return boxes, bool(boxes) and boxes[-1].start <= last < boxes[-1].end
 
 
+def after_mark(text: str) -> str | None:
+    """The text in the last `<answer>`, or after the last `####` in its line. `None` if there is neither."""
+    start = text.rfind(_TAG)
+    if start >= 0:
+        answer = text[start + len(_TAG) :].partition(_END_OF_TAG)[0]
+    elif "####" in text:
+        answer = text.rpartition("####")[2].strip().partition("\n")[0]
+    else:
+        return None
+    return answer.strip() if len(answer) <= MAX_ANSWER_LENGTH else ""
+
+
 def _after_phrase(text: str) -> str | None:
     start = max((phrase.end() for phrase in _PHRASE.finditer(text)), default=None)
     if start is None:
         return None
     rest = text[start : start + MAX_ANSWER_LENGTH + 1]
+    display = _DISPLAY.match(rest)
+    if display:
+        return display[1].strip() or None
     end = _END_OF_SENTENCE.search(rest)
     if end is None and len(rest) > MAX_ANSWER_LENGTH:
         return None

@@ -6,11 +6,10 @@ Rules read the structure. The expressions in it are left to a computer algebra s
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from .notation import MAX_DEPTH, UnreadableError, plain_latex
 from .numbers import Number, join_thousands, read_number
-from .units import split_unit
+from .units import split_unit, units_agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +17,18 @@ class Answer:
     r"""
     A parsed answer. Its kind determines `label` and `parts`:
 
-    - `"number"`: `number` is set. `"expression"`: no label, no parts.
+    - `"number"`: `number` is set. The label is `multiple` for millions, which the question may have named.
+    - `"expression"`: no label, no parts.
     - `"based"`: a numeral such as `101_2`, with the base as `label`.
     - `"text"`: a few words, folded into `label`, or a time or ratio such as `4:30`.
     - `"choice"`: the letter, and the content next to it.
-    - `"equation"`: the name on its left side, empty if that is not a name, and its last side. Also `x \in (1, 2)` and
-      solved inequalities such as `x > 1`, whose last side is the interval.
+    - `"equation"`: the name on its left side, empty if that is not a name, and its last and first side. Also
+      `x \in (1, 2)`, solved inequalities such as `x > 1`, whose last side is the interval, and `\text{Total: } 5`.
+    - `"approximation"`: the exact and the rounded side of `\approx`.
     - `"relation"`: any other inequality. No label, no parts.
     - `"list"`, `"set"`, `"union"`: unordered elements. `"tuple"`: brackets and elements, also of an interval.
     - `"matrix"`: a shape such as `2x3`, and elements by row.
-    - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing.
+    - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing. It equals the same text only.
     """
 
     kind: str
@@ -42,26 +43,52 @@ class Answer:
         return canonical(self.latex)
 
 
-_OPENERS = {"(", "[", "{", "\\{", "\\begin"}
-_CLOSERS = {")", "]", "}", "\\}", "\\end"}
+_OPENERS = {"(", "[", "{", "\\{", "\\begin", "\\lfloor", "\\lceil"}
+_CLOSERS = {")", "]", "}", "\\}", "\\end", "\\rfloor", "\\rceil"}
 _RELATIONS = {"<", ">", "\\leq", "\\geq", "\\neq"}
+_RELATION = re.compile(r"[=<>]|\\(?:[lgn]eq|in|approx)(?![a-z])")
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|.", re.DOTALL)
+_UNFINISHED = re.compile(r"^(?:[+=*/^]|and |or |\\text)|(?:[-+=*/^]| and| or)$")
 _ELLIPSIS = re.compile(r"\\ldots|\.\.\.")
-_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice)\s*)?\(?([A-J])\)?[.:]?")
-_LABELED_CHOICE = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])\s*(?![\s^_*/=<>+]|\\cdot|\\times)(.+)")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_ANSWER_LABEL = re.compile(
+    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|ans|答案)s?\s*(?:is\s*)?(?::|[是为])"
+    r"(?:\s*\}:?)?\s*(?=\S)",
+    re.I,
+)
+_ABOUT = re.compile(
+    r"=|:|\\approx(?![a-z])|\\sim(?![a-z])|\\(?:implies|Rightarrow)(?![a-z])|约|大约|"
+    r"(?:\\text\{)?\s*(?:about|approximately|approx\.?|roughly|around)(?![a-z])\s*\}?",
+    re.I,
+)
+_LABELED = re.compile(r"(?:\\text\{\s*([^\W\d_][\w ]*):\s*\}|(?:\\text\{)?([^\W\d_][\w ]*)\}?:\s)\s*(?=\S)(.+)")
+_FOR_ALL = re.compile(r"[,;]?\s*\(?(?:\\text\{\s*\(?\s*|(?<![A-Za-z\\]))(?:for|where|with)\b|[,;]?\s*\(?\\forall")
+_OF_FOR_ALL = frozenset(
+    "for all any every each some where with is are be a an the arbitrary real complex constant constants number "
+    "numbers integer integers positive natural rational values value of and in Z R N Q C".split()
+)
+_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice|选项?|答案)\s*)?\(?([A-J])\)?[.:]?")
+_LABELED_CHOICE = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\(([A-J])\)|([A-J])[.):]|([A-J])\s+-\s(?=\s*[A-Za-z]{2}|\s*[A-Za-z] [A-Za-z]))"
+    r"\s*(?![\s^_*/=<>+]|\\cdot|\\times)(.+)"
+)
+_DERIVATIVE = r"\\frac\{d(?:\^\{\d\})?[a-zA-Z]?\}\{d[a-z](?:\^\{\d\})?\}"
 _NAME = re.compile(
     r"\(?(?:\\?[^\W\d_]+|\\(?:text|overline|vec|hat|bar|widehat|mathbb|mathcal|operatorname)\{[^{}]*\})"
-    r"(?:_\{[^{}]*\}|\^\{-1\}|\^\{\\prime\}|[\w'|(), ]|\\[A-Za-z]+(?![A-Za-z{]))*"
+    r"(?:_\{[^{}]*\}|\^\{-1\}|[\w'|(), ]|\\[A-Za-z]+(?![A-Za-z{]))*|" + _DERIVATIVE
 )
-_NO_NAME = re.compile(r"\\(?:cdot|times|div|pm|frac|sqrt|sin|cos|tan|log|ln|pi|infty|circ)(?![A-Za-z])")
+_NO_NAME = re.compile(r"\\(?:cdot|times|div|pm|sqrt|sin|cos|tan|log|ln|pi|infty|circ)(?![A-Za-z])")
 _MATRIX = re.compile(r"\\begin\{([bp]?matrix|array)\}(?:\{[clr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_BASED = re.compile(r"([0-9][0-9 ]*)_\{(?:\\text\{)?(\w+)\}?\}")
+_BASED = re.compile(
+    r"([-+]?(?:\\text\{)?[0-9A-Z][0-9A-Z ]*(?:\.[0-9A-Z]+)?\}?)_\{ *(?:\\text\{)?\(?(\d+|[a-z]{3,})\)? *\}?\}"
+)
 _COLONS = re.compile(r"\d+(?: ?: ?\d+)+")  # a time, or a ratio of three terms
 _ENUMERATION = re.compile(r"\\text\{([^{}]*(?:,|;| and | or )[^{}]*)\}")
-_WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|['\-. ])*")
+_WORDS = re.compile(r"[^\W\d_](?:\w|['\-. ])*")
 _WORD = re.compile(r"(?<![\\\w])[^\W\d_]{2,}")
-_PROSE = re.compile(r"\\text\{[^{}]*[^\W\d_]{2}|(?<![\\\w{])[^\W\d_]{4,}(?![\w}])")
+_PROSE = re.compile(r"\\text\{[^{}]*[^\W\d_]{2}|(?<![\\\w{])[^\W\d_]{4,}(?![\w}])|[一-鿿]")
 _INDEX = re.compile(r"_\{[^{}]*(?:\{[^{}]*\})?\}")
+_CONDITION = re.compile(r"(?<![A-Za-z\\])(?:if|when|otherwise|unless)(?![A-Za-z])")
 _MAX_WORDS = 3
 _MAX_WORDS_OF_NAME = 5
 
@@ -69,9 +96,9 @@ _MAX_WORDS_OF_NAME = 5
 def read_answer(text: str) -> Answer:
     r"""Parses LaTeX or plain text. `x = 2 \text{ or } x = \dfrac12` is an equation of `x` and a list of two numbers."""
     try:
-        return _read(plain_latex(text))
+        return _read(_without_frame(plain_latex(text)))
     except UnreadableError:
-        return Answer("unreadable", text)
+        return Answer("unreadable", text.strip())
 
 
 def canonical(latex: str) -> str:
@@ -81,30 +108,69 @@ def canonical(latex: str) -> str:
     return latex.removeprefix("+").replace("\x00", " ")
 
 
+def _without_frame(latex: str) -> str:
+    r"""The answer without words that only announce it or say "about", and without "for all x" after it."""
+    while frame := _ANSWER_LABEL.match(latex) or _ABOUT.match(latex):
+        is_open = frame[0].lstrip().startswith("\\text{") and "}" not in frame[0]
+        latex = latex[frame.end() :].strip()
+        if is_open and re.match(r"[^{}]*[^\W\d_]{2}[^{}]*\}", latex):
+            latex = f"\\text{{{latex}"
+        elif is_open:
+            latex = latex.replace("}", "", 1)
+    for tail in _FOR_ALL.finditer(latex):
+        rest = re.sub(r"\\(?:text|mathbb|forall|in)(?![a-z])|[\\{}(),.$ ]", " ", latex[tail.start() :])
+        if tail.start() and all(
+            word in _OF_FOR_ALL or re.fullmatch(r"[a-zA-Z](?:_\d)?", word) for word in rest.split()
+        ):
+            return latex[: tail.start()].strip(" ,;")
+    return latex
+
+
 def _read(latex: str, in_brackets: bool = False, depth: int = 0) -> Answer:
     """In brackets a comma always separates. Elsewhere it may group the digits of a number."""
     latex = _without_parentheses(latex.strip().removeprefix("+").strip())
     if depth > MAX_DEPTH:
         raise UnreadableError("The nesting is too deep.")
+    latex = _joined_rows(latex)
     if not latex or _ELLIPSIS.search(latex):
         return Answer("unreadable", latex)
-    for reader in (_choice, _list, _approximation, _equation, _inequality, _collection, _plus_or_minus):
+    for reader in (_choice, _list, _labeled, _approximation, _equation, _inequality, _collection, _plus_or_minus):
         answer = reader(latex, in_brackets, depth + 1)
         if answer is not None:
             return answer
     return _leaf(latex, depth + 1)
 
 
+def _joined_rows(latex: str) -> str:
+    r"""`x=1 \quad y=2` and `2 \quad 3` are lists. Before a condition or a unit, a wide space is a space."""
+    if "\\quad" not in latex:
+        return latex
+    rows = [row.strip(",; ") for row in _split(latex, {"\\quad"})[0]]
+    are_numbers = all(map(read_number, rows))
+    complete = all(rows) and all(
+        re.search(r"\d|" + _RELATION.pattern, row) and not _UNFINISHED.search(row) and (row[0] != "-" or are_numbers)
+        for row in rows
+    )
+    separate = complete and (all(row[0] == "(" for row in rows) or not any(row[0] == "(" for row in rows[1:]))
+    return (", " if separate else " ").join(rows).replace("\\quad", " ")
+
+
 def _choice(latex: str, in_brackets: bool, depth: int) -> Answer | None:
-    choice = _CHOICE.fullmatch(latex)
+    plain = re.sub(r"^\\text\{([^{}]*)\}", r"\1 ", latex).strip()
+    choice = _CHOICE.fullmatch(plain)
     if choice:
-        return Answer("choice", latex, label=choice[1])
-    labeled = _LABELED_CHOICE.fullmatch(latex)
+        return Answer("choice", choice[1], label=choice[1])
+    labeled = _LABELED_CHOICE.fullmatch(plain)
     if not labeled:
         return None
-    if re.search(r"\([A-J]\)", labeled[3]):
+    if in_brackets and labeled[2] and ":" in plain[:2]:  # J: 4 hr, S: 14 hr
+        return None
+    if re.search(r"\([A-J]\)", labeled[4]):
         return Answer("unreadable", latex)
-    return Answer("choice", latex, (_read(labeled[3], in_brackets, depth),), labeled[1] or labeled[2])
+    content = _read(f"\\text{{{labeled[4].strip()}}}" if labeled[3] else labeled[4], in_brackets, depth)
+    if content.kind == "list" and ":" in plain[:2]:
+        return None
+    return Answer("choice", latex, (content,), labeled[1] or labeled[2] or labeled[3])
 
 
 def _list(latex: str, in_brackets: bool, depth: int) -> Answer | None:
@@ -113,25 +179,49 @@ def _list(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     text = _ENUMERATION.fullmatch(latex)
     if text:
         return _read(text[1], in_brackets, depth)
+    groups = [_split(group, {","})[0] for group in _split(latex, {";"})[0]]
+    if len(groups) > 1 and len(groups[0]) > 1 and len(set(map(len, groups))) == 1:  # x = 1, y = 2; x = 3, y = 4
+        points = [Answer("tuple", f"({', '.join(group)})", _elements(group, depth), "()") for group in groups]
+        unreadable = any(part.kind == "unreadable" for point in points for part in point.parts)
+        return Answer("unreadable" if unreadable else "list", latex, tuple(points))
     pieces, separators = _split(latex, {",", ";", "and", "or", "\\vee"})
     if len(pieces) == 1:
         return None if latex == pieces[0] else _read(pieces[0], in_brackets, depth)
-    # "1, 2, and 3" has nothing between its last comma and "and"
-    pieces = [piece for index, piece in enumerate(pieces) if piece or not 0 < index < len(pieces) - 1]
+    # "1, 2, and 3" has nothing between its last comma and "and"; "①③" begins with a comma
+    pieces = [piece for index, piece in enumerate(pieces) if piece or index == len(pieces) - 1]
+    if len(pieces) == 1:
+        return _read(pieces[0], in_brackets, depth)
     parts = _elements(pieces, depth)
     if any(part.kind == "unreadable" for part in parts):
         return Answer("unreadable", latex)
     names = [part.label if part.kind == "equation" else None for part in parts]
     ranges = [part.kind == "equation" and part.parts[0].kind == "tuple" for part in parts]
-    if all(ranges) and any(re.search(r"[<>]|\\[lg]eq", piece) for piece in pieces):
-        if len(set(names)) == 1 and set(separators) <= {"or", "\\vee"}:
-            union = Answer("union", latex, tuple(part.parts[0] for part in parts))
-            return Answer("equation", latex, (union,), names[0] or "")
-        return Answer("relation", latex)
+    if all(ranges) and set(separators) <= {"or", "\\vee"} and len(set(names)) == 1:  # x < 1 or x > 2
+        union = Answer("union", " \\cup ".join(part.parts[0].latex for part in parts), tuple(p.parts[0] for p in parts))
+        return Answer("equation", latex, (union,), names[0] or "")
+    if (any(ranges) and set(names) != {names[0]}) or ("and" in separators and any(ranges)):
+        return Answer("list", latex, parts)
     if names[0] and (set(names) == {names[0]} or set(names[1:]) == {None}):  # x = 1, x = 2 or x = 1, 2
+        if any(_is_excluded(part) for part in parts):
+            return _all_excluded(latex, parts, names[0])
         values = tuple(part.parts[0] if part.kind == "equation" else part for part in parts)
-        return Answer("equation", latex, (Answer("list", latex.partition("=")[2].strip(), values),), names[0])
+        return Answer("equation", latex, (Answer("list", ", ".join(v.latex for v in values), values),), names[0])
     return Answer("list", latex, parts)
+
+
+_ALL_BUT = "\\mathbb{R} \\setminus \\{"
+
+
+def _is_excluded(part: Answer) -> bool:
+    return part.kind == "equation" and part.parts[0].latex.startswith(_ALL_BUT)
+
+
+def _all_excluded(latex: str, parts: Sequence[Answer], name: str) -> Answer:
+    r"""`x \neq 1, 2` and `x \neq 1, x \neq 2` are all numbers but two."""
+    if not all(_is_excluded(part) if part.kind == "equation" else part.kind != "text" for part in parts):
+        return Answer("list", latex, tuple(parts))
+    values = [p.parts[0].latex.removeprefix(_ALL_BUT)[:-2] if _is_excluded(p) else p.latex for p in parts]
+    return Answer("equation", latex, (Answer("expression", f"{_ALL_BUT}{', '.join(values)}\\}}"),), name)
 
 
 def _elements(pieces: Sequence[str], depth: int) -> tuple[Answer, ...]:
@@ -140,17 +230,34 @@ def _elements(pieces: Sequence[str], depth: int) -> tuple[Answer, ...]:
     return tuple(part for answer in answers for part in (answer.parts if answer.kind == "list" else (answer,)))
 
 
+def _labeled(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+    r"""`\text{Total: } 5` or `J: 4 hr`, like an equation."""
+    labeled = _LABELED.fullmatch(latex)
+    if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME:
+        return None
+    value = labeled[3]
+    if labeled[2] and latex.startswith("\\text{") and value.endswith("}") and "\\text{" not in value:
+        value = f"\\text{{{value}"
+    content = _read(value, in_brackets, depth)
+    if content.kind not in ("number", "tuple", "text", "list", "choice") and not labeled[1]:
+        return None
+    return Answer("equation", latex, (content,), (labeled[1] or labeled[2]).strip())
+
+
 def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
-    r"""The left side of `\approx`, unless the right side is not its rounding."""
+    r"""Both sides of `\approx`. Unreadable unless the right side is a number, which rounds a number on the left."""
     sides, _ = _split(latex, {"\\approx"})
     if len(sides) == 1:
         return None
     exact, rounded = (_read(side, in_brackets, depth) for side in (sides[0], sides[-1]))
-    if exact.number and rounded.number:
-        difference = abs(exact.number.value - rounded.number.value)
-        if difference >= Fraction(1, 10 ** (rounded.number.decimals or 0)):
-            return Answer("unreadable", latex)
-    return exact
+    if len(sides) > 2 or rounded.number is None or exact.kind in ("unreadable", "approximation"):
+        return Answer("unreadable", latex)
+    if _is_name(sides[0]) and exact.kind in ("expression", "text"):
+        return Answer("equation", latex, (rounded,), canonical(sides[0]))
+    fits = units_agree(exact.unit, rounded.unit) and exact.number and rounded.number.is_near(exact.number.value)
+    if exact.number and not fits:
+        return Answer("unreadable", latex)
+    return Answer("approximation", latex, (exact, rounded))
 
 
 def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
@@ -161,15 +268,41 @@ def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
             return None
         if len(sides) > 2 or not _is_name(sides[0]):
             return Answer("relation", latex)
-    if not all(sides) or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides):
+    if (
+        _CONDITION.search(latex)
+        or not all(sides)
+        or any(len(_WORD.findall(side)) > _MAX_WORDS_OF_NAME for side in sides)
+    ):
         return Answer("unreadable", latex)
+    if len(sides) == 2 and not _is_name(sides[0]) and re.fullmatch(r"\\?[a-zA-Z](?:_\{\w+\})?", sides[1]):
+        sides = sides[::-1]  # 3 = x
     last = _read(sides[-1], in_brackets, depth)
     if last.kind == "unreadable" or any(_is_prose(side) and not _is_name(side) for side in sides[:-1]):
         return Answer("unreadable", latex)
-    numbers = [number for number in map(read_number, sides[:-1]) if number is not None]
-    if last.number and any(number.value != last.number.value for number in numbers):
+    names = _split(sides[0][1:-1], {","})[0] if sides[0].startswith("(") else []
+    if last.label == "()" and len(names) == len(last.parts) and all(map(_is_name, names)):  # (x, y) = (1, 2)
+        pairs = zip(names, last.parts, strict=True)
+        values = tuple(Answer("equation", f"{name} = {part.latex}", (part,), canonical(name)) for name, part in pairs)
+        return Answer("tuple", latex, values, "()")
+    if _is_name(sides[0]):
+        label, first = canonical(sides[0]), Answer("expression", sides[0])
+    else:
+        label, first = "", _read(sides[0], in_brackets, depth)
+    numbers = [_amount(side) for side in map(_leaf_or_none, sides[:-1]) if side is not None]
+    if last.number and any(number != _amount(last) for number in numbers):
         return Answer("unreadable", latex)  # 5 = 6 is two answers
-    return Answer("equation", latex, (last,), canonical(sides[0]) if _is_name(sides[0]) else "")
+    return Answer("equation", latex, (last, first), label)
+
+
+def _leaf_or_none(side: str) -> Answer | None:
+    value, unit, multiple = split_unit(side)
+    number = read_number(value)
+    return Answer("number", value, number=number.times(multiple), unit=unit) if number else None
+
+
+def _amount(side: Answer) -> object:
+    assert side.number
+    return side.number.value / 100 if side.unit == "percent" else side.number.value
 
 
 def _is_name(side: str) -> bool:
@@ -180,6 +313,12 @@ def _inequality(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     sides, relations = _split(latex, _RELATIONS)
     if len(sides) == 1:
         return None
+    if relations == ["\\neq"] and _is_name(sides[0]) and sides[1] and not _mentions(sides[1], sides[0]):
+        excluded = _read(sides[1], True, depth)
+        if excluded.kind not in ("number", "expression", "list"):
+            return Answer("relation", latex)
+        values = ", ".join(part.latex for part in excluded.parts) if excluded.kind == "list" else sides[1]
+        return Answer("equation", latex, (Answer("expression", f"{_ALL_BUT}{values}\\}}"),), canonical(sides[0]))
     upward = [relation in ("<", "\\leq") for relation in relations]
     if "\\neq" in relations or len(set(upward)) > 1 or len(sides) > 3 or not all(sides):
         return Answer("relation", latex)
@@ -194,6 +333,8 @@ def _inequality(latex: str, in_brackets: bool, depth: int) -> Answer | None:
         return Answer("relation", latex)
     brackets = ("[" if "eq" in relations[0] else "(") + ("]" if "eq" in relations[1] else ")")
     ends = (_read(low, in_brackets, depth), _read(high, in_brackets, depth))
+    if any(end.kind == "unreadable" for end in ends):
+        return Answer("unreadable", latex)
     interval = f"{brackets[0]}{low}, {high}{brackets[1]}"
     return Answer("equation", latex, (Answer("tuple", interval, ends, brackets),), canonical(name))
 
@@ -228,7 +369,8 @@ def _set(latex: str, content: str, depth: int) -> Answer:
     builder, _ = _split(content, {"|", ":"})
     if len(builder) == 2 and _is_name(builder[0].partition("\\in")[0].strip()):
         condition = _read(builder[1], False, depth)
-        return condition if condition.kind == "equation" else Answer("unreadable", latex)
+        conditions = condition.parts if condition.kind == "list" else (condition,)
+        return condition if all(part.kind == "equation" for part in conditions) else Answer("unreadable", latex)
     return Answer("set", latex, _elements(_pieces(content), depth))
 
 
@@ -238,29 +380,36 @@ def _pieces(content: str) -> list[str]:
 
 
 def _plus_or_minus(latex: str, in_brackets: bool, depth: int) -> Answer | None:
-    if latex.count("\\pm") != 1 or latex.count("\\mp") > 1:
+    if latex.count("\\pm") + latex.count("\\mp") == 0:
         return None
+    if latex.count("\\pm") != 1 or latex.count("\\mp") > 1:
+        return Answer("unreadable", latex)
     plus, minus = (latex.replace("\\pm", a).replace("\\mp", b) for a, b in ("+-", "-+"))
     return Answer("list", latex, (_read(plus, in_brackets, depth), _read(minus, in_brackets, depth)))
 
 
 def _leaf(latex: str, depth: int) -> Answer:
-    value, unit = split_unit(latex)
+    latex = re.sub(r"(?<=[\w})]) to (?=[\w\\({])", ":", latex)
+    value, unit, multiple = split_unit(latex)
     number = read_number(join_thousands(value))
     if number:
-        return Answer("number", value, number=number, unit=unit)
+        scale = "" if multiple in (1, 12) or latex[-1:] >= "一" else "multiple"
+        return Answer("number", value, label=scale, number=number.times(multiple), unit=unit)
     if value != latex:
         answer = _read(value, True, depth)
-        kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None
+        kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1
         return replace(answer, unit=unit) if kept else Answer("unreadable", latex)
     if _COLONS.fullmatch(latex):
         return Answer("text", latex, label=canonical(latex))
     based = _BASED.fullmatch(latex)
-    if based:
-        return Answer("based", based[1].replace(" ", ""), label=based[2])
-    words = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", latex).strip()
-    if _WORDS.fullmatch(words) and ("\\text" in latex or re.search(r"[^\W\d_]{4}", words)):
+    if based and re.search(r"\d", based[1]):
+        return Answer("based", re.sub(r"\\text|[{} ]", "", based[1]), label=based[2])
+    words = _TEXT.sub(r" \1 ", latex).strip()
+    if _WORDS.fullmatch(words) and ("\\text" in latex or re.search(r"[^\W\d_]{4}|^(?i:yes|no)$", words)):
         return Answer("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=fold_words(words))
+    sides = _split(latex, {":"})[0]
+    if len(sides) == 2 and all(sides) and not _is_prose(latex):  # a ratio
+        return replace(_leaf(f"\\frac{{{sides[0]}}}{{{sides[1]}}}", depth), latex=f"\\frac{{{sides[0]}}}{{{sides[1]}}}")
     if _is_prose(latex) or re.search(r"\d +\d|:", latex):
         return Answer("unreadable", latex)
     return Answer("expression", latex)

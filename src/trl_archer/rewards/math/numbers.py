@@ -35,6 +35,20 @@ class Number(NamedTuple):
     value: Fraction
     decimals: int | None = None
 
+    @property
+    def unit(self) -> Fraction:
+        """One in the last decimal."""
+        return Fraction(1, 10 ** (self.decimals or 0))
+
+    def is_near(self, value: Fraction) -> bool:
+        """Whether the value rounds to the number, or is it once cut off after its last decimal."""
+        is_cut = 0 <= abs(value) - abs(self.value) < self.unit and value * self.value >= 0
+        return is_cut or 2 * abs(value - self.value) <= self.unit
+
+    def times(self, multiple: Fraction) -> "Number":
+        """The number itself, or that many dozens or millions."""
+        return self if multiple == 1 else Number(self.value * multiple)
+
 
 def join_thousands(latex: str) -> str:
     """Removes the separators from numbers: `1,234,567.8` becomes `1234567.8`. The list `1, 234` stays."""
@@ -99,7 +113,6 @@ def rounds_to(value: Fraction, decimal: Number) -> bool:
     """Whether a value rounds to a decimal of at least six decimals and six digits, and has more decimals itself."""
     if decimal.decimals is None or decimal.decimals < _LEAST_DIGITS:
         return False
-    unit = Fraction(1, 10**decimal.decimals)
-    if value % unit == 0 or abs(decimal.value) < unit * 10 ** (_LEAST_DIGITS - 1):
+    if value % decimal.unit == 0 or abs(decimal.value) < decimal.unit * 10 ** (_LEAST_DIGITS - 1):
         return False
-    return abs(value - decimal.value) <= unit / 2
+    return abs(value - decimal.value) <= decimal.unit / 2

@@ -7,6 +7,7 @@ from typing import Any
 from ...workers import shared_pool
 from ..completions import Completion, LogExtra, LogMetric, Verdict, report, text_of
 from .extraction import extract_answer
+from .golds import acceptable_answers
 
 _KINDS = "rule math_verify wrong no_answer gave_up not_scorable".split()
 
@@ -96,7 +97,7 @@ class MathReward:
         """See [`math_reward`]."""
         texts = [text_of(completion) for completion in completions]
         keys: list[Key] = [
-            (_golds(gold), extract_answer(text, self.phrases, thinking=self.thinking) or "")
+            (acceptable_answers(gold), extract_answer(text, self.phrases, thinking=self.thinking) or "")
             for text, gold in zip(texts, solution, strict=True)
         ]
         graded = self._grade(list(dict.fromkeys(keys)))  # groups repeat answers
@@ -114,12 +115,6 @@ class MathReward:
 
 
 _default = MathReward()
-
-
-def _golds(solution: Any) -> tuple[str, ...]:
-    if isinstance(solution, list | tuple):
-        return tuple(str(gold) for gold in solution if gold is not None)
-    return () if solution is None else (str(solution),)
 
 
 def _verdict(key: Key, grade: Any, failure: str, gold_is_sound: bool) -> Verdict:
