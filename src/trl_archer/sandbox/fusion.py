@@ -56,17 +56,16 @@ class SandboxFusion:
         Raises:
             SandboxError: If the server cannot be reached or reports a failure of its own.
         """
-        result = f"os.open({_RESULT_FILE!r}, os.O_WRONLY | os.O_CREAT)"
+        opened = {"request": "'request', os.O_RDONLY", "result": f"{_RESULT_FILE!r}, os.O_WRONLY | os.O_CREAT"}
         request = {
             "language": "python",
-            "code": bootstrap(started="os.open(os.devnull, os.O_WRONLY)", result=result),
+            "code": bootstrap(
+                "os.open(os.devnull, os.O_WRONLY)", **{name: f"os.open({how})" for name, how in opened.items()}
+            ),
             "stdin": program.stdin,
             "run_timeout": self.limits.wall_seconds,
             "memory_limit_MB": self.limits.memory_mib,
-            "files": {
-                name: base64.b64encode(text.encode(errors="surrogatepass")).decode()
-                for name, text in program.files().items()
-            },
+            "files": {"request": base64.b64encode(program.request().encode(errors="surrogatepass")).decode()},
             "fetch_files": [_RESULT_FILE],
         }
         answer = self._post(request)
