@@ -6,6 +6,7 @@ in the trainer.
 
 import contextlib
 import fcntl
+import math
 import os
 import resource
 import select
@@ -25,6 +26,7 @@ _STARTED = "started"  # written by the bootstrap
 _START_SECONDS = 60.0
 _WATCH_SECONDS = 0.02  # how often threads and files are counted
 _MAX_THREADS = 64
+_MOST_MAPS = 2**20  # bytes of their description; 10,000 or more
 _FORK_SECONDS = 10.0
 _CHECKS = 3  # on a busy machine a check may time out
 _STDERR_CHARACTERS = 2000
@@ -197,9 +199,8 @@ class Runner:
                     return "failed"
                 if self._is_full(scratch) or (not self._walls.has_own_scratch and self._holds_too_much(pid)):
                     return "output"
-                if os.getppid() != pool:  # nobody is waiting for the result
-                    os.kill(pid, signal.SIGKILL)
-                    os._exit(1)
+                if os.getppid() != pool:
+                    raise SystemExit("Nobody is waiting for the result.")
         finally:
             os.close(descriptor)
         return None
@@ -222,15 +223,13 @@ class Runner:
         Whether the files in the scratch folder, and the deleted ones that a program still uses, are more than it may
         have. Files without a name count in full, as a map of one page keeps all of a file.
         """
-        folder, limits = os.fspath(self._scratch), self.limits
-        nameless = sum(name.endswith(" (deleted)") and f"{folder}/" in name for name in _used_files(pid))
-        held = nameless * limits.file_mib * 2**20
-        for count, entry in enumerate(os.scandir(folder)):
+        held = _nameless_files(pid, os.fspath(self._scratch)) * self.limits.file_mib * 2**20
+        for count, entry in enumerate(os.scandir(self._scratch)):
             with contextlib.suppress(FileNotFoundError):
                 held += 512 * entry.stat(follow_symlinks=False).st_blocks
-            if count > MAX_FILES or held > limits.scratch_mib * 2**20:
+            if count > MAX_FILES:
                 return True
-        return held > limits.scratch_mib * 2**20
+        return held > self.limits.scratch_mib * 2**20
 
     def _new_scratch(self) -> None:
         """Makes an empty scratch folder, in a folder in which no program can write."""
@@ -298,13 +297,18 @@ def _innermost(pid: int) -> int:
     return pid
 
 
-def _used_files(pid: int) -> list[str]:
-    """The files of a process that are open, or of which a part is in its memory."""
+def _nameless_files(pid: int, folder: str) -> float:
+    """How many deleted files of a folder a process has open or mapped. Infinite if it has more maps than is usual."""
     try:
-        maps = Path(f"/proc/{pid}/maps").read_bytes().decode(errors="replace").splitlines()
-        return maps + [os.readlink(link) for link in os.scandir(f"/proc/{pid}/fd")]
+        with open(f"/proc/{pid}/maps", "rb") as maps:
+            text = maps.read(_MOST_MAPS + 1)
+        links = [os.fsencode(os.readlink(link)) for link in os.scandir(f"/proc/{pid}/fd")]
     except OSError:  # the process has just ended
-        return []
+        return 0
+    if len(text) > _MOST_MAPS:
+        return math.inf
+    beginning = os.fsencode(f"{folder}/")
+    return sum(name.endswith(b" (deleted)") and beginning in name for name in text.split(b"\n") + links)
 
 
 def _children(pid: int) -> list[int]:
