@@ -25,6 +25,7 @@ _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trl_arch
 _START_SECONDS = 120.0  # importing sympy from a cold network disk is slow
 _END_SECONDS = 5.0  # a killed process may be stuck in the kernel, for example on a network disk
 _GRACE_SECONDS = 0.5  # to react to an interrupt, which keeps the worker and its imports alive
+_MAX_REPLY = 64 * 2**20
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
 
 
@@ -69,7 +70,7 @@ class WorkerPool:
         function: str,
         workers: int | None = None,
         memory_mib: int | None = None,
-        max_reply: int = 64 * 2**20,
+        max_reply: int = _MAX_REPLY,
     ):
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; it must be at least 1.")
@@ -145,16 +146,18 @@ class WorkerPool:
         return [outcome for outcome in outcomes if outcome is not None]
 
 
-def shared_pool(function: str, workers: int | None = None, memory_mib: int | None = None) -> WorkerPool:
+def shared_pool(
+    function: str, workers: int | None = None, memory_mib: int | None = None, max_reply: int = _MAX_REPLY
+) -> WorkerPool:
     """This process's pool for a function and its settings. A closed pool, or one of a parent process, is replaced."""
-    key = (function, workers, memory_mib)
+    key = (function, workers, memory_mib, max_reply)
     with _shared_lock:
         if key not in _shared or _shared[key].closed:
             _shared[key] = WorkerPool(*key)
         return _shared[key]
 
 
-_shared: dict[tuple[str, int | None, int | None], WorkerPool] = {}
+_shared: dict[tuple[str, int | None, int | None, int], WorkerPool] = {}
 _shared_lock = threading.Lock()
 
 

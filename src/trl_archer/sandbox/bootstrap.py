@@ -4,7 +4,7 @@ The code that a sandboxed interpreter executes: this text, followed by a call of
 It reads the text of [`~trl_archer.sandbox.program.Program.request`] from a descriptor.
 """
 
-import _symtable
+import _symtable  # type: ignore[import-not-found]
 import _thread
 import builtins
 import os
@@ -25,6 +25,7 @@ class TreeNode:
 _NODES = {"ListNode": ("next",), "TreeNode": ("left", "right")}
 _OTHER_NAMES = {"np": "numpy", "pd": "pandas", "re_search": "re.search", "commonprefix": "os.path.commonprefix"}
 _MOST_NODES = 10**6
+PROVIDED: dict[str, str] = {}  # module -> names, replaced before `_main` is called
 
 
 def _missing_names(source):
@@ -42,10 +43,10 @@ def _missing_names(source):
     return {name for name in names if not top.symbols.get(name, 0) & _symtable.DEF_BOUND}
 
 
-def _provide_names(source, namespace, provided):
+def _provide_names(source, namespace):
     """Defines the names that graders of contests define for programs."""
-    places = {name: f"{module}.{name}" for module, names in provided.items() for name in names.split()}
-    places |= _OTHER_NAMES | {"time": "time.time"} | {name: name for name in (*provided, "os", "numpy")}
+    places = {name: f"{module}.{name}" for module, names in PROVIDED.items() for name in names.split()}
+    places |= _OTHER_NAMES | {"time": "time.time"} | {name: name for name in (*PROVIDED, "os", "numpy")}
     missing = _missing_names(source)
     for name in missing & places.keys():
         module, _, attribute = places[name].rpartition(".")
@@ -104,7 +105,9 @@ def _decode(value, namespace):
     if kind == "bytes":
         return content.encode("latin-1")
     items = [_decode(item, namespace) for item in content]
-    return {"tuple": tuple, "set": set, "dict": dict, "complex": lambda parts: complex(*parts)}[kind](items)
+    if kind == "complex":
+        return complex(*items)
+    return {"tuple": tuple, "set": set, "dict": dict}[kind](items)
 
 
 def _built(values, kind, children, namespace):
@@ -131,7 +134,7 @@ def _perform(namespace, calls):
     The target is the number of an earlier call, whose result has a method of that name, or `None` for the module.
     Without arguments, the attribute itself is asked for.
     """
-    results = []
+    results: list = []
     for target, name, arguments, named in calls:
         try:
             found = _find(namespace, name) if target is None else getattr(results[target], name)
@@ -160,7 +163,7 @@ def _call(namespace, function, arguments):
     return json.dumps(value, default=lambda other: other.tolist())  # numpy's numbers and arrays
 
 
-def _main(started, request, result, provided):
+def _main(started, request, result):
     with open(request, encoding="utf-8", errors="surrogatepass", newline="", closefd=False) as file:
         sizes, text = file.read().split("\n", 1)
     name, end = map(int, sizes.split())
@@ -185,7 +188,7 @@ def _main(started, request, result, provided):
     module = type(sys)("__main__" if end == 0 else "program")
     module.__dict__["__file__"] = "program.py"
     sys.modules[module.__name__] = module
-    _provide_names(source, module.__dict__, provided)
+    _provide_names(source, module.__dict__)
     exec(code, module.__dict__)
     if end:
         os.write(result, _call(module.__dict__, function, arguments).encode())

@@ -45,8 +45,9 @@ class Program(NamedTuple):
         source (`str`): Its text.
         stdin (`str`, *optional*, defaults to `""`): Its standard input.
         function (`str`, *optional*): Function to call after the program has run: a name in the module, or a method of
-            its class `Solution`, which is created without arguments.
-        arguments (`str`, *optional*, defaults to `"[]"`): JSON list of the positional arguments of that call.
+            its class `Solution`, which is created without arguments. `"*"` makes several calls.
+        arguments (`str`, *optional*, defaults to `"[]"`): JSON list of the positional arguments of that call, or for
+            `"*"` of calls as the bootstrap's `_perform` reads them, which keep Python's types.
     """
 
     source: str
@@ -100,7 +101,7 @@ class Executor(Protocol):
         ...
 
 
-# Modules whose names graders provide, in the order in which LiveCodeBench imports them: later names replace earlier ones
+# Modules whose names graders provide, in LiveCodeBench's order: later names replace earlier ones
 _PROVIDED = """
     string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json
     typing
@@ -114,7 +115,7 @@ def bootstrap(started: str, request: str, result: str) -> str:
     result to `result`.
     """
     source = files("trl_archer.sandbox").joinpath("bootstrap.py").read_text(encoding="utf-8")
-    return f"{source}\n_main(started={started}, request={request}, result={result}, provided={_provided()!r})\n"
+    return f"{source}\nPROVIDED |= {_provided()!r}\n_main(started={started}, request={request}, result={result})\n"
 
 
 @functools.cache
