@@ -72,7 +72,7 @@ def read_asserts(code: str, entry: str | None = None) -> Asserts:
 class _Continue(ast.NodeTransformer):
     """Replaces assertions by calls that go on after a failure: being called again must not tell a program anything."""
 
-    def visit_Assert(self, node: ast.Assert) -> ast.stmt:  # noqa: N802 (the name is given)
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         call = ast.Call(ast.Name("__assert__", ast.Load()), [node.test], [])
         return ast.copy_location(ast.Expr(call), node)
 
@@ -91,11 +91,7 @@ def _split(tree: ast.Module) -> tuple[list[ast.stmt], list[tuple[str, list[ast.s
             bodies.append(("", node.body))
         elif isinstance(node, ast.Assert):
             asserts.append(node)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _is_check(node.value):
-            continue
-        elif isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
-            continue
-        else:
+        elif not _starts_tests(node):
             setup.append(node)
     return setup, [*bodies, *([("", asserts)] if asserts else [])]
 
@@ -109,6 +105,13 @@ def _pieces(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:
     else:
         yield [ast.FunctionDef("__test__", ast.arguments([], [], None, [], [], None, []), list(told), []),
                *ast.parse("__test__()").body]  # fmt: skip
+
+
+def _starts_tests(node: ast.stmt) -> bool:
+    """Whether a statement calls the check function, or is for a script."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return _is_check(node.value)
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
 def _is_check(node: ast.Call) -> bool:

@@ -77,9 +77,9 @@ def read_tests(tests: Any, function: str | None = None) -> CodeTests:
       and AceCoder (text, or a list of texts): assertions, or functions that assert, see
       [`~trl_archer.rewards.code.asserts.read_asserts`]. `entry_point` or `fn_name` names the function.
 
-    Tests on standard input hold text, a number, or a list of lines. Tests that call a function hold its arguments as a list, or
-    as text with one JSON value per line. If the arguments are a list, the expected value is used as is. If they are
-    text, or the test is `functional`, an expected value that is text is JSON. APPS, TACO and PrimeIntellect wrap
+    Tests on standard input hold text, a number, or a list of lines. Tests that call a function hold its arguments as a
+    list, or as text with one JSON value per line. If the arguments are a list, the expected value is used as is. If
+    they are text, or the test is `functional`, an expected value that is text is JSON. APPS, TACO and PrimeIntellect wrap
     expected values in a list of one element, which looks the same as a function that returns such lists. Their graders
     accept both. We do too, but only if the expected values of all tests look wrapped, and the first element of a longer
     list never replaces that list. LiveCodeBench does not wrap values.
@@ -281,8 +281,8 @@ def _cases(tests: Any, function: str | None) -> Iterator[_Case]:
         tests = load_tests(tests)
     if isinstance(tests, str):
         raise ValueError(
-            f"The text of the tests starts with {tests[:40]!r} and is neither JSON nor a Python literal, nor test code, "
-            "nor base64 of compressed tests."
+            f"The text of the tests starts with {tests[:40]!r} and is neither JSON nor a Python literal, nor test "
+            "code, nor base64 of compressed tests."
         )
     if isinstance(tests, list | tuple):
         for index, test in enumerate(tests):

@@ -8,6 +8,7 @@ from ..completions import final_part, text_of
 
 _PYTHON = ("python", "py", "python3", "py3")
 _SPACE = " \t"
+_TAG = re.compile(r"\w{1,20}>")
 _LABEL = re.compile(r"[{.\s]*(\w*(?:[+#]+)?)")  # python3.11, {.python}, python:main.py, c++
 _REST = re.compile(r"[^\w'\"<`~]*(?:</\w{1,20}>[^\w'\"<`~]*)*")  # behind a closing fence: punctuation and closing tags
 
@@ -26,15 +27,16 @@ def extract_program(completion: str, thinking: bool = False, opened: bool = Fals
 
     The program is the last fenced code block labeled `python`, `py` or `python3`, in any case and with any addition
     (`python3.11`, `{.python}`, `python:main.py`). Without a labeled block it is the last unlabeled one; after a labeled
-    program, an unlabeled block usually shows its output. Blocks in other languages are ignored. Only the [`~trl_archer.rewards.completions.final_part`] is read.
+    program, an unlabeled block usually shows its output. Blocks in other languages are ignored. Only the
+    [`~trl_archer.rewards.completions.final_part`] is read.
 
     Fences follow CommonMark: three or more backticks or tildes at the start of a line, closed by a line of at least as
     many. A fence may be indented, as in a list. Its indentation is removed from the program. Models write more than
     CommonMark allows: text before a labeled fence, closing tags or punctuation behind the closing one, and a closing
     fence at the end of the last line of code, unless it may belong to a string.
 
-    The prompt may have opened the fence (`opened`, see [`opens_program`]). That is also assumed if nothing else is found
-    and a last fence without a label remains open.
+    The prompt may have opened the fence (`opened`, see [`opens_program`]). That is also assumed if nothing else is
+    found and a last fence without a label remains open.
 
     `None` if there is no such block, if it is blank or cannot be encoded as UTF-8, or if its fence is never closed: the
     program was cut off, and the model did not settle on an earlier draft. A missing program is a wrong answer. It is
@@ -93,8 +95,9 @@ def _opening(line: str) -> _Fence | None:
     info = text.lstrip(text[0])
     if text[0] == "`" and "`" in info:
         return None  # inline code
-    label = _LABEL.match(info.lower())[1]  # type: ignore[index] (it matches any text)
-    label = "python" if label in _PYTHON or label.startswith(("python3", "py3")) else label
+    match = _LABEL.match(info.lower())
+    label = match[1] if match else ""
+    label = "python" if label in _PYTHON else label
     if is_inside and label != "python":
         return None
     return _Fence(indent, text[: len(text) - len(info)], label)
@@ -112,9 +115,10 @@ def _closes(line: str, fence: _Fence) -> bool:
 def _code_before_fence(line: str, fence: _Fence) -> str | None:
     """The code in the last line of a block that closes at the end of that line."""
     text = line.rstrip(_SPACE)
-    tag = re.search(r"(?:</\w{1,20}>)?$", text)
-    text = text[: tag.start()] if tag else text
+    if text.endswith(">"):
+        code, _, tag = text.rpartition("</")
+        text = code if _TAG.fullmatch(tag) else text
     code = text.rstrip(fence.marker[0])
-    ends = text.endswith(fence.marker) and code.strip()
+    ends = text.endswith(fence.marker) and code.strip() and fence.marker not in code
     is_string = code.count("'") % 2 or code.count('"') % 2 or "#" in code
     return code if ends and not is_string else None

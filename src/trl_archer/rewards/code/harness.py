@@ -7,8 +7,9 @@ it. The names below come from the sandbox's bootstrap.
 
 import builtins
 import sys
+from types import ModuleType
 
-from __main__ import ListNode, TreeNode, _decode, _encode, _missing_names, _provide_names
+from __main__ import ListNode, TreeNode, _decode, _encode, _missing_names, _provide_names  # type: ignore[attr-defined]
 
 
 class _Ask(BaseException):
@@ -73,7 +74,7 @@ class _Object:
         return self._session.ask(self._number, name, None, {})
 
 
-class _Program(type(sys)):
+class _Program(ModuleType):
     """Stands for the program as a module, or for its class `Solution`."""
 
     def __init__(self, session):

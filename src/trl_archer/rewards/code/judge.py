@@ -5,8 +5,8 @@ import json
 import math
 import re
 from collections.abc import Callable
-from importlib.resources import files
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 from ...sandbox.program import Program, Run
@@ -243,8 +243,11 @@ def _load(text: str) -> Any:
 
 
 def _integer(text: str) -> Any:
-    """An integer. Python reads long ones in quadratic time, so they stay text, in a tuple, which JSON does not have."""
-    return int(text) if len(text) <= _MAX_DIGITS else (text,)
+    return int(text) if len(text) <= _MAX_DIGITS else _LongInteger(text)
+
+
+class _LongInteger(Decimal):
+    """An integer that Python would read in quadratic time."""
 
 
 def _same_json(expected: Any, got: Any, tolerance: Decimal, is_typed: bool = False) -> bool:
@@ -259,10 +262,9 @@ def _same_json(expected: Any, got: Any, tolerance: Decimal, is_typed: bool = Fal
             if left.keys() != right.keys():
                 return False
             if is_typed and left.keys() & {"set", "dict"}:
-                left, right = ({kind: sorted(items, key=repr) for kind, items in side.items() if isinstance(items, list)}
-                               for side in (left, right))  # fmt: skip
-                if left.keys() != right.keys():
+                if not all(isinstance(items, list) for items in right.values()):
                     return False
+                left, right = ({kind: sorted(side[kind], key=repr) for kind in side} for side in (left, right))
             pairs.extend((left[key], right[key]) for key in left)
         elif not _same_scalar(left, right, tolerance):
             return False
@@ -271,8 +273,8 @@ def _same_json(expected: Any, got: Any, tolerance: Decimal, is_typed: bool = Fal
 
 def _same_scalar(expected: Any, got: Any, tolerance: Decimal) -> bool:
     if isinstance(expected, Decimal | int) and isinstance(got, Decimal | int):
-        is_integer = isinstance(expected, int)
-        if is_integer and isinstance(got, int):
+        is_integer = isinstance(expected, int | _LongInteger)
+        if is_integer and isinstance(got, int | _LongInteger):
             return expected == got
         return _is_close(Decimal(expected), Decimal(got), is_integer, tolerance)
     return expected == got or all(isinstance(value, float) and math.isnan(value) for value in (expected, got))
