@@ -44,9 +44,13 @@ def read_asserts(code: str, entry: str | None = None) -> Asserts:
         named = _name_of(ast.parse(entry, mode="eval").body) if entry else None
     except (SyntaxError, ValueError, MemoryError) as error:
         raise ValueError(f"The test code cannot be read: {error}") from None
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names |= {alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
-              for alias in node.names}  # fmt: skip
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names.add((getattr(node, "module", None) or "").partition(".")[0])
     if names & _FORBIDDEN:
         raise ValueError(f"The test code uses {', '.join(sorted(names & _FORBIDDEN))}, which could run what it tests.")
 
@@ -139,11 +143,11 @@ def _tested(tree: ast.Module) -> str:
     known |= {alias.asname or alias.name for node in imports for alias in node.names}
     known |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     found = {
-        _name_of(call.func)
+        _called(call.func)
         for node in ast.walk(tree)
         if isinstance(node, ast.Assert)
         for call in ast.walk(node.test)
-        if isinstance(call, ast.Call) and (isinstance(call.func, ast.Name) or _is_method_of_solution(call.func))
+        if isinstance(call, ast.Call)
     }
     names = [name for name in found if name and name not in known | {"Solution"} and not hasattr(builtins, name)]
     if len(names) != 1:
@@ -154,8 +158,11 @@ def _tested(tree: ast.Module) -> str:
     return names[0]
 
 
-def _is_method_of_solution(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Solution()"
+def _called(node: ast.expr) -> str | None:
+    """The function in `f(...)` or `Solution().f(...)`."""
+    if isinstance(node, ast.Attribute):
+        return node.attr if ast.unparse(node.value) == "Solution()" else None
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def _call(statement: ast.Assert, names: set[str]) -> Call | None:
@@ -164,9 +171,7 @@ def _call(statement: ast.Assert, names: set[str]) -> Call | None:
     if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq | ast.Is)):
         return None
     for call, expected in ((test.left, test.comparators[0]), (test.comparators[0], test.left)):
-        if isinstance(call, ast.Call) and _name_of(call.func) in names and (
-            isinstance(call.func, ast.Name) or _is_method_of_solution(call.func)
-        ):  # fmt: skip
+        if isinstance(call, ast.Call) and _called(call.func) in names:
             try:
                 arguments = [_encoded(node) for node in call.args]
                 named = {word.arg: _encoded(word.value) for word in call.keywords if word.arg}

@@ -19,6 +19,7 @@ _GROUPS = (
 _CODE = ("functional", "test_code", "test_list", "test", "asserts")  # keys of test code
 _SETUP = ("import_prefix", "test_setup_code", "test_imports")
 _READ_SECONDS, _READ_MIB = 20.0, 2048  # for the tests of a problem
+_MOST_DIGITS = 100_000  # of an integer in a row that is not text
 _MOST_SENT = 256 * 2**20  # bytes of the tests that are kept
 
 
@@ -196,10 +197,19 @@ def _request(row: Any, function: Any, max_tests: int | None, seed: int | None) -
     if function is not None and not isinstance(function, str):
         return f"The name of the function in 'fn_name' is {type(function).__name__}, not text."
     try:
-        text = row if isinstance(row, str) else json.dumps(row, default=_plain)
+        text = row if isinstance(row, str) else _as_json(row)
     except (TypeError, ValueError, RecursionError) as error:
         return f"The tests are {type(row).__name__} and cannot be written as JSON: {error}"
     return [text, isinstance(row, str), function, max_tests, seed]
+
+
+def _as_json(row: Any) -> str:
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(_MOST_DIGITS)
+    try:
+        return json.dumps(row, default=_plain)
+    finally:
+        sys.set_int_max_str_digits(limit)
 
 
 def _plain(value: Any) -> Any:
@@ -217,7 +227,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _excerpt(row: Any) -> str:
     try:
-        return json.dumps(row, default=_plain)[:80]
+        return _as_json(row)[:80]
     except (TypeError, ValueError, RecursionError):
         return type(row).__name__
 

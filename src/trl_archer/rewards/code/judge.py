@@ -108,8 +108,9 @@ def _check(source: str, function: str, code: str, run: Callable[[Program], Run])
     while True:
         report, problem = _ask(code, function, answers, run)
         if report is None:
-            # Before its first call the test code itself is at fault, after that the data that it received
-            return ("wrong answer", problem) if answers else ("not scorable", f"the test code fails: {problem}")
+            # Before its first call the test code itself is at fault, after that usually the data that it received
+            is_at_fault = not answers or problem.startswith(("NameError", "ImportError", "ModuleNotFoundError"))
+            return ("not scorable", f"the test code fails: {problem}") if is_at_fault else ("wrong answer", problem)
         if "passed" in report:
             detail = ", ".join(map(str, report["failures"]))
             return ("passed", "") if report["passed"] else ("wrong answer" if answers else "not scorable", detail)
