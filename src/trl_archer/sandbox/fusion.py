@@ -12,7 +12,7 @@ from typing import Any, Literal
 from .program import Limits, Program, Run, SandboxError, bootstrap
 
 _NETWORK_SECONDS = 30.0  # on top of the program's own time
-_MOST_REPLIED = 16  # times the size of a file that a program may write
+_MOST_REPLIED = 4  # times the size of a file that a program may write
 _RESULT_FILE = "result"
 
 

@@ -100,7 +100,8 @@ def test_code_that_cannot_be_used(code: str, message: str) -> None:
         {"functional": CHECK, "fn_name": "f", "inputs": None},
         {"test": CHECK, "entry_point": "f"},
         {"test_code": CHECK, "entry_point": "Solution().f", "import_prefix": "import math\n"},
-        {"test_list": ["assert f(1) == 2", "assert f(a=[1]) == None"], "test_setup_code": "", "test_imports": ["import re"]},
+        {"test_list": ["assert f(1) == 2", "assert f(a=[1]) == None"], "test_imports": ["import re"]},
+        {"test_list": ["assert f(1) == 2", "assert f(a=[1]) == None"], "test_setup_code": ""},
         {"test_cases": ["assert f(1) == 2", "assert f(a=[1]) is None"]},
         ["assert f(1) == 2", "assert f(a=[1]) is None"],
         "assert f(1) == 2\nassert f(a=[1]) is None",
@@ -128,21 +129,45 @@ def fenced(source: str) -> str:
     return f"```python\n{source}\n```"
 
 
-LISTS = {"functional": "def check(candidate):\n    assert is_same_list(candidate(a=list_node([1, 2])), list_node([2, 1]))\n"
-         "    assert candidate(a=None) is None\n\ncheck(Solution().f)"}  # fmt: skip
-TREES = {"functional": "def check(candidate):\n    r = candidate(tree_node([1, 2, None, 3]))\n"
-         "    assert is_same_tree(r, tree_node([1, None, 2, None, 3]))\n\ncheck(Solution().f)"}  # fmt: skip
-CLASS = "from solution import Bag\ndef test_a():\n    a = Bag(1)\n    a.put(2)\n    assert a.all() == [1, 2] and a.size == 2"
-RAISES = "from solution import f\ndef test_a():\n    try:\n        f(-1)\n        assert False\n    except ValueError:\n        pass"
-SWAP = "class Solution:\n    def f(self, a: Optional[ListNode]):\n        if a is None: return None\n        b = a.next\n        "
-MIRROR = "class Solution:\n    def f(self, a: TreeNode): return a and TreeNode(a.val, self.f(a.right), self.f(a.left))"
-BAG = "class Bag:\n    def __init__(self, *a): self.a = list(a)\n    def all(self): return self.a\n"
+LISTS = """def check(candidate):
+    assert is_same_list(candidate(a=list_node([1, 2])), list_node([2, 1]))
+    assert candidate(a=None) is None
+
+check(Solution().f)"""
+TREES = """def check(candidate):
+    r = candidate(tree_node([1, 2, None, 3]))
+    assert is_same_tree(r, tree_node([1, None, 2, None, 3]))
+
+check(Solution().f)"""
+CLASS = """from solution import Bag
+def test_a():
+    a = Bag(1)
+    a.put(2)
+    assert a.all() == [1, 2] and a.size == 2"""
+RAISES = """from solution import f
+def test_a():
+    try:
+        f(-1)
+        assert False
+    except ValueError:
+        pass"""
+SWAP = """class Solution:
+    def f(self, a: Optional[ListNode]):
+        if a is None: return None
+        b = a.next
+        """
+MIRROR = """class Solution:
+    def f(self, a: TreeNode): return a and TreeNode(a.val, self.f(a.right), self.f(a.left))"""
+BAG = """class Bag:
+    def __init__(self, *a): self.a = list(a)
+    def all(self): return self.a
+"""
 PAIRS = [
-    (LISTS, SWAP + "a.next, b.next = None, a\n        return b", 1.0),
-    (LISTS, SWAP + "return a", 0.0),
-    (LISTS, SWAP + "b.next = a\n        return b", 0.0),  # a circle
-    (TREES, MIRROR, 1.0),
-    (TREES, MIRROR.replace("self.f(a.right), self.f(a.left)", "a.right, a.left"), 0.0),
+    ({"functional": LISTS}, SWAP + "a.next, b.next = None, a\n        return b", 1.0),
+    ({"functional": LISTS}, SWAP + "return a", 0.0),
+    ({"functional": LISTS}, SWAP + "b.next = a\n        return b", 0.0),  # a circle
+    ({"functional": TREES}, MIRROR, 1.0),
+    ({"functional": TREES}, MIRROR.replace("self.f(a.right), self.f(a.left)", "a.right, a.left"), 0.0),
     (CLASS, BAG + "    def put(self, b): self.a.append(b)\n    size = property(lambda self: len(self.a))", 1.0),
     (CLASS, BAG + "    def put(self, b): pass\n    size = 2", 0.0),
     (CLASS, BAG, 0.0),
@@ -174,31 +199,58 @@ def test_programs_on_test_code() -> None:
 
 
 # The value that each program returns is data to the test code, whatever the program does to its own process
+END = "\nos._exit(0)"
 CHEATS = {
-    "be equal to anything": "class A(int):\n    __eq__ = __ge__ = __le__ = __lt__ = lambda *_: True\n    __sub__ = __rsub__ = lambda *_: 0\ndef double(n): return A(9)",
-    "return an object": "class A:\n    def __eq__(self, other): return True\n    def __getattr__(self, name): return A()\n    def __call__(self, *a): return A()\ndef double(n): return A()",
+    "be equal to anything": """
+class Any(int):
+    __eq__ = __ge__ = __le__ = __lt__ = lambda *_: True
+    __sub__ = __rsub__ = __abs__ = lambda *_: 0
+def double(n): return Any(9)""",
+    "return an object": """
+class Any:
+    def __eq__(self, other): return True
+    def __getattr__(self, name): return Any()
+    def __call__(self, *arguments): return Any()
+def double(n): return Any()""",
     "return a class": "def double(n): return int",
     "return itself": "def double(n): return double",
-    "change what asserts": "import builtins\nbuiltins.AssertionError = Exception\n__assert__ = check = lambda *a: None\ndef double(n): return 0",
-    "change the caller": "import sys\nfor name, module in list(sys.modules.items()):\n    if name == '__main__':\n        module._encode = lambda value: True\n        module._perform = lambda *a: {'value': True, 'passed': True, 'object': True, 'failures': []}\ndef double(n): return 1",
-    "write the verdict": "import os\nos.write(3, b'{\"passed\": true, \"failures\": []}')\nos._exit(0)",
-    "write a verdict as a value": "import os\nos.write(3, b'{\"value\": {\"dict\": [[\"passed\", true]]}, \"passed\": true}')\nos._exit(0)",
-    "write a value that is no data": "import os\nos.write(3, b'{\"value\": {\"eval\": [\"1\"]}}')\nos._exit(0)",
-    "write deep values": "import os\nos.write(3, b'{\"value\": ' + b'[' * 10**5 + b']' * 10**5 + b'}')\nos._exit(0)",
-    "write an odd answer": "import os\nos.write(3, b'[]')\nos._exit(0)",
+    "change what asserts": """
+import builtins
+builtins.AssertionError = Exception
+__assert__ = check = lambda *_: None
+def double(n): return 0""",
+    "change the caller": """
+import sys
+bootstrap = sys.modules["__main__"]
+bootstrap._encode = lambda value: True
+bootstrap._perform = lambda *_: {"value": True, "passed": True, "object": True, "failures": []}
+def double(n): return 1""",
+    "write the verdict": """import os\nos.write(3, b'{"passed": true, "failures": []}')""" + END,
+    "write a verdict as a value": """import os\nos.write(3, b'{"value": {"dict": [["passed", true]]}}')""" + END,
+    "write a value that is no data": """import os\nos.write(3, b'{"value": {"eval": ["1"]}}')""" + END,
+    "write deep values": """import os\nos.write(3, b'{"value": ' + b'[' * 10**5 + b']' * 10**5 + b'}')""" + END,
+    "write an odd answer": "import os\nos.write(3, b'[]')" + END,
     "return nan": "def double(n): return float('nan')",
     "return everything": "def double(n): return [4, 6, 2 * n + 1]",
     "raise": "def double(n): raise AssertionError",
     "raise to the very end": "def double(n): raise SystemExit(0)",
     "raise what stops tests": "def double(n): raise KeyboardInterrupt",
+    "raise what test code may raise": "def double(n): raise NameError('double')",
     "end": "import os\ndef double(n): os._exit(0)",
     "do nothing": "def double(n): pass",
-}  # fmt: skip
+}
 FORMS = {
     "calls": ["assert double(2) == 4", "assert double(3) == 6"],
     "code": ["assert double(2) == 4", "assert 6 == int(double(3))"],
-    "loop": "def check(candidate):\n    for n in (2, 3):\n        assert abs(candidate(n) - 2 * n) < 1e-9\ncheck(double)",
-    "class": "from solution import double\ndef test_a():\n    assert double(2) == 4\n    r = double(3)\n    assert r == 6",
+    "loop": """def check(candidate):
+    for n in (2, 3):
+        assert abs(candidate(n) - 2 * n) < 1e-9
+check(double)""",
+    "body": """from solution import double
+def test_a():
+    assert double(2) == 4
+    r = double(3)
+    assert r == 6""",
 }
 
 
@@ -213,12 +265,12 @@ def test_cheating_earns_nothing(form: str) -> None:
 @needs_isolation
 def test_names_that_graders_provide() -> None:
     program = """
-        print(next(pairwise([1, 2])), xor(5, 1), list(zip_longest([1], [])), floor(pi), deepcopy([1]), itemgetter(0)([7]),
-              re_search("b", "abc").start(), commonprefix(["ab", "ac"]), int(time()) > 5, ascii_uppercase[:2], mean([1, 3]),
-              next(count(3)), or_(1, 2), list(merge([2], [1, 3])), partial(pow, 2)(3), log10(100), atan2(0, 1), prod([2, 3]),
-              stdin.read(), StringIO("x").read(), math.e == e, datetime.date(2020, 1, 1), ListNode(1).val, TreeNode(2).left)
-    """.replace("\n        ", "\n")
-    expected = "(1, 2) 4 [(1, None)] 3 [1] 7 1 a True AB 2 3 3 [1, 2, 3] 8 2.0 0.0 6 q x True 2020-01-01 1 None"  # merge([2], [1, 3]) merges sorted lists
+print(next(pairwise([1, 2])), xor(5, 1), list(zip_longest([1], [])), floor(pi), deepcopy([1]), itemgetter(0)([7]))
+print(re_search("b", "abc").start(), commonprefix(["ab", "ac"]), int(time()) > 5, ascii_uppercase[:2], mean([1, 3]))
+print(next(count(3)), or_(1, 2), list(merge([2], [1, 3])), partial(pow, 2)(3), log10(100), atan2(0, 1), prod([2, 3]))
+print(stdin.read(), StringIO("x").read(), math.e == e, datetime.date(2020, 1, 1), ListNode(1).val, TreeNode(2).left)
+"""
+    expected = "(1, 2) 4 [(1, None)] 3 [1] 7\n1 a True AB 2\n3 3 [1, 2, 3] 8 2.0 0.0 6\nq x True 2020-01-01 1 None"
     own = "count = 3\ndef mean(a): return 'own'\nfrom re import split as sub\nprint(count, mean(1), sub(',', 'a,b'))"
     tests = [{"inputs": ["q"], "outputs": [expected]}, {"inputs": ["1"], "outputs": ["3 own ['a', 'b']"]}]
     assert code_reward([fenced(program), fenced(own)], tests) == [1.0, 1.0]

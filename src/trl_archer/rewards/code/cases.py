@@ -80,10 +80,10 @@ def read_tests(tests: Any, function: str | None = None) -> CodeTests:
 
     Tests on standard input hold text, a number, or a list of lines. Tests that call a function hold its arguments as a
     list, or as text with one JSON value per line. If the arguments are a list, the expected value is used as is. If
-    they are text, or the test is `functional`, an expected value that is text is JSON. APPS, TACO and PrimeIntellect wrap
-    expected values in a list of one element, which looks the same as a function that returns such lists. Their graders
-    accept both. We do too, but only if the expected values of all tests look wrapped, and the first element of a longer
-    list never replaces that list. LiveCodeBench does not wrap values.
+    they are text, or the test is `functional`, an expected value that is text is JSON. APPS, TACO and PrimeIntellect
+    wrap expected values in a list of one element, which looks the same as a function that returns such lists. Their
+    graders accept both. We do too, but only if the expected values of all tests look wrapped, and the first element of
+    a longer list never replaces that list. LiveCodeBench does not wrap values.
 
     `function` names the function for tests that do not contain its name; DeepCoder keeps it in another column. Tests
     that declare standard input ignore it. Raises `ValueError` if the tests are empty, incomplete or malformed, mix

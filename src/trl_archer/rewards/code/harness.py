@@ -9,7 +9,7 @@ import builtins
 import sys
 from types import ModuleType
 
-from __main__ import ListNode, TreeNode, _decode, _encode, _missing_names, _provide_names  # type: ignore[attr-defined]
+from __main__ import ListNode, TreeNode, _decode, _encode, _missing_names, _provide_names
 
 
 class _Ask(BaseException):
