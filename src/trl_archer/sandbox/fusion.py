@@ -109,6 +109,8 @@ class SandboxFusion:
                 return None
             if time.monotonic() > end:
                 raise TimeoutError(f"{self.url} sent only a part of its reply in time.")
+        if reply.length:
+            raise http.client.IncompleteRead(bytes(body), reply.length)
         return json.loads(body)
 
 

@@ -2,14 +2,15 @@
 Code that runs a piece of test code in the sandbox, in a process without the tested program. It is never imported.
 
 What the program returned to earlier calls is given. At a call that has not been made yet, the code stops and asks for
-it. The names below come from the sandbox's bootstrap.
+it. The sandbox's bootstrap lends it what they share.
 """
 
 import builtins
 import sys
 from types import ModuleType
+from typing import Any
 
-from __main__ import ListNode, TreeNode, _decode, _encode, _missing_names, _provide_names
+bootstrap: Any = sys.modules["__main__"]
 
 
 class _Ask(BaseException):
@@ -23,8 +24,8 @@ class _Session:
 
     def ask(self, target, name, arguments, named):
         number = len(self.calls)
-        named = {key: _encode(value) for key, value in named.items()}
-        self.calls.append([target, name, _encode(list(arguments)) if arguments is not None else None, named])
+        named = {key: bootstrap._encode(value) for key, value in named.items()}
+        self.calls.append([target, name, bootstrap._encode(list(arguments)) if arguments is not None else None, named])
         if self.answers is None:
             return None  # as a function that does nothing
         if number == len(self.answers) or self.asks:
@@ -37,7 +38,7 @@ class _Session:
             raise self.exception(answer["raised"])
         if "object" in answer:
             return _Function(self, number, "__call__") if answer["object"] else _Object(self, number)
-        return _decode(answer["value"], self.namespace)
+        return bootstrap._decode(answer["value"], self.namespace)
 
     def exception(self, names):
         """The closest built-in exception to the one that the program raised."""
@@ -92,16 +93,16 @@ class _Program(ModuleType):
 
 
 def list_node(values):
-    start = node = ListNode()
+    start = node = bootstrap.ListNode()
     for value in values:
-        node.next = ListNode(value)
+        node.next = bootstrap.ListNode(value)
         node = node.next
     return start.next
 
 
 def tree_node(values):
     """A tree from its values, level by level, with `None` for missing nodes."""
-    nodes = [None if value is None else TreeNode(value) for value in values]
+    nodes = [None if value is None else bootstrap.TreeNode(value) for value in values]
     children = iter(nodes[1:])
     for node in nodes:
         if node is not None:
@@ -127,15 +128,20 @@ def run(code, function, answers):
     session = _Session(answers)
     program = _Program(session)
     names = session.namespace
-    names |= {"__name__": "check", "__assert__": session.check, "ListNode": ListNode, "TreeNode": TreeNode}
+    names |= {
+        "__name__": "check",
+        "__assert__": session.check,
+        "ListNode": bootstrap.ListNode,
+        "TreeNode": bootstrap.TreeNode,
+    }
     names |= {
         "list_node": list_node,
         "tree_node": tree_node,
         "is_same_list": is_same_list,
         "is_same_tree": is_same_tree,
     }
-    _provide_names(code, names)
-    missing = {name for name in _missing_names(code) if name not in names and not hasattr(builtins, name)}
+    bootstrap._provide_names(code, names)
+    missing = {name for name in bootstrap._missing_names(code) if name not in names and not hasattr(builtins, name)}
     names |= {name: _Function(session, None, name) for name in {*missing, function, "candidate"}}
     names["candidate"]._name = function
     names["Solution"] = lambda: program
