@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from . import system
+from .filter import NOT_EXECUTABLE
 from .isolation import MAX_FILES, Isolation, interpreter, package_paths, prepare
 from .program import Limits, Program, Run, SandboxError, bootstrap
 
@@ -155,6 +156,7 @@ class Runner:
             copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 32) for descriptor in descriptors]
             start_writer = copies[-1]
             self._limit()
+            os.umask(NOT_EXECUTABLE)
             self._walls.enter()  # before the descriptors that it needs are overwritten
             os.chdir(self._scratch)
             for target, copy in enumerate(copies):

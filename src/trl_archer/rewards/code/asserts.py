@@ -28,7 +28,7 @@ class Asserts(NamedTuple):
 
     function: str
     calls: list[Call] | None  # `None` if the code does more than that
-    pieces: list[str]  # the same as code, in pieces that stand for themselves and call `__assert__`
+    pieces: list[str]  # else the same as code, in pieces that stand for themselves and call `__assert__`
 
 
 def read_asserts(code: str, entry: str | None = None) -> Asserts:
@@ -57,20 +57,19 @@ def read_asserts(code: str, entry: str | None = None) -> Asserts:
     setup, bodies = _split(tree)
     checked = next((node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_check(node)), None)
     function = named or (_name_of(checked.args[0]) if checked else None) or _tested(tree)
-    calls: list[Call | None] = []
-    pieces = []
-    for alias, body in bodies:
-        for statements in _pieces(body):
-            statement = statements[0]
-            known = {function, alias} if len(statements) == 1 else set()
-            calls.append(_call(statement, known) if isinstance(statement, ast.Assert) else None)
-            start = ast.parse(f"{alias} = candidate").body if alias else []
-            module = ast.Module([*setup, *start, *statements], type_ignores=[])
-            pieces.append(ast.unparse(ast.fix_missing_locations(_Continue().visit(module))))
-    if not any("__assert__(" in piece for piece in pieces):
+    parts = [(alias, statements) for alias, body in bodies for statements in _pieces(body)]
+    if not any(isinstance(node, ast.Assert) for _, statements in parts for top in statements for node in ast.walk(top)):
         raise ValueError("The test code asserts nothing.")
+    calls = [_call(statements, {function, alias}) for alias, statements in parts]
     literal = [call for call in calls if call is not None]
-    return Asserts(function, literal if len(literal) == len(calls) else None, pieces)
+    if len(literal) == len(calls):
+        return Asserts(function, literal, [])
+    pieces = []
+    for alias, statements in parts:
+        start = ast.parse(f"{alias} = candidate").body if alias else []
+        module = ast.Module([*setup, *start, *statements], type_ignores=[])
+        pieces.append(ast.unparse(ast.fix_missing_locations(_Continue().visit(module))))
+    return Asserts(function, None, pieces)
 
 
 class _Continue(ast.NodeTransformer):
@@ -165,9 +164,11 @@ def _called(node: ast.expr) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _call(statement: ast.Assert, names: set[str]) -> Call | None:
-    """The call and the expected value of an assertion, if both are literal."""
-    test = statement.test
+def _call(statements: list[ast.stmt], names: set[str]) -> Call | None:
+    """The call and the expected value of a single assertion, if both are literal."""
+    if len(statements) != 1 or not isinstance(statements[0], ast.Assert):
+        return None
+    test = statements[0].test
     if not (isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq | ast.Is)):
         return None
     for call, expected in ((test.left, test.comparators[0]), (test.comparators[0], test.left)):

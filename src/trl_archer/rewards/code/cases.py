@@ -18,8 +18,8 @@ _GROUPS = (
 )
 _CODE = ("functional", "test_code", "test_list", "test", "asserts")  # keys of test code
 _SETUP = ("import_prefix", "test_setup_code", "test_imports")
-_READ_SECONDS, _READ_MIB = 20.0, 2048  # for the tests of a problem
-_MOST_DIGITS = 100_000  # of an integer in a row that is not text
+_READ_SECONDS, _READ_MIB = 20.0, 1024  # for the tests of a problem
+_MOST_DIGITS = 100_000  # of an integer
 _MOST_SENT = 256 * 2**20  # bytes of the tests that are kept
 
 
@@ -235,7 +235,7 @@ def _excerpt(row: Any) -> str:
 def _read_row(request: Any) -> Any:
     """Runs in a worker."""
     text, is_text, function, max_tests, seed = request
-    sys.set_int_max_str_digits(0)  # the time is limited anyway
+    sys.set_int_max_str_digits(_MOST_DIGITS)
     try:
         tests = read_tests(text if is_text else json.loads(text), function)
         return astuple(tests if max_tests is None else sample_tests(tests, max_tests, seed))

@@ -156,4 +156,5 @@ def run(code, function, answers):
         session.failures.append(f"{type(error).__name__}: {error}"[:200])
     if session.asks:
         return {"calls": session.calls}
-    return {"passed": bool(session.calls) and not session.failures, "failures": session.failures[:1]}
+    passed = bool(session.calls) and not session.failures
+    return {"passed": passed, "failures": session.failures[:1], "calls": len(session.calls)}

@@ -108,9 +108,11 @@ def _check(source: str, function: str, code: str, run: Callable[[Program], Run])
     while True:
         report, problem = _ask(code, function, answers, run)
         if report is None:
-            # Before its first call the test code itself is at fault, after that usually the data that it received
+            # Before its first call the test code itself is at fault, or if it fails with any data
             is_at_fault = not answers or problem.startswith(("NameError", "ImportError", "ModuleNotFoundError"))
-            return ("not scorable", f"the test code fails: {problem}") if is_at_fault else ("wrong answer", problem)
+            if is_at_fault or _ask(code, function, None, run)[0] is None:
+                return "not scorable", f"the test code fails: {problem}"
+            return "wrong answer", problem
         if "passed" in report:
             detail = ", ".join(map(str, report["failures"]))
             return ("passed", "") if report["passed"] else ("wrong answer" if answers else "not scorable", detail)
@@ -118,7 +120,9 @@ def _check(source: str, function: str, code: str, run: Callable[[Program], Run])
             return "not scorable", "the test code does not ask for the same each time"
         calls = report["calls"]
         if len(calls) > _MOST_CALLS:
-            return "not scorable", f"the test code makes more than {_MOST_CALLS} calls"
+            report, _ = _ask(code, function, None, run)
+            is_long = report is None or report["calls"] > _MOST_CALLS
+            return "not scorable" if is_long else "wrong answer", f"the test code makes more than {_MOST_CALLS} calls"
         needs_earlier = any(target is not None for target, *_ in calls)
         ended = run(Program(source, function="*", arguments=json.dumps(calls if needs_earlier else calls[-1:])))
         seconds += ended.seconds
