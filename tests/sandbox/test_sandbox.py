@@ -58,9 +58,7 @@ class Sandboxed:
 def skip_unless_it_works(isolation: str, problem: str | None = None) -> None:
     """Skips a test if the machine lacks something that the isolation needs."""
     problem = isolations()[isolation] if problem is None else problem
-    if re.search(
-        r"The kernel has no Landlock|bwrap is not installed|unshare: |mount: |syscall: |bwrap: ", problem
-    ):
+    if re.search(r"The kernel has no Landlock|bwrap is not installed|unshare: |mount: |syscall: |bwrap: ", problem):
         pytest.skip(problem)
     assert problem == ""
 

@@ -5,6 +5,7 @@ in the trainer.
 """
 
 import contextlib
+import errno
 import fcntl
 import math
 import os
@@ -14,9 +15,9 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from . import system
 from .filter import NOT_EXECUTABLE
@@ -28,7 +29,7 @@ _START_SECONDS = 60.0
 _WATCH_SECONDS = 0.02  # how often threads and files are counted
 _MAX_THREADS = 64
 _MOST_MAPS = 2**20  # bytes of their description; 10,000 or more
-_FORK_SECONDS = 10.0
+_PATIENCE_SECONDS = 10.0
 _CHECKS = 3  # on a busy machine a check may time out
 _STDERR_CHARACTERS = 2000
 _STACK_MIB = 64  # of the main thread; the bootstrap sets a smaller one for others
@@ -98,7 +99,7 @@ class Runner:
     def run(self, program: Program) -> Run:
         """Runs a program to its end or a limit. `SandboxError` if the interpreter could not be started, never later."""
         if not self._walls.has_own_scratch:
-            self._new_scratch()
+            _patiently(self._new_scratch)
         with contextlib.ExitStack() as stack:
             stdin, stdout, stderr, result = (stack.enter_context(_memory_file()) for _ in range(4))
             stdin.write(program.stdin.encode(errors="replace"))
@@ -145,7 +146,7 @@ class Runner:
 
     def _spawn(self, descriptors: Sequence[int]) -> int:
         parent = os.getpid()
-        pid = _fork()
+        pid = _patiently(os.fork)
         if pid:
             return pid
         start_writer = descriptors[-1]
@@ -257,13 +258,14 @@ class Runner:
             )
 
 
-def _fork() -> int:
-    deadline = time.monotonic() + _FORK_SECONDS
+def _patiently(action: Callable[[], Any]) -> Any:
+    """Does what fails while another program uses all processes or all of the disk. That lasts for its limits at most."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return os.fork()
-        except BlockingIOError:
-            if time.monotonic() > deadline:
+            return action()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOSPC, errno.EDQUOT) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 

@@ -187,7 +187,7 @@ PAIRS = [
     (["assert not f(1)", "assert f(2)"], "def f(n): return n > 1", 1.0),
     (["assert f(1) == undefined"], "def f(n): return n", None),
     ("import nowhere\nassert f(1) == 1\nassert f(2) > 1", "def f(n): return n", None),
-    (["assert f(1) == 9**9**9"], "def f(n): return n", None),
+    ("def check(candidate):\n    assert candidate(1) == 1\n    raise SystemExit\ncheck(f)", "def f(n): return n", None),
     ("from random import random\nassert f(random()) + f(random()) > 0", "def f(n): return n", None),
 ]  # fmt: skip
 
