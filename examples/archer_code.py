@@ -68,7 +68,7 @@ if __name__ == "__main__":
     ################
     trainer = ArcherGRPOTrainer(
         model=model_args.model_name_or_path,
-        # The chat template of DeepSeek-R1's models opens the reasoning. For a model that does not reason: thinking=False
+        # The chat template of DeepSeek-R1 opens the reasoning. For a model that does not reason: thinking=False
         reward_funcs=get_code_reward(thinking=True),
         args=training_args,
         train_dataset=dataset[script_args.dataset_train_split],

@@ -593,8 +593,10 @@ if held > 16:
 held = []
 try:
     while len(held) < 60:
-        held.append(os.open(".", os.O_TMPFILE | os.O_RDWR) if len(held) % 2 else os.open("file", os.O_CREAT | os.O_RDWR))
         if len(held) % 2:
+            held.append(os.open(".", os.O_TMPFILE | os.O_RDWR))
+        else:
+            held.append(os.open("file", os.O_CREAT | os.O_RDWR))
             os.unlink("file")
         for _ in range(2):
             os.write(held[-1], bytes(2**20))

@@ -59,7 +59,7 @@ def _provide_names(source, namespace):
 
 
 def _encode(value):
-    """A value as JSON that keeps Python's types. `TypeError` if it is no plain data."""
+    """A value as JSON that keeps Python's types. `TypeError` if it is not plain data."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, list):
@@ -78,7 +78,7 @@ def _encode(value):
         return {type(value).__name__: _flat(value, _NODES[type(value).__name__])}
     if type(value).__module__.partition(".")[0] == "numpy":
         return _encode(value.tolist())
-    raise TypeError(f"{type(value).__name__} is no plain data")
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def _flat(node, children):
@@ -89,7 +89,7 @@ def _flat(node, children):
         values.append(None if node is None else [_encode(node.val)])
         todo += [] if node is None else [getattr(node, child) for child in reversed(children)]
         if len(values) > _MOST_NODES:
-            raise TypeError("a cycle of nodes is no plain data")
+            raise TypeError("a cycle of nodes is not plain data")
     return values
 
 

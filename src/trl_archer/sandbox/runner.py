@@ -259,7 +259,7 @@ class Runner:
 
 
 def _patiently(action: Callable[[], Any]) -> Any:
-    """Does what fails while another program uses all processes or all of the disk. That lasts for its limits at most."""
+    """Repeats what fails while another program uses all processes or all of the disk, which its limits soon end."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

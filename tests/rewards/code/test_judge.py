@@ -5,9 +5,9 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, product, repeat
 
 import pytest
 from hypothesis import given, settings
@@ -124,6 +124,27 @@ def test_each_test_is_a_run_of_its_own_and_expected_outputs_stay_here() -> None:
         Program("source", function="add", arguments="[1, 2]"),
         Program("source", function="add", arguments="[3, 4]"),
     ]
+
+
+def test_being_run_again_does_not_tell_which_guess_was_right() -> None:
+    """Runs can leave each other signs, so the number of runs must not depend on the answers."""
+    for guesses in product("37", repeat=3):
+        seen: list[Program] = []
+        answers = iter(guesses)
+
+        def run(program: Program, seen: list[Program] = seen, answers: Iterator[str] = answers) -> Run:
+            seen.append(program)
+            return printed(next(answers))
+
+        judge("", ADD, run)
+        assert len(seen) == 3
+
+
+def test_tests_that_ask_for_nothing_do_not_count_alone() -> None:
+    tests = read_tests({"inputs": ["1", "2", "3"], "outputs": ["", "", "x"]})
+    assert judge("", tests, scripted(printed("")), stop_early=False).fraction == 0
+    assert judge("", tests, scripted(printed(""), printed(""), printed("x"))).is_correct
+    assert judge("", tests, scripted(printed("x")), stop_early=False).fraction == 1 / 3
 
 
 def test_the_fraction_needs_all_tests() -> None:

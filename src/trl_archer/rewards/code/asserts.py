@@ -37,7 +37,7 @@ def read_asserts(code: str, entry: str | None = None) -> Asserts:
     calling its check function, by an import from `solution`, or by asserting about a single function.
 
     Raises:
-        ValueError: If it is no Python code, asserts nothing, does not tell its function, or executes text.
+        ValueError: If it is not Python code, asserts nothing, does not name its function, or executes text.
     """
     try:
         tree = ast.parse(code)

@@ -68,7 +68,7 @@ class _Function:
 
 
 class _Object:
-    """Stands for an object of the program that is no plain data. Only its attributes can be used."""
+    """Stands for an object of the program that is not plain data. Only its attributes can be used."""
 
     def __init__(self, session, number):
         self._session, self._number = session, number
