@@ -31,7 +31,7 @@ from datasets import load_dataset
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
-from trl_archer.rewards import code_reward
+from trl_archer.rewards import get_code_reward
 
 INSTRUCTION = "Write a Python program that solves the problem. Put it into one block of code: ```python ... ```."
 
@@ -68,7 +68,8 @@ if __name__ == "__main__":
     ################
     trainer = ArcherGRPOTrainer(
         model=model_args.model_name_or_path,
-        reward_funcs=code_reward,
+        # The chat template of DeepSeek-R1 opens the reasoning. For a model that does not reason: thinking=False
+        reward_funcs=get_code_reward(thinking=True),
         args=training_args,
         train_dataset=dataset[script_args.dataset_train_split],
         eval_dataset=dataset[script_args.dataset_test_split] if training_args.eval_strategy != "no" else None,

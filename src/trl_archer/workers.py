@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import queue
 import resource
@@ -22,7 +23,9 @@ from typing import IO, Any, Literal, NamedTuple
 # `if __name__ == "__main__"`, and training scripts often are not. These workers import a single function.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trl_archer.workers import serve; serve()"
 _START_SECONDS = 120.0  # importing sympy from a cold network disk is slow
+_END_SECONDS = 5.0  # a killed process may be stuck in the kernel, for example on a network disk
 _GRACE_SECONDS = 0.5  # to react to an interrupt, which keeps the worker and its imports alive
+_MAX_REPLY = 64 * 2**20
 _KEPT_ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TZ")  # no tokens, no keys
 
 
@@ -67,13 +70,13 @@ class WorkerPool:
         function: str,
         workers: int | None = None,
         memory_mib: int | None = None,
-        max_reply: int = 64 * 2**20,
+        max_reply: int = _MAX_REPLY,
     ):
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; it must be at least 1.")
         self.workers = workers or workers_per_rank()
         self._owner = os.getpid()
-        folder = tempfile.mkdtemp(prefix="trl-archer-")
+        folder = tempfile.mkdtemp(prefix="trl-archer-")  # removed by workers if this process is killed
         self._workers = [_Worker(function, memory_mib, folder, max_reply) for _ in range(self.workers)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
@@ -143,16 +146,18 @@ class WorkerPool:
         return [outcome for outcome in outcomes if outcome is not None]
 
 
-def shared_pool(function: str, workers: int | None = None, memory_mib: int | None = None) -> WorkerPool:
+def shared_pool(
+    function: str, workers: int | None = None, memory_mib: int | None = None, max_reply: int = _MAX_REPLY
+) -> WorkerPool:
     """This process's pool for a function and its settings. A closed pool, or one of a parent process, is replaced."""
-    key = (function, workers, memory_mib)
+    key = (function, workers, memory_mib, max_reply)
     with _shared_lock:
         if key not in _shared or _shared[key].closed:
             _shared[key] = WorkerPool(*key)
         return _shared[key]
 
 
-_shared: dict[tuple[str, int | None, int | None], WorkerPool] = {}
+_shared: dict[tuple[str, int | None, int | None, int], WorkerPool] = {}
 _shared_lock = threading.Lock()
 
 
@@ -171,8 +176,9 @@ def _shut_down(owner: int, workers: "list[_Worker]", idle: "queue.SimpleQueue[_W
 class _Worker:
     """One process, started on demand and restarted after it was killed."""
 
-    def __init__(self, function: str, memory_mib: int | None, folder: str, max_reply: int):
-        self._function, self._memory_mib, self._folder, self._max_reply = function, memory_mib, folder, max_reply
+    def __init__(self, function: str, memory_mib: int | None, pool_folder: str, max_reply: int):
+        self._function, self._memory_mib, self._max_reply = function, memory_mib, max_reply
+        self._pool_folder, self._folder = pool_folder, ""
         self.process: subprocess.Popen | None = None
         self._errors: IO[bytes] | None = None  # standard error of the process
         self._stopped = False
@@ -182,9 +188,9 @@ class _Worker:
         for attempt in (1, 2):  # the item may not be what killed the worker
             try:
                 process = self._started()
-                process.stdin.write(request)  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
-                value, failure, detail = self._receive(process, seconds + _GRACE_SECONDS)
+                deadline = _until(seconds + _GRACE_SECONDS)
+                _write(process.stdin.fileno(), request, deadline)  # type: ignore[union-attr]
+                value, failure, detail = self._receive(process, deadline)
             except TimeoutError:
                 self.kill()
                 return _too_long(seconds)
@@ -203,8 +209,7 @@ class _Worker:
         self._stopped = True
         process = self.process
         if process is not None:
-            process.kill()
-            process.wait()
+            _end(process)
 
     def _started(self) -> subprocess.Popen:
         try:
@@ -219,42 +224,33 @@ class _Worker:
         if self.process is not None and self.process.poll() is None:
             return self.process
         self.kill()
+        self._folder = tempfile.mkdtemp(dir=self._pool_folder)
         self._errors = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (open as long as the process runs)
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, path, self._function, str(self._memory_mib or 0)],
+            [sys.executable, "-P", "-c", _START, path, self._function, str(self._memory_mib or 0), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            bufsize=0,
             cwd=self._folder,
             env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
             | {"TMPDIR": self._folder, "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for the trainer, which stops its workers
         )
+        os.set_blocking(self.process.stdin.fileno(), False)  # type: ignore[union-attr]
         if self._stopped:
             self.kill()
             raise RuntimeError("The worker pool was closed while it was working.")
         try:
-            self._receive(self.process, _START_SECONDS)
+            self._receive(self.process, _until(_START_SECONDS))
         except (EOFError, TimeoutError):
             raise RuntimeError(f"A worker for {self._function} did not start: {self.kill()}") from None
         return self.process
 
-    def _receive(self, process: subprocess.Popen, seconds: float) -> Any:
+    def _receive(self, process: subprocess.Popen, deadline: Callable[[], float]) -> Any:
         """The next line that a worker writes. `EOFError` if it dies, or writes too much."""
-        deadline = time.monotonic() + seconds
-        descriptor = process.stdout.fileno()  # type: ignore[union-attr]
-        poll = select.poll()  # `select` cannot handle descriptors above 1023
-        poll.register(descriptor, select.POLLIN)
-        reply = bytearray()
-        while not reply.endswith(b"\n"):
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise TimeoutError
-            chunk = os.read(descriptor, 2**20)
-            reply += chunk
-            if not chunk or len(reply) > self._max_reply:
-                raise EOFError
-        return json.loads(reply)
+        return json.loads(_read_line(process.stdout.fileno(), deadline, self._max_reply))  # type: ignore[union-attr]
 
     def kill(self) -> str:
         """Ends the process and returns how it ended."""
@@ -262,14 +258,76 @@ class _Worker:
         errors, self._errors = self._errors, None
         if process is None or errors is None:
             return ""
-        process.kill()
-        status = process.wait()
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+        status = _end(process)
+        process.stdin.close()  # type: ignore[union-attr]
         process.stdout.close()  # type: ignore[union-attr]
+        shutil.rmtree(self._folder, ignore_errors=True)
         with errors:
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - 2000))
             return f"exit status {status} {errors.read().decode(errors='replace')}".strip()
+
+
+def _end(process: subprocess.Popen) -> int | None:
+    """Kills a process. `None` instead of its exit status if the kernel does not let go of it."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(_END_SECONDS)
+    return None
+
+
+# Both ends of the pipes. `patience` returns how long to wait for the other side, or raises
+
+
+def _until(seconds: float) -> Callable[[], float]:
+    """Patience that ends in `seconds` with `TimeoutError`."""
+    end = time.monotonic() + seconds
+
+    def remaining() -> float:
+        if end <= time.monotonic():
+            raise TimeoutError
+        return end - time.monotonic()
+
+    return remaining
+
+
+def _while_child_of(pid: int) -> Callable[[], float]:
+    """Patience that ends with `EOFError` when the parent does. A process that it forked may keep the pipes open."""
+
+    def a_second() -> float:
+        if os.getppid() != pid:
+            raise EOFError
+        return 1.0
+
+    return a_second
+
+
+def _await(descriptor: int, event: int, patience: Callable[[], float]) -> None:
+    """Waits until a pipe can be read or written."""
+    poll = select.poll()  # `select` cannot handle descriptors above 1023
+    poll.register(descriptor, event)
+    while not poll.poll(1000 * patience()):
+        pass
+
+
+def _write(descriptor: int, data: bytes, patience: Callable[[], float]) -> None:
+    """Writes to a pipe that does not block."""
+    rest = memoryview(data)
+    while rest:
+        _await(descriptor, select.POLLOUT, patience)
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def _read_line(descriptor: int, patience: Callable[[], float], most: float = math.inf) -> bytes:
+    """Reads a line, of which the other side writes one at a time. `EOFError` if there is none, or it is too long."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        _await(descriptor, select.POLLIN, patience)
+        chunk = os.read(descriptor, 2**20)
+        line += chunk
+        if not chunk or len(line) > most:
+            raise EOFError
+    return bytes(line)
 
 
 # Runs in workers
@@ -277,31 +335,33 @@ class _Worker:
 
 def serve() -> None:
     """Main function of a worker process. Answers requests until the pool goes away."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, replies, files = os.dup(0), os.dup(1), os.path.dirname(os.environ["TMPDIR"])
+    os.set_blocking(replies, False)
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
     os.dup2(2, 1)  # output of the function must not mix with replies
-    (module, _, name), memory_mib = sys.argv[2].partition(":"), int(sys.argv[3])
+    (module, _, name), memory_mib, owner = sys.argv[2].partition(":"), int(sys.argv[3]), int(sys.argv[4])
     function = getattr(import_module(module), name)
     if memory_mib:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")  # when memory is short, workers go before the trainer
-    _reply(replies, "null")
-    with contextlib.suppress(BrokenPipeError):
-        for request in requests:
-            item, seconds = json.loads(request)
+    patience = _while_child_of(owner)
+    try:
+        _write(replies, b"null\n", patience)
+        while True:
+            item, seconds = json.loads(_read_line(requests, patience))
             # Ends an endless computation if the pool is gone: the kernel's default action kills the process
             signal.setitimer(signal.ITIMER_PROF, seconds + 2 * _GRACE_SECONDS)
             reply = _call(function, item, seconds)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            _reply(replies, reply)
-
-
-def _reply(replies: IO[bytes], text: str) -> None:
-    replies.write(f"{text}\n".encode())
-    replies.flush()
+            _write(replies, f"{reply}\n".encode(), patience)
+    except (EOFError, BrokenPipeError):
+        pass
+    finally:
+        if os.getppid() != owner:  # it was killed and has left its files
+            shutil.rmtree(files, ignore_errors=True)
 
 
 class _InterruptedError(BaseException):

@@ -15,11 +15,14 @@ from typing import Any
 
 @contextmanager
 def fusion_server():
-    """Yields the server: `url` is its address, `failures` the statuses of its first replies, 0 for a broken reply."""
+    """
+    Yields the server: `url` is its address, `failures` the statuses of its first replies, 0 for a broken reply, and
+    `replies` their texts.
+    """
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.url = f"http://127.0.0.1:{server.server_port}"
         server.failures = []
-        server.requests = []
+        server.requests, server.replies = [], []
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -35,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = _run(request) if status == 200 else {}
         if "sandbox failure" in request["stdin"]:
             answer = {"status": "SandboxError", "message": "no cgroup"}
-        body = json.dumps(answer).encode()
+        body = self.server.replies.pop(0) if self.server.replies else json.dumps(answer).encode()
         self.send_response(status or 200)
         self.send_header("Content-Length", str(len(body) + (status == 0)))
         self.end_headers()

@@ -96,7 +96,7 @@ _FORBIDDEN = _numbers("""
     swapoff swapon symlink symlinkat sync_file_range syslog tee tgkill timer_create timer_delete timerfd_create
     timerfd_settime tkill truncate umount2 unshare uselib userfaultfd utime utimensat utimes vmsplice waitid
 """)
-_ARGUMENTS = _numbers("clone clone3 close_range execve fcntl futex ioctl prctl prlimit64 sendto socketpair")
+_ARGUMENTS = _numbers("clone clone3 close_range execve fcntl futex ioctl prctl prlimit64 renameat2 sendto socketpair")
 
 FILES = [
     _attempts(
@@ -188,7 +188,9 @@ for path in ("made", outside + "/made", "/tmp/made"):
     for kind in (0o100000, 0o010000, 0o020000, 0o060000, 0o140000):
         attempt(f"make a node {path}", os.mknod, path, kind | 0o600, os.makedev(1, 3))
     attempt(f"make a link {path}", os.symlink, "/", path)
-""",
+open("own", "w").close()
+attempt("leave a device behind", call, RENAMEAT2, -100, b"own", -100, b"moved", 4)
+""".replace("RENAMEAT2", str(_ARGUMENTS["renameat2"])),
     ),
     _attempts(
         "find an open descriptor",
@@ -339,6 +341,32 @@ print("tried")
         stdout="512 3\ntried\n",
     ),
     Hostile(
+        "execute its own output",
+        """
+import os, struct
+text = b"could execute a file in memory\\n"
+code = bytes.fromhex("b801000000bf0100000048be") + struct.pack("<Q", 0x400078 + 38) + b"\\xba"
+code += struct.pack("<I", len(text)) + bytes.fromhex("0f05b83c00000031ff0f05")
+code = code.ljust(38, b"\\x90") + text
+size = 120 + len(code)
+elf = b"\\x7fELF\\2\\1\\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+elf += struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, size, size, 4096) + code
+with open("own", "wb", opener=lambda path, flags: os.open(path, flags, 0o777)) as file:
+    file.write(elf)
+for descriptor in range(4):
+    os.pwrite(descriptor, elf, 0)
+    os.ftruncate(descriptor, len(elf))
+    for path in (f"/proc/self/fd/{descriptor}", f"/dev/fd/{descriptor}", descriptor):
+        try:
+            os.execve(path, ["x"], {})
+        except OSError:
+            pass
+os.ftruncate(1, 0)
+os.lseek(1, 0, 0)
+print("tried")
+""",
+    ),
+    Hostile(
         "execute a shell through the loader",
         """
 import glob, os
@@ -408,7 +436,7 @@ for request in (0x8901, 0x8902, 0x5452, 0x5412, 0x5410, 0x540E, 0x5423, 0x400866
     _attempts(
         "raise limits, or lower the limit that keeps crash handlers from starting",
         """
-for name in ("AS", "CPU", "FSIZE", "NOFILE", "STACK", "CORE"):
+for name in ("AS", "CPU", "FSIZE", "NOFILE", "CORE"):  # the stack is a part of the address space
     kind = getattr(resource, "RLIMIT_" + name)
     soft, hard = resource.getrlimit(kind)
     attempt(f"raise {name}", resource.setrlimit, kind, (hard + 1, hard + 1))
@@ -536,6 +564,50 @@ except OSError:
 if written > limit:
     print("could write", written)
 """,
+        statuses=(ENDED, OUTPUT),
+        stdout=None,
+    ),
+    _attempts(
+        "hold deleted files by a map of one page each",
+        """
+held = 0
+try:
+    for _ in range(200):
+        file = os.open("file", os.O_CREAT | os.O_RDWR)
+        os.unlink("file")
+        held += os.write(file, bytes(2**20)) // 2**20
+        assert libc.mmap(None, 4096, 3, 1, file, 0) != 2**64 - 1
+        os.close(file)
+except OSError as error:
+    print(errno.errorcode[error.errno])
+time.sleep(0.3)
+if held > 16:
+    print("could hold", held)
+""",
+        statuses=(ENDED, OUTPUT),
+        stdout=None,
+    ),
+    _attempts(
+        "hold open files without a name",
+        """
+held = []
+try:
+    while len(held) < 60:
+        if len(held) % 2:
+            held.append(os.open(".", os.O_TMPFILE | os.O_RDWR))
+        else:
+            held.append(os.open("file", os.O_CREAT | os.O_RDWR))
+            os.unlink("file")
+        for _ in range(2):
+            os.write(held[-1], bytes(2**20))
+except OSError:
+    pass
+time.sleep(0.3)
+if len(held) * 2 > 16 + 32:
+    print("could hold", 2 * len(held))
+""",
+        statuses=(ENDED, OUTPUT),
+        stdout=None,
     ),
     Hostile(
         "fill the disk with files",
@@ -838,7 +910,7 @@ raise Bad(Bad())
     ),
     Hostile(
         "remove its own files",
-        "import os\nos.unlink('program.py')\nos.unlink('call')\ndef f():\n    print('tried')\n    return 1",
+        "import os\nos.unlink('program.py')\ndef f():\n    print('tried')\n    return 1",
         function="f",
         value="1",
     ),

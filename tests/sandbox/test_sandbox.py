@@ -58,9 +58,7 @@ class Sandboxed:
 def skip_unless_it_works(isolation: str, problem: str | None = None) -> None:
     """Skips a test if the machine lacks something that the isolation needs."""
     problem = isolations()[isolation] if problem is None else problem
-    if re.search(
-        r"The kernel has no Landlock|bwrap is not installed|unshare: Operation not permitted|bwrap: ", problem
-    ):
+    if re.search(r"The kernel has no Landlock|bwrap is not installed|unshare: |mount: |syscall: |bwrap: ", problem):
         pytest.skip(problem)
     assert problem == ""
 
@@ -218,8 +216,23 @@ def test_the_kernel_confines_the_process(sandboxed: Sandboxed):
     assert {status[name].strip("0") for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {""}
     assert (status["Seccomp"], status["NoNewPrivs"], status["Threads"]) == ("2", "1", "1")
     assert adjustment == "1000\n"
-    expected = {"landlock": "", "landlock+namespaces": "user net ipc", "bubblewrap": "user net ipc pid mnt"}
+    expected = {"landlock": "", "landlock+namespaces": "user net ipc mnt", "bubblewrap": "user net ipc pid mnt"}
     assert own == set(expected[sandboxed.isolation].split())
+
+
+@pytest.mark.parametrize("isolation", ["landlock+namespaces", "bubblewrap"])
+def test_reading_leaves_no_trace_on_files(isolation: str):
+    """An access time that changes would tell later programs what this one has read."""
+    skip_unless_it_works(isolation)
+    now = time.time()
+    found = [path for path in Path("/usr/share/zoneinfo").rglob("*") if path.is_file() and not path.is_symlink()]
+    stale = [path for path in found if (then := path.stat()).st_atime <= max(then.st_mtime, now - 86_400)][:20]
+    if not stale:
+        pytest.skip("all time zones have been read today")
+    before = [path.stat().st_atime_ns for path in stale]
+    program = f"print(sum(len(open(path, 'rb').read()) > 0 for path in {list(map(str, stale))}))"
+    assert Sandbox(isolation).run_many([Program(program)], workers=1)[0].stdout == f"{len(stale)}\n"
+    assert [path.stat().st_atime_ns for path in stale] == before
 
 
 AGAIN = "import os, sys\nos.execv(sys.executable, ['python', '-c', 'import time; time.sleep(60)'])"
@@ -394,7 +407,8 @@ def test_the_same_program_prints_the_same(sandboxed: Sandboxed):
 
 def test_a_crash_leaves_no_core_file(sandboxed: Sandboxed):
     report = sandboxed.report(Program("import ctypes\nctypes.string_at(0)"))
-    assert (report.run.status, report.scratch) == ("failed", ["program.py"])
+    assert report.run.status == "failed"
+    assert set(report.scratch) <= {"program.py"}
 
 
 # The trainer's side of the sandbox
@@ -516,6 +530,7 @@ def test_broken_walls_are_noticed(case: str, tmp_path: Path):
             before = isolation.Bubblewrap.command
             isolation.Bubblewrap.command = lambda self, command: (
                 " ".join(before(self, [])).replace(old, new).split() + list(command))
+        runner.Runner._is_full = lambda *_: False  # there may be no scratch file system to look at
         exec(SABOTAGE)
         try:
             runner.Runner(NAME, Limits())

@@ -177,6 +177,40 @@ def test_workers_outlive_a_killed_trainer_by_one_item_at_most(poison, tmp_path):
     assert wait_until(lambda: not any(map(is_alive, pids)), seconds=30)
 
 
+FORKED = """
+    if os.fork() == 0:  # a data loader: it keeps the pipes of the workers open
+        time.sleep(12)
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("poison", ["idle", "sleep"])
+def test_workers_of_a_killed_trainer_end_although_its_child_lives(poison, tmp_path, monkeypatch):
+    wait = "    time.sleep(30)\n" if poison == "idle" else ""
+    monkeypatch.setattr(
+        sys.modules[__name__], "SCRIPT", SCRIPT.replace("    pool.map([sys", FORKED[1:] + wait + "    pool.map([sys")
+    )
+    process, pids, folder = start(poison, 1, tmp_path)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    process.stdout.close(), process.stderr.close()
+    assert wait_until(lambda: not any(map(is_alive, pids)), seconds=10)
+    assert wait_until(lambda: not folder.parent.exists())
+
+
+def test_a_worker_that_does_not_read_costs_its_own_slot_only():
+    """A pipe holds 64 KiB."""
+    with pool("double", workers=1) as doubles:
+        doubles.map([1], seconds=60)
+        for size in (1, 300_000):
+            os.kill(doubles.pids[0], signal.SIGSTOP)
+            begin = time.monotonic()
+            assert [outcome.failure for outcome in doubles.map(["x" * size], seconds=0.3)] == ["time"]
+            assert time.monotonic() - begin < 5
+            assert doubles.map(["x" * 300_000], seconds=60)[0].value == "x" * 600_000
+
+
 def test_workers_see_no_secrets(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     with pool("environment", workers=1) as environments:

@@ -13,7 +13,7 @@ from .program import SandboxError
 _ALLOWED = """
     read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 close lseek
     access faccessat faccessat2 stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat
-    getcwd chdir getdents getdents64 unlink unlinkat rename renameat renameat2 ftruncate dup dup2 dup3 umask
+    getcwd chdir getdents getdents64 unlink unlinkat rename renameat ftruncate dup dup2 dup3
     pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 recvfrom
     mmap mprotect munmap mremap madvise brk membarrier
     futex set_robust_list get_robust_list rseq set_tid_address arch_prctl sched_yield sched_getaffinity
@@ -28,6 +28,8 @@ _CLONE_SHARED_THREAD = 0x00010000 | 0x00000800 | 0x00000400 | 0x00000200 | 0x000
 _CLONE_NEW_NAMESPACES = 0x7E020000 | 0x00000080
 _ACCESS_MODE, _O_TRUNC = 0b11, 0x200
 _CLOSE_RANGE_CLOEXEC, _RLIMIT_STACK = 4, 3
+_RENAME_WHITEOUT = 4
+NOT_EXECUTABLE = 0o111  # in the mask of the modes of new files: no program executes what it writes
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _TERMINAL_AND_DESCRIPTOR_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FION* FIO*CLEX
 _DESCRIPTOR_COMMANDS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_DUPFD_CLOEXEC
@@ -74,6 +76,8 @@ def _rules(argument, equal, masked_equal) -> Iterator[tuple[str, list]]:
     # Reading its own limits, and setting the stack limit. Setting a core limit of 0 would start a crash handler
     yield "prlimit64", [argument(0, equal, 0), argument(2, equal, 0)]
     yield "prlimit64", [argument(0, equal, 0), argument(1, equal, _RLIMIT_STACK)]
+    yield "renameat2", [argument(4, masked_equal, _RENAME_WHITEOUT, 0)]  # a whiteout is a device
+    yield "umask", [argument(0, masked_equal, NOT_EXECUTABLE, NOT_EXECUTABLE)]
     yield "sendto", [argument(4, equal, 0)]  # to the connected peer, not to an address
     yield "socketpair", [argument(0, equal, _AF_UNIX), argument(1, masked_equal, _SOCK_TYPE_MASK, _SOCK_STREAM)]
     for command in _DESCRIPTOR_COMMANDS:  # F_SETOWN and F_SETSIG could signal any process of this user

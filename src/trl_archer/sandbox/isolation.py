@@ -22,6 +22,7 @@ privileges and processes, and limit its resources. `"unsafe"` only sets the limi
 
 SAFE_ISOLATIONS: tuple[Isolation, ...] = tuple(name for name in get_args(Isolation) if name != "unsafe")  # best first
 
+MAX_FILES = 1000  # in a scratch folder
 FIRST_FREE_DESCRIPTOR = 5  # 0 to 2 are the standard streams, 3 takes the result, 4 tells that the program starts
 
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime")
@@ -65,6 +66,7 @@ class Walls:
     """The barriers between a program and the machine."""
 
     first_closed_descriptor = FIRST_FREE_DESCRIPTOR  # from this one up they are closed before the command is executed
+    has_own_scratch = True  # the scratch folder is a file system that ends with the program and cannot outgrow its size
 
     def command(self, arguments: Sequence[str]) -> Sequence[str]:
         """The command that runs `arguments` behind the walls."""
@@ -78,10 +80,11 @@ class Walls:
 class Landlock(Walls):
     """
     A Landlock domain, prepared once and entered by many processes, which may write files in the scratch folder only.
-    With `namespaces`, they also enter empty network and IPC namespaces.
+    With `namespaces`, they also enter empty network and IPC namespaces and get a file system of their own for that
+    folder.
     """
 
-    def __init__(self, scratch: str, packages: Sequence[str], namespaces: bool):
+    def __init__(self, scratch: str, packages: Sequence[str], mib: int, namespaces: bool):
         try:
             from landlockpy import AccessFS, LandlockError, Ruleset, Scope
         except ImportError as error:
@@ -102,14 +105,16 @@ class Landlock(Walls):
             rules.allow_path(path, execute)
         for path in _DEVICES:
             rules.allow_path(path, AccessFS.READ_FILE | AccessFS.WRITE_FILE)
-        rules.allow_path(scratch, read | write)
+        # The folder around it, because each program gets a new scratch folder. Nobody can write there
+        rules.allow_path(os.path.dirname(scratch), read | write)
         self._rules = rules
-        self._namespaces = namespaces
+        self._scratch, self._mib = scratch, mib
+        self.has_own_scratch = namespaces
         self._filter = system_call_filter()
 
     def enter(self) -> None:
-        if self._namespaces:
-            system.enter_namespaces()
+        if self.has_own_scratch:
+            system.enter_namespaces(self._scratch, self._mib, MAX_FILES)
         system.drop_capabilities()
         self._rules.restrict()
         system.install_filter(self._filter)
@@ -120,7 +125,7 @@ class Bubblewrap(Walls):
 
     first_closed_descriptor = FIRST_FREE_DESCRIPTOR + 1
 
-    def __init__(self, scratch: str, packages: Sequence[str]):
+    def __init__(self, scratch: str, packages: Sequence[str], mib: int):
         executable = shutil.which("bwrap")
         if executable is None:
             raise SandboxError("bwrap is not installed (Debian, Ubuntu: `apt install bubblewrap`).")
@@ -138,7 +143,7 @@ class Bubblewrap(Walls):
             *(part for path in packages for part in ("--ro-bind", path, path)),
             *(part for path in hidden for part in ("--remount-ro", path)),
             *(part for path in _DEVICES for part in ("--dev-bind", path, path)),
-            *("--bind", scratch, scratch, "--remount-ro", "/", "--chdir", scratch),
+            *("--size", str(mib * 2**20), "--tmpfs", scratch, "--remount-ro", "/", "--chdir", scratch),
             *("--seccomp", str(FIRST_FREE_DESCRIPTOR), "--"),
         ]
 
@@ -156,17 +161,19 @@ class Bubblewrap(Walls):
 class Unsafe(Walls):
     """No walls."""
 
+    has_own_scratch = False
+
     def enter(self) -> None:
         system.forbid_new_privileges()
 
 
-def prepare(isolation: Isolation, scratch: str, packages: Sequence[str]) -> Walls:
+def prepare(isolation: Isolation, scratch: str, packages: Sequence[str], mib: int) -> Walls:
     """
-    Prepares the walls for programs that use the same scratch folder one after the other. `SandboxError` if this machine
-    lacks something that the isolation needs.
+    Prepares the walls for programs that run one after the other, each with an empty folder `scratch` of `mib` MiB.
+    `SandboxError` if this machine lacks something that the isolation needs.
     """
     if isolation == "bubblewrap":
-        return Bubblewrap(scratch, packages)
+        return Bubblewrap(scratch, packages, mib)
     if isolation == "unsafe":
         return Unsafe()
-    return Landlock(scratch, packages, namespaces=isolation == "landlock+namespaces")
+    return Landlock(scratch, packages, mib, namespaces=isolation == "landlock+namespaces")

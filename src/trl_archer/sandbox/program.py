@@ -1,5 +1,8 @@
 """Inputs and outputs of a sandbox."""
 
+import builtins
+import functools
+import importlib
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal, NamedTuple, Protocol
@@ -42,8 +45,9 @@ class Program(NamedTuple):
         source (`str`): Its text.
         stdin (`str`, *optional*, defaults to `""`): Its standard input.
         function (`str`, *optional*): Function to call after the program has run: a name in the module, or a method of
-            its class `Solution`, which is created without arguments.
-        arguments (`str`, *optional*, defaults to `"[]"`): JSON list of the positional arguments of that call.
+            its class `Solution`, which is created without arguments. `"*"` makes several calls.
+        arguments (`str`, *optional*, defaults to `"[]"`): JSON list of the positional arguments of that call, or for
+            `"*"` of calls as the bootstrap's `_perform` reads them, which keep Python's types.
     """
 
     source: str
@@ -51,12 +55,12 @@ class Program(NamedTuple):
     function: str | None = None
     arguments: str = "[]"
 
-    def files(self) -> dict[str, str]:
-        """The files in the working directory of the bootstrap: file name -> text."""
-        files = {"program.py": self.source}
-        if self.function is not None:
-            files["call"] = f"{self.function}\n{self.arguments}"
-        return files
+    def request(self) -> str:
+        """The program as the bootstrap reads it."""
+        if self.function is None:
+            return f"0 0\n{self.source}"
+        name = len(self.function)
+        return f"{name} {name + len(self.arguments)}\n{self.function}{self.arguments}{self.source}"
 
 
 class Run(NamedTuple):
@@ -97,10 +101,29 @@ class Executor(Protocol):
         ...
 
 
-def bootstrap(started: str, result: str) -> str:
+# Modules whose names graders provide, in LiveCodeBench's order: later names replace earlier ones
+_PROVIDED = """
+    string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json
+    typing
+""".split()
+
+
+def bootstrap(started: str, request: str, result: str) -> str:
     """
-    Python code that runs a program from its [`Program.files`]. Both arguments are expressions for descriptors: the code
-    writes a word to the first and closes it before the program starts, and the called function's result to the second.
+    Python code that runs a program. All arguments are expressions for descriptors: the code reads [`Program.request`]
+    from `request`, writes a word to `started` and closes it before the program starts, and writes the called function's
+    result to `result`.
     """
     source = files("trl_archer.sandbox").joinpath("bootstrap.py").read_text(encoding="utf-8")
-    return f"{source}\n_main(started={started}, result={result})\n"
+    return f"{source}\nPROVIDED |= {_provided()!r}\n_main(started={started}, request={request}, result={result})\n"
+
+
+@functools.cache
+def _provided() -> dict[str, str]:
+    """The public names of each module, except those of built-in functions, separated by spaces."""
+    names = {}
+    for name in _PROVIDED:
+        module = importlib.import_module(name)
+        public = getattr(module, "__all__", None) or [key for key in vars(module) if not key.startswith("_")]
+        names[name] = " ".join(key for key in public if not hasattr(builtins, key))
+    return names

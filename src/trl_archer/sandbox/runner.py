@@ -5,7 +5,9 @@ in the trainer.
 """
 
 import contextlib
+import errno
 import fcntl
+import math
 import os
 import resource
 import select
@@ -13,21 +15,21 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from . import system
-from .isolation import Isolation, interpreter, package_paths, prepare
+from .filter import NOT_EXECUTABLE
+from .isolation import MAX_FILES, Isolation, interpreter, package_paths, prepare
 from .program import Limits, Program, Run, SandboxError, bootstrap
 
 _STARTED = "started"  # written by the bootstrap
 _START_SECONDS = 60.0
-_WATCH_SECONDS = 0.02  # how often threads are counted
-_SCRATCH_SECONDS = 0.1  # how often the scratch folder is measured
+_WATCH_SECONDS = 0.02  # how often threads and files are counted
 _MAX_THREADS = 64
-_FORK_SECONDS = 10.0
-_MAX_FILES = 1000
+_MOST_MAPS = 2**20  # bytes of their description; 10,000 or more
+_PATIENCE_SECONDS = 10.0
 _CHECKS = 3  # on a busy machine a check may time out
 _STDERR_CHARACTERS = 2000
 _STACK_MIB = 64  # of the main thread; the bootstrap sets a smaller one for others
@@ -62,8 +64,8 @@ class Runner:
         self.isolation = isolation
         self.limits = limits
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
-        self._scratch = self._folder / "scratch"
-        self._scratch.mkdir()
+        self._scratch = self._folder / "runs" / "scratch"
+        self._new_scratch()
         system.adopt_orphans()
         try:
             self._prepare(packages)
@@ -73,8 +75,8 @@ class Runner:
 
     def _prepare(self, packages: Sequence[str]) -> None:
         paths = package_paths(packages)
-        self._walls = prepare(self.isolation, str(self._scratch), paths)
-        code = bootstrap(started="4", result="3")
+        self._walls = prepare(self.isolation, str(self._scratch), paths, self.limits.scratch_mib)
+        code = bootstrap(started="4", request="3", result="3")
         self._command = [*self._walls.command([interpreter(), *"-s -S -P -B -X utf8 -c".split(), code])]
         self._environment = {
             "HOME": str(self._scratch),
@@ -91,17 +93,19 @@ class Runner:
 
     def close(self) -> None:
         """Removes the scratch folder."""
+        self._scratch.parent.chmod(0o700)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, program: Program) -> Run:
         """Runs a program to its end or a limit. `SandboxError` if the interpreter could not be started, never later."""
-        self._clean()
-        for name, text in program.files().items():
-            _write(self._scratch / name, text)
+        if not self._walls.has_own_scratch:
+            _patiently(self._new_scratch)
         with contextlib.ExitStack() as stack:
             stdin, stdout, stderr, result = (stack.enter_context(_memory_file()) for _ in range(4))
             stdin.write(program.stdin.encode(errors="replace"))
             stdin.seek(0)
+            result.write(program.request().encode(errors="surrogatepass"))
+            result.seek(0)
             started, start_writer = os.pipe()
             stack.callback(os.close, started)
             try:
@@ -113,13 +117,16 @@ class Runner:
                 if message != _STARTED:
                     raise SandboxError(f"The sandboxed interpreter did not start: {message} {_text(stderr)}")
                 begin = time.monotonic()
-                limit = self._await_end(pid, begin + self.limits.wall_seconds)
+                scratch = self._open_scratch(pid)
+                if scratch is not None:
+                    stack.callback(os.close, scratch)
+                limit = self._await_end(pid, scratch, begin + self.limits.wall_seconds)
                 seconds = time.monotonic() - begin
             finally:
                 os.kill(pid, signal.SIGKILL)
                 status, used_cpu = _reap(pid)
             written = stdout.seek(0, os.SEEK_END) + result.seek(0, os.SEEK_END)
-            if limit is None and written >= self.limits.file_mib * 2**20:
+            if limit is None and (written >= self.limits.file_mib * 2**20 or self._is_full(scratch)):
                 limit = "output"
             # Killed, directly or under bubblewrap: its CPU time may be missing if several processes end at once
             if os.waitstatus_to_exitcode(status) in (-signal.SIGKILL, 128 + signal.SIGKILL):
@@ -139,19 +146,20 @@ class Runner:
 
     def _spawn(self, descriptors: Sequence[int]) -> int:
         parent = os.getpid()
-        pid = _fork()
+        pid = _patiently(os.fork)
         if pid:
             return pid
         start_writer = descriptors[-1]
         try:
             system.end_with(parent)
             os.setsid()
-            os.chdir(self._scratch)
-            _write(Path("/proc/self/oom_score_adj"), "1000")  # first to be killed when memory is short
+            Path("/proc/self/oom_score_adj").write_text("1000")  # first to be killed when memory is short
             copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 32) for descriptor in descriptors]
             start_writer = copies[-1]
             self._limit()
+            os.umask(NOT_EXECUTABLE)
             self._walls.enter()  # before the descriptors that it needs are overwritten
+            os.chdir(self._scratch)
             for target, copy in enumerate(copies):
                 os.dup2(copy, target)
             os.closerange(self._walls.first_closed_descriptor, 2**16)
@@ -175,11 +183,14 @@ class Runner:
             ceiling = resource.getrlimit(kind)[1]
             if ceiling != resource.RLIM_INFINITY:
                 value = min(value, ceiling)
-            resource.setrlimit(kind, (value, value))
+            # Contest programs raise the limit of their stack, which is part of their address space
+            resource.setrlimit(kind, (value, ceiling if kind == resource.RLIMIT_STACK else value))
 
-    def _await_end(self, pid: int, deadline: float) -> Literal["timeout", "output", "failed"] | None:
+    def _await_end(
+        self, pid: int, scratch: int | None, deadline: float
+    ) -> Literal["timeout", "output", "failed"] | None:
         """Waits for a program and returns the limit that it hit, if any."""
-        pool, next_check = os.getppid(), 0.0
+        pool = os.getppid()
         descriptor = os.pidfd_open(pid)
         try:
             poll = select.poll()
@@ -189,36 +200,53 @@ class Runner:
                     return "timeout"
                 if _threads(pid) > _MAX_THREADS:
                     return "failed"
-                if time.monotonic() >= next_check:
-                    if self._scratch_is_full():
-                        return "output"
-                    next_check = time.monotonic() + _SCRATCH_SECONDS
-                if os.getppid() != pool:  # nobody is waiting for the result
-                    os.kill(pid, signal.SIGKILL)
-                    os._exit(1)
+                if self._is_full(scratch) or (not self._walls.has_own_scratch and self._holds_too_much(pid)):
+                    return "output"
+                if os.getppid() != pool:
+                    raise SystemExit("Nobody is waiting for the result.")
         finally:
             os.close(descriptor)
         return None
 
-    def _scratch_is_full(self) -> bool:
-        blocks = 0
+    def _open_scratch(self, pid: int) -> int | None:
+        """A descriptor for a program's own scratch file system. `None` if it has none, or has ended."""
+        if self._walls.has_own_scratch:
+            with contextlib.suppress(OSError):
+                return os.open(f"/proc/{_innermost(pid)}/root{self._scratch}", os.O_PATH)
+        return None
+
+    def _is_full(self, scratch: int | None) -> bool:
+        if scratch is None:
+            return False
+        now = os.statvfs(scratch)
+        return now.f_bfree == 0 or now.f_ffree == 0 or now.f_files - now.f_ffree > MAX_FILES
+
+    def _holds_too_much(self, pid: int) -> bool:
+        """
+        Whether the files in the scratch folder, and the deleted ones that a program still uses, are more than it may
+        have. Files without a name count in full, as a map of one page keeps all of a file.
+        """
+        held = _nameless_files(pid, os.fspath(self._scratch)) * self.limits.file_mib * 2**20
         for count, entry in enumerate(os.scandir(self._scratch)):
             with contextlib.suppress(FileNotFoundError):
-                blocks += entry.stat(follow_symlinks=False).st_blocks
-            if count > _MAX_FILES or blocks * 512 > self.limits.scratch_mib * 2**20:
+                held += 512 * entry.stat(follow_symlinks=False).st_blocks
+            if count > MAX_FILES:
                 return True
-        return False
+        return held > self.limits.scratch_mib * 2**20
 
-    def _clean(self) -> None:
-        for entry in os.scandir(self._scratch):
-            if entry.is_dir(follow_symlinks=False):  # only unsafe programs can create folders
-                shutil.rmtree(entry)
-            else:
-                os.unlink(entry)
+    def _new_scratch(self) -> None:
+        """Makes an empty scratch folder, in a folder in which no program can write."""
+        around = self._scratch.parent
+        around.mkdir(exist_ok=True)
+        around.chmod(0o700)
+        if self._scratch.exists():
+            shutil.rmtree(self._scratch)
+        self._scratch.mkdir(mode=0o700)
+        around.chmod(0o500)
 
     def _check(self) -> None:
         canary = self._folder / "canary"
-        _write(canary, "a file outside the scratch folder")
+        canary.write_text("a file outside the scratch folder")
         for _ in range(_CHECKS):
             run = self.run(Program(_CHECK, stdin=f"{canary}\n{os.getpid()}"))
             if run.status != "timeout":
@@ -230,13 +258,14 @@ class Runner:
             )
 
 
-def _fork() -> int:
-    deadline = time.monotonic() + _FORK_SECONDS
+def _patiently(action: Callable[[], Any]) -> Any:
+    """Repeats what fails while another program uses all processes or all of the disk, which its limits soon end."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return os.fork()
-        except BlockingIOError:
-            if time.monotonic() > deadline:
+            return action()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOSPC, errno.EDQUOT) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 
@@ -265,6 +294,27 @@ def _threads(pid: int) -> int:
     return threads + sum(map(_threads, _children(pid)))
 
 
+def _innermost(pid: int) -> int:
+    """The program itself, behind the processes of bubblewrap."""
+    while children := _children(pid):
+        pid = children[0]
+    return pid
+
+
+def _nameless_files(pid: int, folder: str) -> float:
+    """How many deleted files of a folder a process has open or mapped. Infinite if it has more maps than is usual."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as maps:
+            text = maps.read(_MOST_MAPS + 1)
+        links = [os.fsencode(os.readlink(link)) for link in os.scandir(f"/proc/{pid}/fd")]
+    except OSError:  # the process has just ended
+        return 0
+    if len(text) > _MOST_MAPS:
+        return math.inf
+    beginning = os.fsencode(f"{folder}/")
+    return sum(name.endswith(b" (deleted)") and beginning in name for name in text.split(b"\n") + links)
+
+
 def _children(pid: int) -> list[int]:
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -273,16 +323,14 @@ def _children(pid: int) -> list[int]:
 
 
 def _memory_file() -> BinaryIO:
-    return open(os.memfd_create("stream"), "r+b", buffering=0)
+    descriptor = os.memfd_create("stream")
+    os.fchmod(descriptor, 0o600)  # nobody can execute it
+    return open(descriptor, "r+b", buffering=0)
 
 
 def _text(stream: BinaryIO) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
 def _until_started(started: int) -> str:

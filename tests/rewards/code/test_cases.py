@@ -11,13 +11,15 @@ import random
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from trl_archer.rewards.code import cases
-from trl_archer.rewards.code.cases import CodeTests, read_tests, sample_tests
+from trl_archer.rewards.code import cases, texts
+from trl_archer.rewards.code.cases import CodeTests, read_rows, read_tests, sample_tests, unscorable_tests
 
 
 def compressed(data: bytes) -> str:
@@ -105,6 +107,21 @@ COLUMNS = {"input": ["1 2\n", "3 4\n"], "output": ["3\n", "7\n"]}
             CALL,
         ),
         ({"test_cases": json.dumps({**COLUMNS, "type": "stdin_stdout"})}, STDIN),
+        ({"test_cases": json.dumps({**COLUMNS, "language": "Python 3"})}, STDIN),
+        # Numbers, a single test, lists that are written as text, and texts within texts
+        ({"input": "1", "output": 2}, CodeTests(None, ("1",), ("2",))),
+        ({"inputs": "1", "outputs": "2"}, CodeTests(None, ("1",), ("2",))),
+        ({"inputs": 1.5, "outputs": ["a", "b"]}, CodeTests(None, ("1.5",), ("a\nb",))),
+        ({"inputs": "['1 2\\n', '3 4\\n']", "outputs": '["3\\n", "7\\n"]'}, STDIN),
+        ({"input": [[1, 2], [3, 4]], "output": ["3", "7"], "fn_name": "add"}, replace(CALL, outputs=('"3"', '"7"'))),
+        (
+            {"inputs": ["[1]\n'a'", "(1, 2)\nNone"], "outputs": ["True", "{'b': [1]}"], "fn_name": "f"},
+            CodeTests("f", ('[[1], "a"]', "[[1, 2], null]"), ("true", '{"b": [1]}')),
+        ),
+        (json.dumps(json.dumps(json.dumps(LIVECODEBENCH))), STDIN),
+        (repr({**COLUMNS, "fn_name": None}), STDIN),
+        (repr(json.dumps(LIVECODEBENCH)), STDIN),
+        (livecodebench_private(json.dumps(LIVECODEBENCH)), STDIN),
         (
             {"test_cases": {"type": "function_call", "fn_name": "add", "input": ["1\n2", [3, 4]], "output": ["3", 7]}},
             CALL,
@@ -172,9 +189,8 @@ CYCLE.append(CYCLE)
         ([], "There are no tests"),
         ("[]", "There are no tests"),
         ({}, r"The tests have the keys \[\]"),
-        ({"input": "1", "output": "2"}, r"keys \['input', 'output'\]"),
         ({"inputs": ["1"]}, r"keys \['inputs'\]"),
-        ({"inputs": "1", "outputs": "2"}, "but not the lists 'inputs' and 'outputs'"),
+        ({"inputs": "1", "outputs": None}, "but not the lists 'inputs' and 'outputs'"),
         ({"inputs": [], "outputs": []}, "There are no tests"),
         ({"inputs": ["1"], "outputs": []}, "1 'inputs' and 0 'outputs'"),
         ({"input": ["1"], "output": ["1", "2"]}, "1 'input' and 2 'output'"),
@@ -182,12 +198,13 @@ CYCLE.append(CYCLE)
         ({"public_tests": {"input": [], "output": []}}, "There are no tests"),
         (["1"], "Test 0 is '1'"),
         ([{"input": "1", "output": "1"}, {"input": "1"}], "Test 1 is {'input': '1'}"),
-        ({"inputs": [1], "outputs": ["1"]}, "The input of test 0 is 1, neither text"),
+        ({"inputs": [[1]], "outputs": ["1"]}, r"The input of test 0 is \[1\], neither text"),
         ({"inputs": ["1", "2"], "outputs": ["1", None]}, "The output of test 1 is None, neither text"),
         ({"inputs": ["1"], "outputs": [["1", 2]]}, r"The output of test 0 is \['1', 2\]"),
         ({"inputs": ["\ud800"], "outputs": ["1"]}, "The input of test 0 cannot be encoded"),
-        ({"inputs": ["1", "2"], "outputs": ["", " \n"]}, "a program that prints nothing"),
-        ({"inputs": [[1], [2]], "outputs": [None, None], "fn_name": "f"}, "a function that returns nothing"),
+        ({"inputs": ["1", "2"], "outputs": ["", " \n"]}, "All expected outputs are blank"),
+        ({"inputs": [[1], [2]], "outputs": [None, None], "fn_name": "f"}, "All expected values are null"),
+        ({"inputs": [[1], [2]], "outputs": [[None], [None]], "fn_name": "f"}, "All expected values are null"),
         ({"inputs": ["1"], "outputs": ["1"], "fn_name": "a b"}, "'a b', which is not the name"),
         ({"inputs": ["1"], "outputs": ["1"], "fn_name": "f();g"}, "not the name of a function"),
         ({"inputs": ["1"], "outputs": ["1"], "fn_name": 3}, "The name of the function is 3"),
@@ -209,27 +226,26 @@ CYCLE.append(CYCLE)
         ([{**FUNCTIONAL[0], "metadata": "add"}], "'metadata' cannot be read as JSON"),
         ([{"input": "1", "output": "1", "type": "interactive"}], "The type of a test is 'interactive'"),
         ([{"input": "1", "output": "1", "type": ["stdin"]}], r"The type of a test is \['stdin'\]"),
-        ({"functional": "def check(candidate):\n    assert candidate(1) == 1"}, "are a check function"),
+        ({"language": "cpp", "test_cases": [{"input": "1", "output": "1"}]}, "for programs in 'cpp', not Python"),
+        ([{"input": "1", "output": "1", "language": "C++"}], "for programs in 'C[+][+]', not Python"),
         ('{"inputs": ["1"], "outputs"', "The text of the tests cannot be read as JSON"),
-        ("[{'input': '1', 'output': '1'}]", "The text of the tests cannot be read as JSON"),
         (DEEP, "nested too deeply"),
         ({"inputs": [DEEP], "outputs": ["1"], "fn_name": "f"}, "nested too deeply"),
         ('{"test_cases":' * 300 + "1" + "}" * 300, "The tests are int"),
-        ("", "The compressed tests are empty, cut off"),
-        ("tests", "starts with 'tests' and is neither JSON nor base64"),
-        ("\u00e4" * 8, "neither JSON nor base64"),
-        ("5", "neither JSON nor base64"),
-        (base64.b64encode(b"[]").decode(), "neither JSON nor base64"),
+        ("", "starts with '' and is neither JSON nor"),
+        ("tests", "starts with 'tests' and is neither JSON nor"),
+        ("\u00e4" * 8, "neither JSON nor a Python literal"),
+        ("5", "neither JSON nor a Python literal"),
+        (base64.b64encode(b"[]" * 20).decode(), "neither JSON nor base64"),
         (livecodebench_private(LIVECODEBENCH)[:40], "empty, cut off, or larger than 256 MiB"),
-        (compressed(b"[]"), "must be a pickle of one string"),
-        (compressed(b""), "must be a pickle of one string"),
+        (compressed(b"[]" * 20), "must be a pickle of one string"),
+        (compressed(b"\x80\x04" + b"\x94" * 1000 + b"\x8c\x02[]."), "nothing else: more than 16 opcodes"),
         (compressed(pickle.dumps(None)), "must be a pickle of one string and nothing else: NONE at byte 2"),
         (compressed(pickle.dumps(["[]"])), "nothing else: EMPTY_LIST"),
         (compressed(pickle.dumps("[]")[:-1]), "must be a pickle of one string"),
-        (compressed(pickle.dumps("text")), "The text of the tests cannot be read as JSON"),
-        (compressed(b"."), "a pickle without a string"),
+        (compressed(pickle.dumps("text of the tests")), "starts with 'text of the tests' and is neither JSON nor"),
+        (compressed(b"\x80\x04\x94\x94\x94\x94\x94."), "a pickle without a string"),
         (compressed(b"\x8c\x02[]\x8c\x02[]."), "nothing else: SHORT_BINUNICODE at byte 4"),
-        (compressed(pickle.dumps(json.dumps(json.dumps(LIVECODEBENCH)))), "The tests are str, not a dict"),
     ],
 )
 def test_tests_that_cannot_be_used(tests: Any, message: str) -> None:
@@ -326,7 +342,7 @@ def test_any_bytes_are_refused_or_text() -> None:
 
 
 def test_decompression_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cases, "_MAX_BYTES", 1024**2)
+    monkeypatch.setattr(texts, "_MAX_BYTES", 1024**2)
     bomb = compressed(pickle.dumps("[" + " " * 50 * 1024**2))
     assert len(bomb) < 100_000
     with pytest.raises(ValueError, match="larger than 1 MiB"):
@@ -395,6 +411,70 @@ def test_sample_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert printed == {"4 7 11 17 18\n"}
+
+
+def nothing_and_more(seed: int, n: int) -> CodeTests:
+    """Tests of which nearly all ask for nothing."""
+    outputs = [" \n"] * 199 + ["7"]
+    random.Random(seed).shuffle(outputs)
+    return sample_tests(CodeTests(None, tuple(map(str, range(200))), tuple(outputs)), n, seed)
+
+
+@pytest.mark.parametrize("n", [1, 2, 15])
+def test_a_sample_asks_for_something(n: int) -> None:
+    for seed in range(50):
+        sample = nothing_and_more(seed, n)
+        assert len(sample) == n
+        assert "7" in sample.outputs
+    nulls = CodeTests("f", ("[1]",) * 60, ("[null]",) * 59 + ("[3]",), wrapped=True)
+    assert all("[3]" in sample_tests(nulls, n, seed).outputs for seed in (None, *range(20)))
+
+
+def test_a_sample_has_different_outputs() -> None:
+    tests = CodeTests(None, tuple(map(str, range(100))), ("YES",) * 98 + ("NO", "YES\n"))
+    for seed in (None, *range(50)):
+        assert set(sample_tests(tests, 15, seed).outputs) > {"NO"}
+    assert len(sample_tests(tests, 1, 0)) == 1
+    same = CodeTests(None, tuple(map(str, range(100))), ("YES",) * 100)
+    assert sample_tests(same, 5, 0).outputs == ("YES",) * 5
+
+
+def deep(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_rows_are_read_in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a row holds, it costs little here, and gives tests or a reason."""
+    good = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
+    arrays = {name: np.array(value) for name, value in good.items()}
+    numbers = {"inputs": [np.array([1, 2]), (np.int64(3), np.int8(4))], "outputs": [np.int64(3), 7.0], "fn_name": "add"}
+    text = "[" + "[]," * (3 * 2**20) + "[]]"
+    bombs = [compressed(b"\x80\x04" + b"\x94" * 2**24 + b"\x8c\x02[]."), compressed(pickle.dumps(text + " ", 4))]
+    monkeypatch.setattr(cases, "_READ_MIB", 256)
+    long = {"inputs": ["7"], "outputs": ["9" * 5000], "fn_name": "f"}
+    rows = [good, good, arrays, arrays, numbers, json.dumps(good), deep(3000), deep(3000), CYCLE, b"[]", *bombs, long]
+    read = read_rows(rows, [None] * len(rows), 15, 0)
+    assert read[:4] == [STDIN] * 4
+    assert read[0] is read[1]
+    assert read[4] == CodeTests("add", ("[1, 2]", "[3, 4]"), ("3", "7.0"))
+    assert read[5] == STDIN
+    assert read[-1] == CodeTests("f", ("[7]",), ("9" * 5000,))
+    assert all(isinstance(entry, str) for entry in read[6:-1])
+    for function in (["f"], {"name": "f"}, 3, "f g", b"f"):
+        assert isinstance(read_rows([{"inputs": [[1]], "outputs": [2]}], [function], 15, 0)[0], str)
+
+
+def test_rows_that_no_program_can_be_scored_on() -> None:
+    rows = [COLUMNS, "{}", {"inputs": [np.array([3])], "outputs": [{3}]}, "x" * 500, COLUMNS]
+    found = unscorable_tests(rows, [None] * 4 + [7])
+    assert [index for index, _, _ in found] == [1, 2, 3, 4]
+    assert [len(excerpt) <= 80 for _, excerpt, _ in found] == [True] * 4
+    assert "keys []" in found[0][2]
+    assert found[3][2] == "The name of the function in 'fn_name' is int, not text."
+    assert unscorable_tests([COLUMNS]) == []
 
 
 def test_sample_of_few() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trl_archer.rewards.code.extraction import extract_program
+from trl_archer.rewards.code.extraction import extract_program, opens_program
 
 TICKS = "```"
 
@@ -67,6 +67,23 @@ def test_labels_and_fences(label: str, fence: str) -> None:
         (fenced("  a = 1"), "  a = 1"),
         (fenced("a = 1\n\n"), "a = 1\n\n"),
         (fenced("a = '\f'\nb = '\u2028'"), "a = '\f'\nb = '\u2028'"),
+        # Fences as models write them
+        (f"The code: {TICKS}python\nprint(1)\n{TICKS}\n", "print(1)"),
+        (f"<answer>{TICKS}python\nprint(1)\n{TICKS}</answer>", "print(1)"),
+        (f"\\boxed{{{TICKS}py\nprint(1)\n{TICKS}}}.", "print(1)"),
+        (f"1. {TICKS}python\nprint(1)\n{TICKS} </answer> ", "print(1)"),
+        (f"{TICKS}python\nprint(2){TICKS}\nand\n{TICKS}python\nprint('3'){TICKS}</answer>", "print('3')"),
+        (f"{TICKS}python\ns = '''\ncode{TICKS}'''\n{TICKS}", f"s = '''\ncode{TICKS}'''"),
+        (f"{TICKS}python\ns = '{TICKS}\n{TICKS}", f"s = '{TICKS}"),
+        (f"{TICKS}python\n# {TICKS}\nprint(1)\n{TICKS}", f"# {TICKS}\nprint(1)"),
+        (f"Say {TICKS}print(1){TICKS} or {TICKS}\nnothing", None),
+        (f"Say: {TICKS}cpp\nint a;\n{TICKS}", "Say: ```cpp\nint a;"),  # as good as none
+        *((fenced("a = 1", label), "a = 1")
+          for label in ("python3.11", "{.python}", "{python}", "python:main.py", "Python 3", "py3", "python,ignore")),
+        *((fenced("a = 1", label), None) for label in ("c++", "cpython", "{.cpp}", "python2.7", "pyrex")),
+        (f"print(1)\n{TICKS}", "print(1)"),
+        (f"print(1)\n{TICKS}\nIt prints 1.", "print(1)"),
+        (f"print(1)\n{TICKS}\nIt prints\n{TICKS}\n1\n{TICKS}", "print(1)"),
         # Fences within
         (fenced(f"s = '''\n{TICKS}\n'''", fence="````"), f"s = '''\n{TICKS}\n'''"),
         (fenced(f"s = '''\n~~~\n{TICKS} {TICKS}\n'''"), f"s = '''\n~~~\n{TICKS} {TICKS}\n'''"),
@@ -112,8 +129,29 @@ def test_programs_consist_of_lines_of_the_completion(completion: str) -> None:
     if program is not None:
         assert program.strip()
         assert "<think>" not in completion or "</think>" in completion
-        lines = {line.strip() for line in completion.split("\n")}
-        assert all(line.strip() in lines for line in program.split("\n"))
+        assert all(line.strip() in completion for line in program.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_open"),
+    [
+        (f"Solve it.\n{TICKS}python\n", True),
+        (f"Solve it.\n{TICKS}python", True),
+        ([{"role": "user", "content": "Solve it."}, {"role": "assistant", "content": f"Here:\n{TICKS}python\n"}], True),
+        (f"Solve it.\n{TICKS}python\nprint(1)\n{TICKS}\n", False),
+        (f"Use {TICKS}python ... {TICKS}", False),
+        (f"{TICKS}python\nprint(1)\n{TICKS}\n{TICKS}", False),
+        ("Solve it.", False),
+        ("", False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_fence_that_the_prompt_opens(prompt: object, is_open: bool) -> None:
+    assert opens_program(prompt) is is_open
+    completion = f"print(1)\n{TICKS}\nOr\n{TICKS}\n"
+    assert extract_program(completion, opened=is_open) == ("print(1)" if is_open else "Or")
+    assert extract_program("print(1)", opened=is_open) is None
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain, product, repeat
 
 import pytest
 from hypothesis import given, settings
@@ -46,8 +47,8 @@ def run_trusted(program: Program, seconds: float = 20.0) -> Run:
 
 
 def scripted(*runs: Run) -> Callable[[Program], Run]:
-    """Returns these runs one after the other, and no more."""
-    left = iter(runs)
+    """Returns these runs one after the other, the last one again and again."""
+    left = chain(runs, repeat(runs[-1] if runs else None))
     return lambda program: next(left)
 
 
@@ -70,7 +71,7 @@ READ = "a, b = map(int, input().split())\n"
     ("source", "tests", "outcome", "passed", "detail"),
     [
         ("print(sum(map(int, input().split())))", ADD, "passed", 3, None),
-        (READ + "print(a - b)", ADD, "wrong answer", 0, "expected '3', got '-1'"),
+        (READ + "print(a - b)", ADD, "wrong answer", 0, "expected '3', got '-1'"),  # and right on the last one
         (READ + "print(a + b if a else 1)", ADD, "wrong answer", 2, "expected '0', got '1'"),
         (READ + "print(a + b, 1)", ADD, "wrong answer", 0, "expected '3', got '3 1'"),
         (READ + "1 // a\nprint(a + b)", ADD, "crashed", 2, "ZeroDivisionError: integer division or modulo by zero"),
@@ -90,7 +91,11 @@ def test_programs(source: str, tests: CodeTests, outcome: str, passed: int, deta
     if detail is None:
         assert judgment == Judgment(passed, passed, passed, "passed", f"passed {passed} tests")
     else:
-        assert judgment[:4] == (passed, passed + 1, len(tests), outcome)
+        assert (judgment.total, judgment.outcome) == (len(tests), outcome)
+        if outcome == "wrong answer":  # being run again tells a program nothing
+            assert judgment.tried == len(tests)
+        else:
+            assert judgment[:2] == (passed, passed + 1)
         assert judgment.reason == f"{outcome} on test {passed}: {detail}"
     assert judgment.is_correct == (detail is None)
     assert pickle.loads(pickle.dumps(judgment)) == judgment
@@ -121,6 +126,27 @@ def test_each_test_is_a_run_of_its_own_and_expected_outputs_stay_here() -> None:
     ]
 
 
+def test_being_run_again_does_not_tell_which_guess_was_right() -> None:
+    """Runs can leave each other signs, so the number of runs must not depend on the answers."""
+    for guesses in product("37", repeat=3):
+        seen: list[Program] = []
+        answers = iter(guesses)
+
+        def run(program: Program, seen: list[Program] = seen, answers: Iterator[str] = answers) -> Run:
+            seen.append(program)
+            return printed(next(answers))
+
+        judge("", ADD, run)
+        assert len(seen) == 3
+
+
+def test_tests_that_ask_for_nothing_do_not_count_alone() -> None:
+    tests = read_tests({"inputs": ["1", "2", "3"], "outputs": ["", "", "x"]})
+    assert judge("", tests, scripted(printed("")), stop_early=False).fraction == 0
+    assert judge("", tests, scripted(printed(""), printed(""), printed("x"))).is_correct
+    assert judge("", tests, scripted(printed("x")), stop_early=False).fraction == 1 / 3
+
+
 def test_the_fraction_needs_all_tests() -> None:
     runs = [Run("timeout", "3", "", None, 6.0), printed("7"), printed("1")]
     assert judge("", ADD, scripted(*runs)) == Judgment(0, 1, 3, "timeout", "timeout on test 0")
@@ -148,7 +174,8 @@ def test_the_fraction_needs_all_tests() -> None:
     ],
 )
 def test_whatever_a_program_does(run: Run, outcome: Outcome, reason: str) -> None:
-    assert judge("", ADD, scripted(run)) == Judgment(0, 1, 3, outcome, reason)
+    tried = 3 if outcome == "wrong answer" else 1
+    assert judge("", ADD, scripted(run)) == Judgment(0, tried, 3, outcome, reason)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +193,8 @@ def test_whatever_a_program_does(run: Run, outcome: Outcome, reason: str) -> Non
     ],
 )
 def test_whatever_a_function_does(run: Run, outcome: Outcome, reason: str) -> None:
-    assert judge("", ADD_FUNCTION, scripted(run)) == Judgment(0, 1, 2, outcome, reason)
+    tried = 2 if outcome == "wrong answer" else 1
+    assert judge("", ADD_FUNCTION, scripted(run)) == Judgment(0, tried, 2, outcome, reason)
 
 
 def test_output_of_a_function_is_not_its_value() -> None:
@@ -329,8 +357,8 @@ OUTPUTS = [
 @pytest.mark.parametrize(("expected", "got", "verdict"), OUTPUTS)
 def test_outputs(expected: str, got: str, verdict: bool) -> None:
     assert same_output(expected, got) is verdict
-    tests = CodeTests(None, ("",), (expected,))
-    assert judge("", tests, scripted(printed(got))).is_correct is verdict
+    tests = CodeTests(None, ("", ""), (expected, "1"))
+    assert judge("", tests, scripted(printed(got), printed("1"))).is_correct is verdict
 
 
 def test_without_tolerance_only_the_notation_differs() -> None:

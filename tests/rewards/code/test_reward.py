@@ -249,6 +249,59 @@ def test_programs_run_on_a_service():
         assert get_code_reward(fusion)([fenced(DOUBLE), fenced("print(0)")], [TESTS] * 2) == [1.0, 0.0]
 
 
+FINE = {"status": "Finished", "return_code": 0, "stdout": "2", "stderr": "", "execution_time": 0.1}
+REPLIES = {
+    "nothing": (b"", None),
+    "no JSON": (b"<html>", None),
+    "deep": (b"[" * 100_000, None),
+    "a list": (b"[]", None),
+    "no result": (b'{"status": "Success"}', None),
+    "output that is a number": (json.dumps({"status": "Success", "run_result": FINE | {"stdout": 2}}).encode(), None),
+    "output that is a list": (json.dumps({"status": "Success", "run_result": FINE | {"stdout": ["2"]}}).encode(), None),
+    "errors that are a number": (json.dumps({"status": "Success", "run_result": FINE | {"stderr": 2}}).encode(), None),
+    "time that is text": (
+        json.dumps({"status": "Success", "run_result": FINE | {"execution_time": "x"}}).encode(),
+        None,
+    ),
+    "files that are a list": (json.dumps({"status": "", "run_result": FINE, "files": [1]}).encode(), None),
+    "a file that is not base64": (
+        json.dumps({"status": "", "run_result": FINE, "files": {"result": "!"}}).encode(),
+        None,
+    ),
+    "no file": (json.dumps({"status": "Success", "run_result": FINE, "files": {"result": None}}).encode(), 1.0),
+    "no files": (json.dumps({"status": "Success", "run_result": FINE, "files": None}).encode(), 1.0),
+    "too much": (json.dumps({"status": "Success", "run_result": FINE | {"stdout": "2" * 5 * 2**20}}).encode(), 0.0),
+}
+
+
+def test_whatever_a_service_replies():
+    tests = {"inputs": ["1"], "outputs": ["2"]}
+    with fusion_server() as server:
+        reward = get_code_reward(SandboxFusion(server.url, Limits(file_mib=1), attempts=1), workers=1)
+        for name, (body, expected) in REPLIES.items():
+            server.replies = [body]
+            assert (name, reward([fenced(DOUBLE)], [tests])) == (name, [expected])
+
+
+@needs_isolation
+def test_fences_that_prompts_open():
+    prompts = ["Solve it.\n```python\n", [{"role": "assistant", "content": "Here:\n```python"}], "Solve it."]
+    completions = [f"{DOUBLE}\n```\nOr:\n```\nnothing\n```", f"{DOUBLE}\n```", "Nothing."]
+    assert code_reward(completions, [TESTS] * 3, prompts=prompts) == [1.0, 1.0, 0.0]
+
+
+@needs_isolation
+def test_a_program_that_does_nothing_earns_nothing():
+    nothing = [fenced("pass"), fenced("def f(*a): pass")]
+    outputs = [""] * 199 + ["7"]
+    for scoring in ("all", "fraction"):
+        reward = get_code_reward(scoring=scoring)
+        blank = {"inputs": [str(n) for n in range(200)], "outputs": outputs}
+        nulls = {"inputs": [[n] for n in range(200)], "outputs": [[value or None] for value in outputs], "fn_name": "f"}
+        assert reward(nothing, [blank, nulls]) == [0.0, 0.0]
+    assert code_reward([nothing[1]], [{"fn_name": "f", "inputs": [[1], [2]], "outputs": [[None], [None]]}]) == [None]
+
+
 def test_a_failing_service_is_asked_again(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     with fusion_server() as server:

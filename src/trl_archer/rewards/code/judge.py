@@ -1,33 +1,37 @@
 """Judges programs on their tests. Programs see only the inputs; expected outputs stay in this process."""
 
+import functools
 import json
 import math
 import re
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 from ...sandbox.program import Program, Run
 from .cases import CodeTests
 
-Outcome = Literal["passed", "wrong answer", "no value", "crashed", "timeout", "too much output"]
+Outcome = Literal["passed", "wrong answer", "no value", "crashed", "timeout", "too much output", "not scorable"]
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _MAX_DIGITS = 1000
+_MOST_CALLS, _MOST_SECONDS = 256, 60.0  # of a piece of test code
 # Exact up to `_MAX_DIGITS` digits. Without traps, an exponent that is too large gives infinity, not an exception
 _DECIMALS = Context(prec=_MAX_DIGITS, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 class Judgment(NamedTuple):
-    """Result of running a program on its tests."""
+    """
+    Result of running a program on its tests. The outcome `"no value"` means that JSON cannot represent what a function
+    returned, and `"not scorable"` that a test cannot be run.
+    """
 
-    passed: int
+    passed: int  # 0 if a program that does nothing passes these tests as well
     tried: int
     total: int
-    outcome: (
-        Outcome  # "passed", or how the first failing test ended; "no value": JSON cannot represent what it returned
-    )
+    outcome: Outcome  # "passed", or how the first failing test ended
     reason: str  # the outcome in words, with the index of that test, counted from 0
 
     @property
@@ -51,41 +55,125 @@ def judge(
 ) -> Judgment:
     """
     Runs a program on its tests, each in a separate run, and compares the results with the expected ones. With
-    `stop_early`, the first failure is the last run. No output of the program makes this function raise.
+    `stop_early`, the first run that ends without an answer is the last. No output of the program makes this function
+    raise.
+
+    A wrong answer does not stop it: runs of one program, and of several, can leave each other signs, for example
+    in the numbers that the kernel gives out. Being run again must not tell that the last guess was right.
     """
     _decimal_tolerance(tolerance)  # refuses a bad one before anything runs
-    passed, tried, reason = 0, 0, ""
+    passed, tried, reason, is_empty = 0, 0, "", True
     outcome: Outcome = "passed"
     for index, (given, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
-        if tests.function is None:
-            ended = run(Program(source, stdin=given))
+        if tests.form == "check":
+            result, detail = _check(source, tests.function or "", given, run)
         else:
-            ended = run(Program(source, function=tests.function, arguments=given))
-        result, detail = _outcome(ended, expected, tests, tolerance)
+            function = "*" if tests.form == "python" else tests.function
+            if function is None:
+                ended = run(Program(source, stdin=given))
+            else:
+                arguments = json.dumps([[None, tests.function, *json.loads(given)]]) if function == "*" else given
+                ended = run(Program(source, function=function, arguments=arguments))
+            result, detail = _outcome(ended, expected, tests, tolerance)
         tried += 1
         if result == "passed":
             passed += 1
+            if is_empty:
+                is_empty = _does_nothing(tests, given, run) if tests.form == "check" else tests.asks_nothing(index)
             continue
-        if outcome == "passed":
+        if outcome == "passed" or result == "not scorable":
             outcome, reason = result, f"{result} on test {index}{detail and f': {detail}'}"
-        if stop_early:
+        if result == "not scorable" or (stop_early and result != "wrong answer"):
             break
+    if is_empty and passed:
+        passed = 0
+        if outcome == "passed":
+            outcome, reason = "not scorable", "a program that does nothing would pass the tests that were chosen"
     return Judgment(passed, tried, len(tests), outcome, reason or f"passed {passed} tests")
 
 
-def _outcome(ended: Run, expected: str, tests: CodeTests, tolerance: float) -> tuple[Outcome, str]:
+@functools.cache
+def _harness() -> str:
+    return files("trl_archer.rewards.code").joinpath("harness.py").read_text(encoding="utf-8")
+
+
+def _check(source: str, function: str, code: str, run: Callable[[Program], Run]) -> tuple[Outcome, str]:
+    """
+    Runs test code in one process and the program in others. The code is run again with one more answer of the program
+    until it asks for no more, so it never meets the program itself, only data.
+    """
+    calls: list[Any] = []
+    answers: list[str] = []
+    seconds = 0.0
+    while True:
+        report, problem = _ask(code, function, answers, run)
+        if report is None:
+            # Before its first call the test code itself is at fault, or if it fails with any data
+            is_at_fault = not answers or problem.startswith(("NameError", "ImportError", "ModuleNotFoundError"))
+            if is_at_fault or _ask(code, function, None, run)[0] is None:
+                return "not scorable", f"the test code fails: {problem}"
+            return "wrong answer", problem
+        if "passed" in report:
+            detail = ", ".join(map(str, report["failures"]))
+            return ("passed", "") if report["passed"] else ("wrong answer" if answers else "not scorable", detail)
+        if report["calls"][:-1] != calls:
+            return "not scorable", "the test code does not ask for the same each time"
+        calls = report["calls"]
+        if len(calls) > _MOST_CALLS:
+            report, _ = _ask(code, function, None, run)
+            is_long = report is None or report["calls"] > _MOST_CALLS
+            return "not scorable" if is_long else "wrong answer", f"the test code makes more than {_MOST_CALLS} calls"
+        needs_earlier = any(target is not None for target, *_ in calls)
+        ended = run(Program(source, function="*", arguments=json.dumps(calls if needs_earlier else calls[-1:])))
+        seconds += ended.seconds
+        if seconds > _MOST_SECONDS:
+            return "timeout", ""
+        if ended.status != "ended" or ended.value is None:
+            return _failure(ended) or ("no value", "")
+        answers.append(ended.value)
+
+
+def _does_nothing(tests: CodeTests, code: str, run: Callable[[Program], Run]) -> bool:
+    """Whether a function that returns nothing passes a piece of test code."""
+    report, _ = _ask(code, tests.function or "", None, run)
+    return report is not None and bool(report.get("passed"))
+
+
+def _ask(
+    code: str, function: str, answers: list[str] | None, run: Callable[[Program], Run]
+) -> tuple[dict[str, Any] | None, str]:
+    """What test code says when it has these answers. If it says nothing, why."""
+    ended = run(Program(_harness(), function="run", arguments=json.dumps([code, function, answers])))
+    try:
+        report = json.loads(ended.value or "")
+    except (ValueError, RecursionError):
+        return None, _last_line(ended.stderr) or ended.status
+    return report, ""
+
+
+def _failure(ended: Run) -> tuple[Outcome, str] | None:
+    """How a run ended without an answer."""
     if ended.status == "timeout":
         return "timeout", ""
     if ended.status == "output":
         return "too much output", ""
-    if ended.status != "ended":
-        return "crashed", _last_line(ended.stderr)
+    return None if ended.status == "ended" else ("crashed", _last_line(ended.stderr))
+
+
+def _outcome(ended: Run, expected: str, tests: CodeTests, tolerance: float) -> tuple[Outcome, str]:
+    failure = _failure(ended)
+    if failure is not None:
+        return failure
     if tests.function is None:
         got, is_same = ended.stdout, same_output(expected, ended.stdout, tolerance)
     elif ended.value is None:
         return "no value", _last_line(ended.stderr)
     else:
-        got, is_same = ended.value, same_value(expected, ended.value, tests.wrapped, tolerance)
+        got = ended.value
+        if tests.form == "python":
+            is_same = same_value(f'{{"value": {expected}}}', got, tolerance=tolerance, is_typed=True)
+        else:
+            is_same = same_value(expected, got, tests.wrapped, tolerance)
     return ("passed", "") if is_same else ("wrong answer", f"expected {_excerpt(expected)}, got {_excerpt(got)}")
 
 
@@ -129,7 +217,7 @@ def _same_number(expected: str, got: str, tolerance: Decimal) -> bool:
     return _is_close(_DECIMALS.create_decimal(expected), _DECIMALS.create_decimal(got), is_integer, tolerance)
 
 
-def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float = 1e-6) -> bool:
+def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float = 1e-6, is_typed: bool = False) -> bool:
     """
     Compares what a function returned with what it should return, as JSON.
 
@@ -137,8 +225,9 @@ def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float 
     equal if they have the same keys (text in JSON) and equal values. Tuples are lists in JSON. Integers must be equal
     exactly. Numbers with a decimal point or an exponent have the tolerance of [`same_output`]. `NaN` and `Infinity`
     equal only themselves. With `wrapped`, the value may also be the single element of the expected list. Any text is
-    compared in linear time. Text that Python cannot read as JSON, also because of deep nesting or long integers,
-    differs from every value.
+    compared in linear time. Text that Python cannot read as JSON, for example because of deep nesting, differs from
+    every value. With `is_typed`, both are in the sandbox's encoding of Python's types: a tuple differs from a list, and
+    the order of sets and dicts does not count.
     """
     allowed = _decimal_tolerance(tolerance)
     value = _load(expected)
@@ -148,14 +237,25 @@ def same_value(expected: str, got: str, wrapped: bool = False, tolerance: float 
         return False
     if wrapped and isinstance(value, list) and len(value) == 1 and _same_json(value[0], other, allowed):
         return True
-    return _same_json(value, other, allowed)
+    try:
+        return _same_json(value, other, allowed, is_typed)
+    except RecursionError:
+        return False
 
 
 def _load(text: str) -> Any:
-    return json.loads(text, parse_float=_DECIMALS.create_decimal)
+    return json.loads(text, parse_float=_DECIMALS.create_decimal, parse_int=_integer)
 
 
-def _same_json(expected: Any, got: Any, tolerance: Decimal) -> bool:
+def _integer(text: str) -> Any:
+    return int(text) if len(text) <= _MAX_DIGITS else _LongInteger(text)
+
+
+class _LongInteger(Decimal):
+    """An integer that Python would read in quadratic time."""
+
+
+def _same_json(expected: Any, got: Any, tolerance: Decimal, is_typed: bool = False) -> bool:
     pairs = [(expected, got)]  # a stack, because recursion has a limit
     while pairs:
         left, right = pairs.pop()
@@ -166,6 +266,10 @@ def _same_json(expected: Any, got: Any, tolerance: Decimal) -> bool:
         elif isinstance(left, dict) and isinstance(right, dict):
             if left.keys() != right.keys():
                 return False
+            if is_typed and left.keys() & {"set", "dict"}:
+                if not all(isinstance(items, list) for items in right.values()):
+                    return False
+                left, right = ({kind: sorted(side[kind], key=repr) for kind in side} for side in (left, right))
             pairs.extend((left[key], right[key]) for key in left)
         elif not _same_scalar(left, right, tolerance):
             return False
@@ -174,8 +278,8 @@ def _same_json(expected: Any, got: Any, tolerance: Decimal) -> bool:
 
 def _same_scalar(expected: Any, got: Any, tolerance: Decimal) -> bool:
     if isinstance(expected, Decimal | int) and isinstance(got, Decimal | int):
-        is_integer = isinstance(expected, int)
-        if is_integer and isinstance(got, int):
+        is_integer = isinstance(expected, int | _LongInteger)
+        if is_integer and isinstance(got, int | _LongInteger):
             return expected == got
         return _is_close(Decimal(expected), Decimal(got), is_integer, tolerance)
     return expected == got or all(isinstance(value, float) and math.isnan(value) for value in (expected, got))

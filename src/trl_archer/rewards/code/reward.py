@@ -10,14 +10,15 @@ from ...sandbox.local import Sandbox, open_runner
 from ...sandbox.program import Executor, SandboxError
 from ...workers import shared_pool
 from ..completions import Completion, LogExtra, LogMetric, Verdict, report, text_of
-from .cases import CodeTests, read_tests, sample_tests
-from .extraction import extract_program
+from .cases import CodeTests, read_rows, suite_from
+from .extraction import extract_program, opens_program
 from .judge import Judgment, judge
 
 _KINDS = "passed wrong_answer no_value crashed timeout too_much_output no_program not_scorable".split()
 _START_SECONDS = 120.0  # of a sandbox on a busy machine
 _REQUESTS = 16  # in flight, to a remote sandbox
 _SECONDS_PER_TEST = 5.0  # on top of the program's time: interpreter start and output comparison
+_SECONDS_PER_CHECK = 180.0  # of test code, which is run many times
 
 
 def code_reward(
@@ -35,11 +36,11 @@ def code_reward(
 
     Args:
         completions (`list`): Completions, plain or conversational. The program is the last fenced block of Python.
-        tests (`list`): Tests of each completion's problem, in the layout of APPS, TACO, Eurus-2, DeepCoder,
-            LiveCodeBench, PrimeIntellect, CodeContests or Open-R1, as Python objects or as JSON.
+        tests (`list`): Tests of each completion's problem, in one of the layouts of
+            [`~trl_archer.rewards.code.cases.read_tests`].
         completion_ids, log_extra, log_metric (*optional*): Passed to reward functions by TRL's trainers.
         kwargs: Other columns of the dataset. A column `fn_name` names the function that each problem's tests call, for
-            tests that do not contain the name.
+            tests that do not contain the name. A prompt in `prompts` may open the program's fence.
 
     Returns:
         `list` of `float` or `None`: 1.0 if all tests pass. 0.0 if one fails or there is no program. `None`, not
@@ -68,7 +69,8 @@ def get_code_reward(
     Args:
         sandbox ([`Sandbox`] or [`Executor`], *optional*): Where programs run. The local [`Sandbox`] if `None`.
         scoring (`str`, *optional*, defaults to `"all"`): `"all"`: 1 if all tests pass, else 0, as in the paper; stops
-            at the first failure. `"fraction"`: the share of tests that pass; runs all tests.
+            at the first crash or limit. `"fraction"`: the share of tests that pass, 0 if a program that does nothing
+            passes the same ones; runs all tests.
         max_tests (`int`, *optional*, defaults to `15`): How many of a problem's tests to run, the same ones for all of
             its completions. All tests if `None`.
         seed (`int`, *optional*, defaults to `0`): Seed for choosing the tests. If `None`, those with the longest inputs
@@ -115,9 +117,10 @@ class CodeReward:
         self, completions: list[Completion], tests: list[Any], *, fn_name: Sequence[Any] | None = None, **kwargs: Any
     ) -> list[float | None]:
         """See [`code_reward`]."""
-        suites = self._read(tests, fn_name or [None] * len(tests))
+        suites = read_rows(tests, fn_name or [None] * len(tests), self.max_tests, self.seed)
         texts = [text_of(completion) for completion in completions]
-        programs = [extract_program(text, self.thinking) for text in texts]
+        opened = [opens_program(prompt) for prompt in kwargs.get("prompts") or [""] * len(texts)]
+        programs = [extract_program(text, self.thinking, start) for text, start in zip(texts, opened, strict=True)]
         rows = list(zip(programs, suites, strict=True))
         jobs = {  # groups repeat programs
             (program, id(suite)): (program, suite)
@@ -128,20 +131,6 @@ class CodeReward:
         verdicts = [self._verdict(suite, judged.get((program or "", id(suite)))) for program, suite in rows]
         return report(self.__name__, verdicts, _KINDS, texts, self.thinking, **kwargs)
 
-    def _read(self, tests: Sequence[Any], functions: Sequence[str | None]) -> list[CodeTests | str]:
-        """The tests of each row, or why they cannot be used. The rows of a group are adjacent and share their tests."""
-        suites: list[CodeTests | str] = []
-        for row, key in enumerate(zip(tests, functions, strict=True)):
-            if row and key == (tests[row - 1], functions[row - 1]):
-                suites.append(suites[-1])
-                continue
-            try:
-                suite = read_tests(*key)
-                suites.append(suite if self.max_tests is None else sample_tests(suite, self.max_tests, self.seed))
-            except ValueError as error:
-                suites.append(str(error))
-        return suites
-
     def _judge(self, jobs: Sequence[tuple[str, CodeTests]]) -> list[Judgment | str]:
         """The judgment on each program, or how the sandbox failed."""
         if not jobs:
@@ -150,10 +139,11 @@ class CodeReward:
         if not isinstance(self.sandbox, Sandbox):
             return _judge_remotely(self.sandbox, jobs, options, self.workers or _REQUESTS)
         settings = self.sandbox.as_dict()
-        longest = max(len(suite) for _, suite in jobs)
+        own = self.sandbox.limits.wall_seconds + _SECONDS_PER_TEST
+        longest = max(len(suite) * (own if suite.form != "check" else _SECONDS_PER_CHECK + own) for _, suite in jobs)
         outcomes = shared_pool("trl_archer.rewards.code.reward:_judge_locally", self.workers).map(
             [(settings, source, dataclasses.astuple(suite), options) for source, suite in jobs],
-            seconds=_START_SECONDS + longest * (self.sandbox.limits.wall_seconds + _SECONDS_PER_TEST),
+            seconds=_START_SECONDS + longest,
         )
         judged = [outcome.detail if outcome.failure else outcome.value for outcome in outcomes]
         if all(outcome.failure is None and isinstance(outcome.value, str) for outcome in outcomes):
@@ -167,6 +157,8 @@ class CodeReward:
             return Verdict(0.0, "no_program", "no program")
         if isinstance(judged, str):
             return Verdict(None, "not_scorable", f"sandbox: {judged}")
+        if judged.outcome == "not scorable":
+            return Verdict(None, "not_scorable", judged.reason)
         reward = judged.fraction if self.scoring == "fraction" else float(judged.is_correct)
         return Verdict(reward, judged.outcome.replace(" ", "_"), judged.reason)
 
@@ -198,5 +190,4 @@ def _judge_locally(item: Any) -> Judgment | str:
         runner = open_runner(settings)
     except SandboxError as error:
         return str(error)
-    function, inputs, outputs, wrapped = suite
-    return judge(source, CodeTests(function, tuple(inputs), tuple(outputs), wrapped), runner.run, **options)
+    return judge(source, suite_from(suite), runner.run, **options)
