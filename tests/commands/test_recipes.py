@@ -1,7 +1,7 @@
 """The strict parser, and every recipe in the real configuration classes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.machinery import ModuleSpec
@@ -15,8 +15,9 @@ from trl import ModelConfig
 from trl_archer import ArcherGRPOConfig
 from trl_archer.commands.train import launch
 from trl_archer.commands.train.arguments import TrainArguments
-from trl_archer.commands.train.data import format_prompts, map_columns
+from trl_archer.commands.train.columns import map_columns
 from trl_archer.commands.train.launch import BatchGeometry, batch_geometry
+from trl_archer.commands.train.prompts import format_prompts
 from trl_archer.commands.train.recipe import RecipeParser, read_recipe
 from trl_archer.commands.train.rewards import REWARDS
 from trl_archer.commands.train.run import make_parser
@@ -145,15 +146,16 @@ def test_missing_recipe(tmp_path: Path) -> None:
 
 
 def test_check_sees_recipe_and_flags_before_the_classes_are_made(tmp_path: Path) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[Any] = []
 
-    def check(values: Mapping[str, Any]) -> None:
-        seen.append(dict(values))
+    def check(values: Mapping[str, Any], given: Collection[str]) -> None:
+        seen.extend([dict(values), given])
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
-        parse(tmp_path, "count: 5\nrate: 1e-3", "--count", "6", check=check)
+        parse(tmp_path, "count: 5\nrate: 1e-3", "--count", "6", "--no-flag", "--text=a", check=check)
     assert (seen[0]["count"], seen[0]["rate"], seen[0]["mode"]) == (6, 1e-3, "fast")
+    assert seen[1] == {"count", "rate", "flag", "text"}
 
 
 def test_all_recipes_are_there() -> None:

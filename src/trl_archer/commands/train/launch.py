@@ -3,7 +3,8 @@
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,14 +54,15 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def check_launch(values: Values) -> None:
+def check_launch(values: Values, given: Collection[str] = ()) -> None:
     """
     Checks flags and recipe before the configuration is created, which initializes the devices.
 
     Raises:
         ValueError: If number of processes, batch sizes, precision, quantization or DeepSpeed's file contradict each
-            other, or if vLLM, bitsandbytes or DeepSpeed is requested but not installed.
+            other, if a field has no effect, or if vLLM, bitsandbytes or DeepSpeed is requested but not installed.
     """
+    check_effects(values, given)
     processes = launched_processes()
     check_processes(values, processes)
     check_batch(values, processes)
@@ -72,6 +74,40 @@ def check_launch(values: Values) -> None:
         check_deepspeed(*settings, values, processes)
         if importlib.util.find_spec("deepspeed") is None:
             raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
+
+
+# Fields that act only if another one is set: the switch, how to set it, and the fields
+_SWITCHES = (
+    ("use_peft", "use_peft: true", r"lora_\w+|use_rslora|use_dora"),
+    ("load_in_4bit", "load_in_4bit: true", r"bnb_4bit_\w+|use_bnb_nested_quant"),
+    ("use_vllm", "use_vllm: true", r"vllm_\w+"),
+    (
+        "log_completions",
+        "log_completions: true",
+        "num_completions_to_print|log_unique_prompts|log_completions_hub_repo",
+    ),
+    ("push_to_hub", "push_to_hub: true", r"hub_\w+"),
+    ("eval_strategy", "eval_strategy: steps", r"eval_\w+|num_generations_eval|per_device_eval_batch_size"),
+    ("sync_ref_model", "sync_ref_model: true", r"ref_model_\w+"),
+    ("use_liger_kernel", "use_liger_kernel: true", "liger_kernel_config"),
+)
+
+
+def check_effects(values: Values, given: Collection[str]) -> None:
+    """
+    Checks that the fields that flags or recipe set have an effect. A switch that is off on purpose, such as `use_vllm:
+    false`, may leave its fields in place.
+
+    Raises:
+        ValueError: If a field has none; the message names the switch.
+    """
+    for switch, remedy, pattern in _SWITCHES:
+        idle = sorted(name for name in given if name != switch and re.fullmatch(pattern, name))
+        if idle and switch not in given and values.get(switch) in (False, None, "no"):
+            raise ValueError(
+                f"{idle[0]}={values[idle[0]]!r} has no effect without {switch}. Set {remedy}, or remove {idle[0]}. "
+                f"{switch}={values.get(switch)!r}, if set explicitly, keeps it for later."
+            )
 
 
 def check_processes(values: Values, processes: int) -> None:

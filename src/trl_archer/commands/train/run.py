@@ -21,11 +21,12 @@ from ...grpo.preemption import SaveOnSigterm
 from ...grpo.preflight import preflight
 from ...grpo.reward_checks import needed_columns
 from .arguments import TrainArguments
-from .data import PLAYGROUND, load_data
+from .data import load_data
 from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .recipe import RecipeParser, read_recipe
 from .resume import check_new_run, check_same_model, record_run
 from .rewards import load_rewards
+from .sources import PLAYGROUND
 
 if TYPE_CHECKING:
     from ...grpo.trainer import DurableGRPOTrainer
@@ -139,6 +140,7 @@ def prepare(
         evaluates=config.eval_strategy != "no",
         tokenizer=lambda: _tokenizer(config, model),
         chat_template_kwargs=config.chat_template_kwargs,
+        rewards=rewards,
     )
     config.model_init_kwargs = {
         "revision": model.model_revision,

@@ -1,0 +1,117 @@
+"""Checks on a sample of rows that the rewards can score them, before the model is loaded."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from datasets import IterableDataset
+
+from .columns import Row
+from .sources import Data
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE = 32
+_MOST = 0.5  # share of rows that may be unscorable
+_EXAMPLES = 3
+
+Check = Callable[[Sequence[Row]], Sequence[str | None]]
+
+
+def check_gradable(data: Data, rewards: Sequence[Any], label: str) -> None:
+    """
+    Checks that most rows of a sample can be scored, by rewards that can tell.
+
+    `math` and `code` can. A reward of your own can if it has an attribute `check_rows`, a function from a list of rows
+    to a list with `None` for each row that can be scored, and the reason for each other row. A row needs one reward
+    that scores it. Fewer unscorable rows, or rewards of your own that may score them, cause a warning.
+
+    Raises:
+        ValueError: If more than half of the rows cannot be scored. The message has examples.
+    """
+    checks = {name_of(reward): check for reward in rewards if (check := row_check(reward)) is not None}
+    if not checks:
+        return
+    indices, rows = sample_rows(data)
+    reasons: list[list[str]] = [[] for _ in rows]
+    for name, check in checks.items():
+        for found, reason in zip(reasons, check(rows), strict=True):
+            if reason is not None:
+                found.append(f"{name}: {reason}")
+    bad = {index: "; ".join(found) for index, found in zip(indices, reasons, strict=True) if len(found) == len(checks)}
+    if not bad:
+        return
+    examples = "".join(f"\n  row {index}: {reason:.300}" for index, reason in list(bad.items())[:_EXAMPLES])
+    message = f"{len(bad)} of {len(rows)} sampled rows of {label} cannot be scored:{examples}\n"
+    if len(bad) <= _MOST * len(rows) or any(map(_may_score, rewards)):
+        logger.warning("%sTheir completions get no reward and are left out.", message)
+        return
+    columns = ", ".join(map(repr, rows[0]))
+    raise ValueError(
+        f"{message}Map the column that the reward needs to one that holds final answers or tests (dataset_columns), "
+        f"or use another reward (reward_funcs). The columns: {columns}."
+    )
+
+
+def sample_rows(data: Data, count: int = _SAMPLE) -> tuple[list[int], list[Row]]:
+    """Returns the numbers and contents of evenly spaced rows, or of the first rows of a stream."""
+    if isinstance(data, IterableDataset):
+        rows = list(islice(data, count))
+        return list(range(len(rows))), rows
+    indices = [index * len(data) // min(count, len(data)) for index in range(min(count, len(data)))]
+    return indices, list(data.select(indices))
+
+
+def name_of(reward: Any) -> str:
+    """Returns the name that TRL logs a reward under."""
+    return getattr(reward, "__name__", type(reward).__name__)
+
+
+def row_check(reward: Any) -> Check | None:
+    """Returns the check of a reward; `None` if it has none."""
+    own = getattr(reward, "check_rows", None)
+    if own is not None:
+        return own
+    check = _CHECKS.get(getattr(reward, "__module__", ""))
+    return None if check is None else lambda rows: check(reward, rows)
+
+
+def _may_score(reward: Any) -> bool:
+    """Whether a reward has no check and is not one of ours or TRL's, which do not judge answers."""
+    package = str(getattr(reward, "__module__", "")).partition(".")[0]
+    return row_check(reward) is None and package not in ("trl_archer", "trl")
+
+
+def _check_golds(reward: Callable[..., Sequence[float | None]], rows: Sequence[Row]) -> list[str | None]:
+    """Grades each gold answer against itself."""
+    golds = [row["solution"] for row in rows]
+    firsts = [gold[0] if isinstance(gold, list) and gold else gold for gold in golds]
+    texts = [str(gold).rpartition("####")[2].strip() for gold in firsts]  # GSM8K's answers follow this sign
+    answers = [text if "\\boxed" in text else f"\\boxed{{{text}}}" for text in texts]
+    rewards = reward([f"</think>{answer}" for answer in answers], solution=golds)
+    verdicts: Mapping[float | None, str] = {None: "cannot be read", 0.0: "does not equal itself"}
+    return [
+        f"the solution {gold!r:.100} {verdicts[value]}" if value in verdicts else None
+        for gold, value in zip(golds, rewards, strict=True)
+    ]
+
+
+def _check_tests(reward: Any, rows: Sequence[Row]) -> list[str | None]:
+    """Reads the tests of each row."""
+    from ...rewards.code.cases import read_tests
+
+    reasons: list[str | None] = []
+    for row in rows:
+        try:
+            read_tests(row["tests"], row.get("fn_name"))
+            reasons.append(None)
+        except ValueError as error:
+            reasons.append(str(error))
+    return reasons
+
+
+_CHECKS: Mapping[str, Callable[[Any, Sequence[Row]], list[str | None]]] = {
+    "trl_archer.rewards.math.reward": _check_golds,
+    "trl_archer.rewards.code.reward": _check_tests,
+}
