@@ -14,7 +14,7 @@ from ...grpo.preflight import QUANTIZED_SYNC
 from ...grpo.vllm_server import check_installed
 
 if TYPE_CHECKING:
-    from ...config import ArcherGRPOConfig
+    from ...grpo.config import DurableGRPOConfig
 
 Values = Mapping[str, Any]
 _MODULE = "-m trl_archer.cli train"
@@ -37,7 +37,7 @@ class BatchGeometry:
         )
 
 
-def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
+def batch_geometry(args: "DurableGRPOConfig") -> BatchGeometry:
     """Computes the batch of a configuration."""
     per_update = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
     return BatchGeometry(
@@ -54,25 +54,29 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def check_launch(values: Values, given: Collection[str] = ()) -> None:
+def check_launch(
+    values: Values, given: Collection[str] = (), processes: int | None = None, installed: bool = True
+) -> None:
     """
-    Checks flags and recipe before the configuration is created, which initializes the devices.
+    Checks flags and recipe before the configuration is created, which initializes the devices. `processes` replaces
+    the number that was launched, and `installed` says whether packages must be installed here.
 
     Raises:
         ValueError: If number of processes, batch sizes, precision, quantization or DeepSpeed's file contradict each
             other, if a field has no effect, or if vLLM, bitsandbytes or DeepSpeed is requested but not installed.
     """
     check_effects(values, given)
-    processes = launched_processes()
+    if processes is None:
+        processes = launched_processes()
     check_processes(values, processes)
     check_batch(values, processes)
-    check_vllm(values, processes)
-    check_quantization(values)
+    check_vllm(values, processes, installed)
+    check_quantization(values, installed)
     check_precision(values)
     settings = deepspeed_settings(values)
     if settings is not None:
         check_deepspeed(*settings, values, processes)
-        if importlib.util.find_spec("deepspeed") is None:
+        if installed and importlib.util.find_spec("deepspeed") is None:
             raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
 
 
@@ -174,11 +178,12 @@ def check_batch(values: Values, processes: int) -> None:
             )
 
 
-def check_vllm(values: Values, processes: int) -> None:
+def check_vllm(values: Values, processes: int, installed: bool = True) -> None:
     """Checks that vLLM is installed, and that processes can be split into its tensor-parallel groups."""
     if not values["use_vllm"]:
         return
-    check_installed()
+    if installed:
+        check_installed()
     size = values["vllm_tensor_parallel_size"]
     if values["vllm_mode"] == "colocate" and (size < 1 or processes % size):
         raise ValueError(
@@ -187,7 +192,7 @@ def check_vllm(values: Values, processes: int) -> None:
         )
 
 
-def check_quantization(values: Values) -> None:
+def check_quantization(values: Values, installed: bool = True) -> None:
     """Checks that a quantized model has an adapter to train, and does not sample with vLLM."""
     flag = next((name for name in ("load_in_4bit", "load_in_8bit") if values[name]), None)
     if flag is None:
@@ -199,7 +204,7 @@ def check_quantization(values: Values) -> None:
         )
     if values["use_vllm"]:
         raise ValueError(f"{flag}=True, {QUANTIZED_SYNC}")
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if installed and importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(
             f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
         )
@@ -291,7 +296,7 @@ def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, pr
         )
 
 
-def check_devices(args: "ArcherGRPOConfig") -> None:
+def check_devices(args: "DurableGRPOConfig") -> None:
     """
     Checks that all launched processes train together, each on one device.
 

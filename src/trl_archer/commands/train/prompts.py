@@ -207,7 +207,7 @@ def _render(template: Template, row: Row, prompt: Any, where: str, columns: Sequ
 
 
 class _UnwritableError(TemplateError):
-    """Raised when a template would write a value that is no text."""
+    """Raised when a template would write a value that is not text."""
 
 
 class _Empty(Undefined):

@@ -118,7 +118,7 @@ def _ending(name: str) -> str:
 
 
 def _builder(name: str) -> str | None:
-    """Returns the `datasets` builder of a file, by its ending. `None` if it is no file that we can read."""
+    """Returns the `datasets` builder of a file, by its ending. `None` if it is not a file that we can read."""
     return None if Path(name).is_dir() else _BUILDERS.get(_ending(name))
 
 
