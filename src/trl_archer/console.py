@@ -33,6 +33,12 @@ class ConsoleLog(TrainerCallback):
     in the `trainer_state.json` of each checkpoint and in the trackers of `report_to`. [`ConsoleLog.attach`] replaces
     the callbacks of transformers that print to the console.
 
+    Args:
+        every (`int`, *optional*, defaults to `1`):
+            Prints only logs at multiples of this number of steps.
+        times (`bool`, *optional*, defaults to `True`):
+            Whether to print seconds per step and the time that remains.
+
     Example:
 
     ```python
@@ -41,16 +47,17 @@ class ConsoleLog(TrainerCallback):
     ```
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1, times: bool = True) -> None:
+        self._every, self._times = every, times
         self._start: tuple[float, int] | None = None
         self._warned = False
 
     @classmethod
-    def attach(cls, trainer: Any) -> "ConsoleLog":
-        """Adds the callback to a trainer, and removes those that print logs as dictionaries."""
+    def attach(cls, trainer: Any, **options: Any) -> "ConsoleLog":
+        """Adds the callback to a trainer, and removes those that print logs as dictionaries. Takes the same options."""
         for printer in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printer)
-        console = cls()
+        console = cls(**options)
         trainer.add_callback(console)
         return console
 
@@ -61,7 +68,8 @@ class ConsoleLog(TrainerCallback):
         if logs is None or not state.is_world_process_zero:
             return
         if "train_runtime" in logs:
-            print(f"Trained {state.global_step} steps in {_duration(logs['train_runtime'])}.", flush=True)
+            if self._times:
+                print(f"Trained {state.global_step} steps in {_duration(logs['train_runtime'])}.", flush=True)
             return
         prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
         values = [
@@ -71,13 +79,14 @@ class ConsoleLog(TrainerCallback):
         ]
         step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
         line = [step, *(["evaluation"] if prefix else []), *values, *([] if prefix else self._pace(state))]
-        print("   ".join(line), flush=True)
+        if prefix or state.global_step % self._every == 0:
+            print("   ".join(line), flush=True)
         if logs.get("frac_reward_zero_std") == 1 and not self._warned:
             self._warned = True
             print(_NO_SIGNAL.format(reward=logs.get("reward", float("nan"))), flush=True)
 
     def _pace(self, state: Any) -> list[str]:
-        if self._start is None or state.global_step <= self._start[1]:
+        if not self._times or self._start is None or state.global_step <= self._start[1]:
             return []
         seconds = (time.perf_counter() - self._start[0]) / (state.global_step - self._start[1])
         return [f"{seconds:.3g} s/step", f"{_duration(seconds * (state.max_steps - state.global_step))} left"]

@@ -71,6 +71,12 @@ ROWS: dict[str, dict[str, Any]] = {
         "private_test_cases": HIDDEN,
         "metadata": json.dumps({"func_name": "add"}),
     },
+    "google-research-datasets/mbpp": {
+        "text": "Add.",
+        "code": "def add(a, b): return a + b",
+        "test_list": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"],
+    },
+    "TIGER-Lab/AceCode-87K": {"question": "Add.", "test_cases": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"]},
     "Fate-Zero/Archer2.0-Code-1.5B": {
         "prompt": "Add.",
         "ground_truth": json.dumps({"inputs": ["1 2"], "outputs": ["3"]}),
@@ -86,6 +92,8 @@ def test_every_dataset_has_rows() -> None:
 def test_recipe_lines(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if name in ("google-research-datasets/mbpp", "TIGER-Lab/AceCode-87K"):
+        pytest.importorskip("trl_archer.rewards.code.asserts")
     monkeypatch.setattr(TOKENIZER, "chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}")
     recipe = dict(RECIPES[name])
     recipe.pop("dataset_config", None)
@@ -105,5 +113,7 @@ def test_recipe_lines(
     if "code" not in recipe["reward_funcs"] and not name.startswith("Skywork"):
         answers = ["So the\nAnswer: 3" if name.startswith("Byted") else "So it is \\boxed{3}.", "\\boxed{4}"]
         assert rewards[0](answers, solution=[data[0]["solution"]] * 2) == [1.0, 0.0]
+    if name.endswith("mbpp"):
+        assert "```python\nassert add(1, 2) == 3\n```" in question["content"]
     if name == "test6.jsonl":
         assert "```python\ndef add(a, b):\n```" in question["content"]

@@ -86,29 +86,47 @@ def _may_score(reward: Any) -> bool:
 def _check_golds(reward: Callable[..., Sequence[float | None]], rows: Sequence[Row]) -> list[str | None]:
     """Grades each gold answer against itself."""
     golds = [row["solution"] for row in rows]
+    try:
+        from ...rewards.math.golds import unscorable_golds
+    except ImportError:
+        return _grade_golds(reward, golds)
+    found = {index: f"the solution {gold!r:.100}: {reason}" for index, gold, reason in unscorable_golds(golds)}
+    return [found.get(index) for index in range(len(golds))]
+
+
+def _grade_golds(reward: Callable[..., Sequence[float | None]], golds: Sequence[Any]) -> list[str | None]:
     firsts = [gold[0] if isinstance(gold, list) and gold else gold for gold in golds]
     texts = [str(gold).rpartition("####")[2].strip() for gold in firsts]  # GSM8K's answers follow this sign
     answers = [text if "\\boxed" in text else f"\\boxed{{{text}}}" for text in texts]
-    rewards = reward([f"</think>{answer}" for answer in answers], solution=golds)
-    verdicts: Mapping[float | None, str] = {None: "cannot be read", 0.0: "does not equal itself"}
+    rewards = reward([f"</think>{answer}" for answer in answers], solution=list(golds))
+    verdicts: Mapping[float | None, str] = {None: "it cannot be read", 0.0: "it does not match itself"}
     return [
-        f"the solution {gold!r:.100} {verdicts[value]}" if value in verdicts else None
+        f"the solution {gold!r:.100}: {verdicts[value]}" if value in verdicts else None
         for gold, value in zip(golds, rewards, strict=True)
     ]
 
 
 def _check_tests(reward: Any, rows: Sequence[Row]) -> list[str | None]:
     """Reads the tests of each row."""
+    tests, names = [row["tests"] for row in rows], [row.get("fn_name") for row in rows]
+    try:
+        from ...rewards.code.cases import unscorable_tests
+    except ImportError:
+        return [_read_tests(*pair) for pair in zip(tests, names, strict=True)]
+    found = {
+        index: f"the tests {excerpt!r:.100}: {reason}" for index, excerpt, reason in unscorable_tests(tests, names)
+    }
+    return [found.get(index) for index in range(len(rows))]
+
+
+def _read_tests(tests: Any, name: Any) -> str | None:
     from ...rewards.code.cases import read_tests
 
-    reasons: list[str | None] = []
-    for row in rows:
-        try:
-            read_tests(row["tests"], row.get("fn_name"))
-            reasons.append(None)
-        except ValueError as error:
-            reasons.append(str(error))
-    return reasons
+    try:
+        read_tests(tests, name)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 _CHECKS: Mapping[str, Callable[[Any, Sequence[Row]], list[str | None]]] = {
