@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -86,12 +87,19 @@ def _may_score(reward: Any) -> bool:
 def _check_golds(reward: Callable[..., Sequence[float | None]], rows: Sequence[Row]) -> list[str | None]:
     """Grades each gold answer against itself."""
     golds = [row["solution"] for row in rows]
-    try:
-        from ...rewards.math.golds import unscorable_golds
-    except ImportError:
+    unscorable_golds = _function("trl_archer.rewards.math.golds", "unscorable_golds")
+    if unscorable_golds is None:
         return _grade_golds(reward, golds)
     found = {index: f"the solution {gold!r:.100}: {reason}" for index, gold, reason in unscorable_golds(golds)}
     return [found.get(index) for index in range(len(golds))]
+
+
+def _function(module: str, name: str) -> Callable[..., Any] | None:
+    """Returns a function of the rewards. They are imported here because other rewards do not need them."""
+    try:
+        return getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        return None
 
 
 def _grade_golds(reward: Callable[..., Sequence[float | None]], golds: Sequence[Any]) -> list[str | None]:
@@ -109,9 +117,8 @@ def _grade_golds(reward: Callable[..., Sequence[float | None]], golds: Sequence[
 def _check_tests(reward: Any, rows: Sequence[Row]) -> list[str | None]:
     """Reads the tests of each row."""
     tests, names = [row["tests"] for row in rows], [row.get("fn_name") for row in rows]
-    try:
-        from ...rewards.code.cases import unscorable_tests
-    except ImportError:
+    unscorable_tests = _function("trl_archer.rewards.code.cases", "unscorable_tests")
+    if unscorable_tests is None:
         return [_read_tests(*pair) for pair in zip(tests, names, strict=True)]
     found = {
         index: f"the tests {excerpt!r:.100}: {reason}" for index, excerpt, reason in unscorable_tests(tests, names)
