@@ -55,7 +55,7 @@ def test_accepted(rows: list[Any], rewards: list[Any], caplog: pytest.LogCapture
         ([PROSE] * 3, math_reward, "3 of 3 sampled rows of x cannot be scored:\n  row 0: math_reward: the solution"),
         ([PROSE, PROSE, GOLDS[0]], math_reward, "2 of 3 sampled rows"),
         ([{"tests": ["nonsense"]}], code_reward, "row 0: code_reward: "),
-        ([{"tests": {"inputs": [""], "outputs": [""]}}], code_reward, "a program that prints nothing would pass"),
+        ([{"tests": {"inputs": [""], "outputs": [""]}}], code_reward, "outputs are blank"),
         ([{"level": 4}, {"level": 5}], Own(), "row 1: own: level 5 is too hard"),
     ],
 )

@@ -1,6 +1,7 @@
 """The recipe lines of docs/data.md on rows in the layout of each public dataset. The problems are made up."""
 
 import base64
+import importlib.util
 import json
 import pickle
 import re
@@ -23,6 +24,7 @@ DOC = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 BLOCKS = re.findall(
     r"```yaml\n(.*?)```\n(?=\n)", DOC.partition("## Public datasets")[2].partition("## Rewards by")[0], re.DOTALL
 )
+HAS_LISTS = importlib.util.find_spec("trl_archer.rewards.math.golds") is not None  # reads lists that are text
 RECIPES = {recipe["dataset_name"]: recipe for recipe in map(yaml.safe_load, BLOCKS)}
 
 ASK = [{"content": "Tom has 1 apple and buys 2. How many has he?", "role": "user"}]
@@ -110,7 +112,7 @@ def test_recipe_lines(
     if "math" in recipe["reward_funcs"]:
         asked = "".join(message["content"] for message in data[0]["prompt"])
         assert "\\boxed{}" in asked
-    if "code" not in recipe["reward_funcs"] and not name.startswith("Skywork"):
+    if "code" not in recipe["reward_funcs"] and (HAS_LISTS or not name.startswith("Skywork")):
         answers = ["So the\nAnswer: 3" if name.startswith("Byted") else "So it is \\boxed{3}.", "\\boxed{4}"]
         assert rewards[0](answers, solution=[data[0]["solution"]] * 2) == [1.0, 0.0]
     if name.endswith("mbpp"):
