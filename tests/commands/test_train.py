@@ -114,6 +114,14 @@ def test_run(folder: Path, model_path: str, capsys: pytest.CaptureFixture[str], 
     assert first["reward"] == pytest.approx(first["rewards/length/mean"] + 0.1 * 0.5)
     before, after = load_file(f"{model_path}/model.safetensors"), load_file(folder / "out" / "model.safetensors")
     assert max((after[name] - before[name]).abs().max().item() for name in before) > 1e-3
+    for card in (folder / "out" / "README.md", folder / "out" / "checkpoint-2" / "README.md"):
+        if card.is_file():
+            text = card.read_text()
+            assert "| `reward_funcs` | length, same |" in text
+            assert "| `epsilon_reasoning` | 0.5 |" in text
+            assert text.count("## Training settings") == 1
+            assert "huggingface.co/None" not in text
+    assert "- trl-archer\n" in (folder / "out" / "README.md").read_text()
     record = json.loads((folder / "out" / "run.json").read_text())
     assert record["model"]["model_name_or_path"] == model_path
     assert record["training"]["learning_rate"] == 0.01
@@ -166,6 +174,7 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
         (["--loss_type", "cispo"], "loss_type='cispo' has no clip range per token"),
         (["--deepspeed", "{bad"], "deepspeed='{bad' is not valid JSON: Expecting property name"),
         (["--report_to", "wandb"], "report_to=['wandb']: 'wandb' is not installed."),
+        (["--report_to", "trackio", "wandb"], "report_to=['trackio', 'wandb']: 'wandb' is not installed."),
         (["--attn_implementation", "kernels-community/flash-attn2"], "pip install 'transformers[kernels]'"),
         (["--collapse_patience", "0"], "collapse_patience=0"),
         (["--use_vllm"], "vLLM is not installed. Run `pip install 'trl-archer[vllm]'`"),

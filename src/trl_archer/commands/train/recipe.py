@@ -38,6 +38,8 @@ class RecipeParser(TrlParser):
         self._given: set[str] = set()
         for dataclass_type in self.dataclass_types:
             for name, kind in get_type_hints(dataclass_type).items():
+                if name == "report_to":  # several trackers, which argparse would take for one
+                    self._actions_by_field()[name].nargs = "+"
                 if Literal[False] in get_args(kind):  # a plain string to argparse, "False" included
                     self._actions_by_field()[name].type = _name_or_false
 

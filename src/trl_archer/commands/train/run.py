@@ -26,6 +26,7 @@ from ...grpo.preflight import preflight
 from ...grpo.reward_checks import needed_columns
 from ..recipes import find_file
 from .arguments import TrainArguments
+from .card import add_settings_to_cards
 from .data import load_data
 from .failure import report_refusal
 from .help import full_help, short_help
@@ -246,6 +247,7 @@ def prepare(
         peft_config=get_peft_config(model),
         preflight=checks,
     )
+    add_settings_to_cards(trainer, [getattr(reward, "__name__", str(reward)) for reward in rewards])
     if config.process_index == 0:
         record_run(
             config.output_dir,
@@ -275,6 +277,7 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
         )
     else:
         trainer.save_model(args.output_dir)
+        trainer.create_model_card(dataset_name=dataset_name if "/" in dataset_name else None)
         report(f"Model saved to {args.output_dir}.")
         if args.push_to_hub:
             trainer.push_to_hub(dataset_name=dataset_name)
