@@ -29,7 +29,10 @@ def _value(value: Any) -> str:
 
 
 def _defaults(dataclass: type) -> dict[str, Any]:
-    return {f.name: f.default for f in dataclasses.fields(dataclass)}
+    return {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(dataclass)
+    }
 
 
 def own_fields() -> str:

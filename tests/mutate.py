@@ -21,6 +21,7 @@ TESTS = [
     "tests/objective",
     *(f"tests/trainer/test_{name}.py" for name in ("oracle", "equals_grpo", "invariance", "metrics", "groups")),
     "tests/grpo/test_padding.py",
+    "tests/grpo/test_scoring.py",
     "tests/distributed/test_distributed.py",
 ]
 # Mutated file -> tests that run first, because they usually kill its mutants
@@ -28,6 +29,7 @@ FIRST = {
     "trainer.py": [f"tests/trainer/test_{name}.py" for name in ("oracle", "groups", "metrics", "invariance")],
     "metrics.py": ["tests/trainer/test_metrics.py"],
     "grpo/padding.py": ["tests/grpo/test_padding.py"],
+    "grpo/trainer.py": ["tests/grpo/test_scoring.py", "tests/grpo/test_padding.py"],
     "grpo/reward_checks.py": ["tests/trainer/test_groups.py"],
 }
 LIBRARIES = ["hypothesis", "peft", "trl.trainer.grpo_trainer", "trl.rewards"]  # imported once, before the forks
@@ -135,15 +137,53 @@ MUTANTS = [
         "totals = torch.stack(sums) * self.accelerator.num_processes",
     ),
     Mutant("trimmed too far", "grpo/padding.py", "width = int(columns[-1]) + 1 if", "width = int(columns[-1]) if"),
-    Mutant("rows back in the wrong order", "grpo/padding.py", "back = order.argsort()", "back = order"),
-    Mutant("grouped over optimizer steps", "grpo/trainer.py", "per_update=aligned", "per_update=len(micro_batches)"),
+    Mutant(
+        "grouped over optimizer steps",
+        "grpo/trainer.py",
+        "group_by_length(micro_batches, self._per_window)",
+        "group_by_length(micro_batches, len(micro_batches))",
+    ),
+    Mutant(
+        "scored in another layout",
+        "grpo/trainer.py",
+        "self._score(self._lay_out(self._buffered_inputs))",
+        "self._lay_out(self._score(self._buffered_inputs))",
+    ),
+    Mutant(
+        "old policy moves",
+        "grpo/trainer.py",
+        'batch.setdefault("old_per_token_logps", self._policy_logps)',
+        'batch["old_per_token_logps"] = self._policy_logps',
+    ),
+    Mutant(
+        "entropy bonus by micro-batch",
+        "objective.py",
+        '0.0), mask, "dapo", totals)',
+        '0.0), mask, "bnpo", totals)',
+    ),
+    Mutant("entropy penalty", "trainer.py", "loss = loss - self._entropy_weight", "loss = loss + self._entropy_weight"),
+    Mutant("unbounded ratio", "objective.py", "log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)", "log_ratio"),
+    Mutant(
+        "unbounded KL",
+        "objective.py",
+        "(ref_per_token_logps - per_token_logps).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)",
+        "ref_per_token_logps - per_token_logps",
+    ),
+    Mutant("dual clip of both signs", "objective.py", "constraints.delta)) & (advantages < 0)", "constraints.delta))"),
     Mutant(
         "dropped rows are forwarded",
         "grpo/padding.py",
         "mask.any(dim=1).nonzero().squeeze(1)",
         "torch.arange(len(mask))",
     ),
-    Mutant("NaN reward passes", "grpo/reward_checks.py", "if not math.isfinite(value):", "if math.isinf(value):"),
+    Mutant("infinite reward passes", "grpo/reward_checks.py", "if math.isinf(value):", "if value is None:"),
+    Mutant(
+        "kept completions stay where they fell",
+        "trainer.py",
+        "deal_evenly(micro_batches, self._per_window)",
+        "micro_batches",
+    ),
+    Mutant("empty updates are made", "grpo/trainer.py", "self._tokens_of_update == 0 and", "False and"),
 ]
 
 

@@ -1,6 +1,6 @@
 """Configuration of the Archer trainer."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from trl import GRPOConfig
 
@@ -58,7 +58,8 @@ class ArcherGRPOConfig(DurableGRPOConfig):
 
         mask_zero_std_groups (`bool`, *optional*, defaults to `True`):
             Whether to leave groups whose rewards are all equal out of the loss, its normalizer and the token metrics,
-            as in the paper's reference code. This applies to training only; evaluation keeps all groups.
+            as in the paper's reference code. This applies to training only; evaluation keeps all groups. An update must
+            lie within one rollout: `steps_per_generation` is a multiple of `gradient_accumulation_steps`.
 
         > Parameters that control logging
 
@@ -109,6 +110,17 @@ class ArcherGRPOConfig(DurableGRPOConfig):
         """Whether every update sees only fresh samples, so that all ratios are 1 and clip ranges have no effect."""
         return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
 
+    def __post_init__(self):
+        super().__post_init__()
+        spans_rollouts = self.steps_per_generation % self.gradient_accumulation_steps != 0
+        if self.mask_zero_std_groups and spans_rollouts:
+            raise ValueError(
+                f"steps_per_generation={self.steps_per_generation} is not a multiple of gradient_accumulation_steps="
+                f"{self.gradient_accumulation_steps}: an update would span several rollouts, each with a normalizer "
+                "of its own that depends on the groups left out (Eq. 5 has one). Set steps_per_generation to a "
+                "multiple, or mask_zero_std_groups=False."
+            )
+
     def _check(self) -> None:
         super()._check()
         self._check_ranges()
@@ -147,7 +159,10 @@ class ArcherGRPOConfig(DurableGRPOConfig):
                 f"loss_type={self.loss_type!r} has no clip range per token. Use one of {', '.join(LOSS_TYPES)}; the "
                 "paper's is 'dapo'. DurableGRPOTrainer runs all of TRL's loss types."
             )
-        defaults = {field.name: field.default for field in fields(GRPOConfig)}
+        defaults = {
+            field.name: field.default if field.default_factory is MISSING else field.default_factory()
+            for field in fields(GRPOConfig)
+        }
         for name, reason in REJECTED.items():
             value = getattr(self, name)
             if value != defaults[name]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+_ROUNDING = 4 * torch.finfo(torch.float32).eps  # of weighted sums
+
 
 def weighted_rewards(rewards_per_func: Tensor, reward_weights: Tensor) -> Tensor:
     """
@@ -41,5 +43,5 @@ def zero_std_groups(rewards_per_func: Tensor, reward_weights: Tensor, num_genera
     scores = scores.view(-1, num_generations, scores.size(1))
     highest = scores.nan_to_num(nan=-torch.inf).amax(dim=1)
     lowest = scores.nan_to_num(nan=torch.inf).amin(dim=1)
-    varies = (highest > lowest) & ~torch.isclose(highest, lowest, rtol=1e-6)  # rounding of weighted sums
+    varies = (highest > lowest) & ~torch.isclose(highest, lowest, rtol=_ROUNDING)
     return ~varies.any(dim=1)

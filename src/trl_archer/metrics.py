@@ -12,11 +12,12 @@ from torch import Tensor
 from .objective import ArcherTokenLoss
 
 # Order of the vector. Sums over tokens come first, then sums over responses, then extremes.
-_TOKEN_SUMS = ("tokens", "entropy", "kl", "clipped_low", "clipped_high")
+_TOKEN_SUMS = ("tokens", "entropy", "kl", "clipped_low", "clipped_high", "capped", "bounded")
 _SUMS = (
     *(f"{name}/{role}" for role in ("reasoning", "knowledge") for name in _TOKEN_SUMS),
     *("responses", "threshold", "mean_entropy", "squared_deviation", "aux_loss", "micro_batches"),
 )
+_EXTREMES = ("smallest share clipped low", "largest share clipped high", "largest |log ratio|")
 
 
 def token_statistics(
@@ -39,7 +40,7 @@ def token_statistics(
     entropies = torch.where(mask, entropies.detach().float(), 0.0)
     low, high = pieces.clipped_low.float(), pieces.clipped_high.float()
     tokens, reasoning = mask.float(), pieces.gate.float()
-    columns = (tokens, entropies, pieces.kl.float(), low, high)
+    columns = (tokens, entropies, pieces.kl.float(), low, high, pieces.capped.float(), pieces.bounded.float())
     by_token = [(weight * x).sum() for weight in (reasoning, tokens - reasoning) for x in columns]
 
     lengths = mask.sum(dim=1)
@@ -52,25 +53,32 @@ def token_statistics(
     low_share = torch.where(present, low.sum(dim=1) / per_response, torch.inf)
     high_share = torch.where(present, high.sum(dim=1) / per_response, -torch.inf)
     aux = zero if aux_loss is None else aux_loss.detach()
-    return torch.stack([x.float() for x in (*by_token, *by_response, aux, zero + 1, low_share.min(), high_share.max())])
+    distance = torch.where(mask, pieces.ratio, 1.0).log().abs()
+    extremes = (low_share.min(), high_share.max(), distance.max())
+    return torch.stack([x.float() for x in (*by_token, *by_response, aux, zero + 1, *extremes)])
 
 
-def summarize(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) -> dict[str, float]:
+def summarize(
+    statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool, with_delta: bool = False
+) -> dict[str, float]:
     """
-    Computes means over all tokens, responses or micro-batches of a logging window.
+    Computes means over all tokens, responses or micro-batches of a logging window. A micro-batch with a non-finite
+    sum, whose update is skipped, is left out.
 
     Args:
         statistics (`Sequence` of `Tensor` of shape `(world * K,)`): Gathered results of [`token_statistics`].
         with_kl (`bool`): Whether there is a reference model.
         with_aux_loss (`bool`): Whether there is a load-balancing loss.
+        with_delta (`bool`): Whether there is a dual clip.
 
     Returns:
         `dict[str, float]`: Value by metric name; NaN where there was nothing to average, such as the entropy of
         reasoning tokens when every token is knowledge.
     """
-    table = torch.cat([row.reshape(-1, len(_SUMS) + 2) for row in statistics]).cpu().double()
+    table = torch.cat([row.reshape(-1, len(_SUMS) + len(_EXTREMES)) for row in statistics]).cpu().double()
+    table = table[table[:, : len(_SUMS)].isfinite().all(dim=1)]
     total = dict(zip(_SUMS, table.sum(dim=0).tolist(), strict=False))
-    lowest, highest = table[:, -2].min().item(), table[:, -1].max().item()
+    lowest, highest, farthest = _extremes(table) if total["responses"] else (float("nan"),) * 3
     for name in _TOKEN_SUMS:
         total[name] = total[f"{name}/reasoning"] + total[f"{name}/knowledge"]
 
@@ -83,10 +91,12 @@ def summarize(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) 
     metrics = {
         "entropy": mean("entropy"),
         "clip_ratio/low_mean": mean("clipped_low"),
-        "clip_ratio/low_min": lowest if total["responses"] else float("nan"),
+        "clip_ratio/low_min": lowest,
         "clip_ratio/high_mean": mean("clipped_high"),
-        "clip_ratio/high_max": highest if total["responses"] else float("nan"),
+        "clip_ratio/high_max": highest,
         "clip_ratio/region_mean": mean("clipped_low") + mean("clipped_high"),
+        "log_ratio/max": farthest,
+        "log_ratio/bounded": mean("bounded"),
         "archer/reasoning_fraction": _ratio(total["tokens/reasoning"], total["tokens"]),
         "archer/entropy_threshold": per_response("threshold"),
         "archer/entropy_spread": _spread(table),
@@ -95,12 +105,28 @@ def summarize(statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool) 
         metrics[f"entropy/{role}"] = mean("entropy", f"/{role}")
         metrics[f"clip_ratio/{role}/low_mean"] = mean("clipped_low", f"/{role}")
         metrics[f"clip_ratio/{role}/high_mean"] = mean("clipped_high", f"/{role}")
+    if with_delta:
+        metrics["clip_ratio/delta_mean"] = mean("capped")
     if with_kl:
         metrics["kl"] = mean("kl")
         metrics.update({f"kl/{role}": mean("kl", f"/{role}") for role in ("reasoning", "knowledge")})
     if with_aux_loss:
         metrics["aux_loss"] = _ratio(total["aux_loss"], total["micro_batches"])
     return metrics
+
+
+def entropy_and_tokens(statistics: Tensor) -> Tensor:
+    """Sums entropies and counts tokens over all ranks, `(2,)`, of one gathered micro-batch."""
+    table = statistics.view(-1, len(_SUMS) + len(_EXTREMES)).sum(dim=0)
+    reasoning, knowledge = (
+        table[[_SUMS.index(f"{name}/{role}") for name in ("entropy", "tokens")]] for role in ("reasoning", "knowledge")
+    )
+    return reasoning + knowledge
+
+
+def _extremes(table: Tensor) -> tuple[float, ...]:
+    low, high, distance = table[:, len(_SUMS) :].unbind(dim=1)
+    return low.min().item(), high.max().item(), distance.max().item()
 
 
 def _spread(table: Tensor) -> float:

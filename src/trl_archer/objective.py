@@ -74,6 +74,8 @@ class Constraints:
 
 PAPER = Constraints()
 
+LOG_RATIO_BOUND = 20.0  # nats; as in the paper's reference code
+
 
 class ArcherTokenLoss(NamedTuple):
     """
@@ -95,6 +97,10 @@ class ArcherTokenLoss(NamedTuple):
             Whether the lower end of the clip range stopped the token's gradient.
         clipped_high (`Tensor` of shape `(B, T)`, bool):
             Whether the upper end of the clip range stopped it.
+        capped (`Tensor` of shape `(B, T)`, bool):
+            Whether `delta` stopped it (dual clip).
+        bounded (`Tensor` of shape `(B, T)`, bool):
+            Whether a log-ratio, to the old policy or to the reference, was beyond `LOG_RATIO_BOUND`.
     """
 
     loss: Tensor
@@ -104,6 +110,8 @@ class ArcherTokenLoss(NamedTuple):
     entropy_threshold: Tensor
     clipped_low: Tensor
     clipped_high: Tensor
+    capped: Tensor
+    bounded: Tensor
 
 
 def _gate_and_threshold(
@@ -264,6 +272,8 @@ def k3_kl(per_token_logps: Tensor, ref_per_token_logps: Tensor) -> Tensor:
 
     $$ \mathrm{KL}_{i,t} = e^d - d - 1, \quad d = \log \pi_{ref} - \log \pi_\theta $$
 
+    Beyond `LOG_RATIO_BOUND`, 20 nats, the estimate and its gradient stop changing: `exp` overflows at 88.
+
     Args:
         per_token_logps (`Tensor` of shape `(B, T)`): Log-probabilities of the policy, in nats.
         ref_per_token_logps (`Tensor` of shape `(B, T)`): Log-probabilities of the reference, in nats.
@@ -279,7 +289,7 @@ def k3_kl(per_token_logps: Tensor, ref_per_token_logps: Tensor) -> Tensor:
 
     ```
     """
-    difference = ref_per_token_logps - per_token_logps
+    difference = (ref_per_token_logps - per_token_logps).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)
     return torch.exp(difference) - difference - 1
 
 
@@ -300,7 +310,8 @@ def archer_token_loss(
     $$ \ell_{i,t} = -\min(r A, \mathrm{clip}(r, 1 - \epsilon_{i,t}, 1 + \epsilon_{i,t}) A)
         + \beta_{i,t} \mathrm{KL}_{i,t} $$
 
-    Slots outside the mask may hold anything, NaN included; they change neither loss nor gradient.
+    Slots outside the mask may hold anything, NaN included; they change neither loss nor gradient. Log-ratios are
+    bounded at `LOG_RATIO_BOUND`, so that no `exp` overflows.
 
     Args:
         per_token_logps (`Tensor` of shape `(B, T)`):
@@ -351,14 +362,18 @@ def archer_token_loss(
     logps = torch.where(mask, per_token_logps, 0.0)
     logps = logps.to(torch.promote_types(logps.dtype, torch.float32))
     old_logps = logps.detach() if old_per_token_logps is None else torch.where(mask, old_per_token_logps, 0.0)
-    ratio = torch.exp(logps - old_logps)
+    log_ratio = logps - old_logps
+    ratio = torch.exp(log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND))
+    bounded = log_ratio.abs() > LOG_RATIO_BOUND
     loss = -clipped_surrogate(ratio, advantages, epsilon_low, epsilon_high, constraints.delta)
     if surrogate_weight is not None:
         loss = loss * torch.where(mask, surrogate_weight, 0.0)
     if ref_per_token_logps is None:
         kl = torch.zeros_like(loss)
     else:
-        kl = k3_kl(logps, torch.where(mask, ref_per_token_logps, 0.0))
+        ref_logps = torch.where(mask, ref_per_token_logps, 0.0)
+        bounded |= (ref_logps - logps).abs() > LOG_RATIO_BOUND
+        kl = k3_kl(logps, ref_logps)
         if constraints.use_bias_correction_kl:
             kl = kl * ratio
         loss = loss + beta * kl
@@ -371,6 +386,8 @@ def archer_token_loss(
         entropy_threshold=tau,
         clipped_low=(ratio < 1 - epsilon_low) & (advantages < 0),
         clipped_high=(ratio > 1 + epsilon_high) & (advantages > 0),
+        capped=(ratio > (torch.inf if constraints.delta is None else constraints.delta)) & (advantages < 0),
+        bounded=bounded,
     )
 
 
@@ -425,3 +442,22 @@ def aggregate(token_loss: Tensor, mask: Tensor, loss_type: str, totals: Totals) 
         case "bnpo":
             return token_loss.sum() / mask.sum().clamp(min=1) / totals.micro_batches
     raise ValueError(f"loss_type={loss_type!r} has no clip range per token. Use 'dapo', 'grpo', 'dr_grpo' or 'bnpo'.")
+
+
+def mean_entropy(entropies: Tensor, mask: Tensor, totals: Totals) -> Tensor:
+    r"""
+    Computes a micro-batch's share of the mean token entropy of an optimizer step, for an entropy bonus.
+
+    $$ \frac{1}{\sum_i |o_i|} \sum_i \sum_t e_{i,t} $$
+
+    Normalized as `"dapo"` is, so it does not depend on how the step is split. TRL averages each micro-batch by itself.
+
+    Args:
+        entropies (`Tensor` of shape `(B, T)`): Token entropies in nats, with gradient.
+        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
+        totals ([`Totals`]): Normalizers.
+
+    Returns:
+        `Tensor`: Scalar, in nats.
+    """
+    return aggregate(torch.where(mask.bool(), entropies, 0.0), mask, "dapo", totals)

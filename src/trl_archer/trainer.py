@@ -1,7 +1,9 @@
 """The Archer trainer: TRL's GRPO trainer with the loss of Wang et al. 2025."""
 
+import math
 import textwrap
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from accelerate.logging import get_logger
@@ -9,23 +11,15 @@ from torch import Tensor
 from trl.extras.profiling import profiling_decorator
 
 from .config import ArcherGRPOConfig
-from .evaluation.repetition import repeated_ngram_share
+from .evaluation.repetition import generated_ids, repeated_ngram_share
 from .groups import weighted_rewards, zero_std_groups
-from .grpo.padding import loss_mask
+from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
-from .metrics import summarize, token_statistics
-from .objective import Totals, aggregate, archer_token_loss
+from .metrics import entropy_and_tokens, summarize, token_statistics
+from .objective import Totals, aggregate, archer_token_loss, mean_entropy
 from .records.recorder import TokenRecorder
 
 logger = get_logger(__name__)
-
-
-class _Rollout(NamedTuple):
-    """This rank's completions after scoring, each field of shape `(B,)`."""
-
-    kept: Tensor  # whether the completion's group provides a learning signal
-    rewards: Tensor
-    repetition: Tensor
 
 
 class ArcherGRPOTrainer(DurableGRPOTrainer):
@@ -83,9 +77,12 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
 
     config_class = ArcherGRPOConfig
     args: ArcherGRPOConfig
+    entropy_coef: float
+    _entropy_window_stats: Tensor | None
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: ArcherGRPOConfig | None = None, *rest, **kwargs):
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
+        self._calculate_rewards = partial(self._remember_rewards, self._calculate_rewards)  # type: ignore[method-assign]
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
         records = self.args.token_records_steps is not None
         self._recorder = TokenRecorder(self.args, self.processing_class.decode) if records else None
@@ -98,32 +95,45 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
 
     # Which completions count
 
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        kept = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
-        if self.model.training and self.args.mask_zero_std_groups:  # evaluation keeps all groups
-            by_func = self.multi_objective_aggregation == "normalize_then_sum"
-            dropped = zero_std_groups(rewards_per_func, self.reward_weights, self.num_generations, by_func)
-            self._metrics["train"]["archer/dropped_groups"].append(dropped.sum().item())
-            kept = ~dropped.repeat_interleave(self.num_generations)
-        first_row = self.accelerator.process_index * len(prompts)
-        rows = slice(first_row, first_row + len(prompts))
-        rewards = weighted_rewards(rewards_per_func, self.reward_weights)
-        repetition = repeated_ngram_share(completion_ids_list).to(rewards.device)
-        self._rollout = _Rollout(kept[rows], rewards[rows], repetition)
-        return rewards_per_func
+    def _remember_rewards(self, calculate, inputs, prompts, completions, completion_ids_list):
+        """Wraps `_calculate_rewards`, which a subclass may override without calling this class."""
+        self._completion_ids = completion_ids_list
+        self._rewards_per_func = calculate(inputs, prompts, completions, completion_ids_list)
+        return self._rewards_per_func
 
     def _generate_and_score_completions(self, inputs):
         """Removes the tokens of dropped groups from TRL's rollouts, and from the normalizers."""
         output = super()._generate_and_score_completions(inputs)
-        kept, rewards, repetition = self._rollout
+        first_row = self.accelerator.process_index * len(inputs)
+        rows = slice(first_row, first_row + len(inputs))
+        kept = self._kept_completions()[rows]
         output["completion_mask"] = output["completion_mask"] * kept.unsqueeze(1)
-        output["rewards"] = rewards
+        output["rewards"] = weighted_rewards(self._rewards_per_func, self.reward_weights)[rows]
+        repetition = repeated_ngram_share(generated_ids(self._completion_ids, output.get("tool_mask"))).to(kept.device)
         sums = [x.sum().float() for x in (loss_mask(output), kept, repetition, torch.ones_like(kept))]
         totals = self.accelerator.reduce(torch.stack(sums), reduction="sum")
         output["num_items_in_batch"], output["num_sequences_in_batch"] = totals[0], totals[1]
         self._metrics[self._mode]["completions/repetition"].append((totals[2] / totals[3]).item())
         return output
+
+    def _kept_completions(self) -> Tensor:
+        """Marks the completions of all ranks whose group provides a learning signal, `(N,)`."""
+        if not (self.model.training and self.args.mask_zero_std_groups):  # evaluation keeps all groups
+            return torch.ones_like(self._rewards_per_func[:, 0], dtype=torch.bool)
+        by_func = self.multi_objective_aggregation == "normalize_then_sum"
+        dropped = zero_std_groups(self._rewards_per_func, self.reward_weights, self.num_generations, by_func)
+        self._metrics["train"]["archer/dropped_groups"].append(dropped.sum().item())
+        return ~dropped.repeat_interleave(self.num_generations)
+
+    def _lay_out(self, micro_batches):
+        """Deals the completions that count evenly over the optimizer steps of a rollout."""
+        if len(micro_batches) > 1 and not self._is_vlm:  # images do not have one row per completion
+            micro_batches = deal_evenly(micro_batches, self._per_window)
+        return super()._lay_out(micro_batches)
+
+    @property
+    def _depends_on_split(self) -> bool:
+        return self.args.loss_type == "bnpo" or self.aux_loss_enabled
 
     @property
     def _keeps_empty_rows(self) -> bool:
@@ -136,7 +146,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         """Wang et al. 2025, Eq. (5), over one micro-batch."""
         if return_outputs:
             raise ValueError("ArcherGRPOTrainer does not support returning outputs; call it with return_outputs=False.")
-        mask = loss_mask(inputs)
+        mask, totals = loss_mask(inputs), self._totals(inputs)
         per_token_logps, entropies, aux_loss = self._policy_forward(model, inputs)
         pieces = archer_token_loss(
             per_token_logps,
@@ -148,16 +158,42 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
             surrogate_weight=self._surrogate_weight(inputs, per_token_logps, mask),
             constraints=self.args.constraints,
         )
-        loss = aggregate(pieces.loss, mask, self.args.loss_type, self._totals(inputs))
+        loss = aggregate(pieces.loss, mask, self.args.loss_type, totals)
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * aux_loss / self._micro_batches_per_update
+        if self._entropy_bonus_enabled:
+            loss = loss - self._entropy_weight * mean_entropy(entropies, mask, totals)
 
-        statistics = token_statistics(pieces, entropies, mask, aux_loss)
-        self._statistics[self._mode].append(self.accelerator.gather(statistics))
+        statistics = self.accelerator.gather(token_statistics(pieces, entropies, mask, aux_loss))
+        self._statistics[self._mode].append(statistics)
+        if self._entropy_bonus_enabled and self.model.training:
+            self._adapt_entropy_coef(statistics)
         if self._recorder is not None and self.model.training:
             step = self.state.global_step + 1
             self._recorder.record(self.accelerator, step, inputs, mask, per_token_logps, entropies, pieces)
         return loss
+
+    @property
+    def _entropy_weight(self) -> float:
+        """TRL's coefficient; 0 while the last step's entropy was above the target of `use_adaptive_entropy`."""
+        is_high = self.use_adaptive_entropy and self._last_world_entropy > self.args.entropy_target
+        return 0.0 if is_high else self.entropy_coef
+
+    def _adapt_entropy_coef(self, statistics: Tensor) -> None:
+        """Adapts TRL's coefficient after an optimizer step, by TRL's rule and the entropy of all ranks."""
+        sums = entropy_and_tokens(statistics)
+        self._entropy_window_stats = sums if self._entropy_window_stats is None else self._entropy_window_stats + sums
+        if not self.accelerator.sync_gradients:
+            return
+        entropy = (self._entropy_window_stats[0] / self._entropy_window_stats[1]).item()
+        self._entropy_window_stats = None
+        if self.use_adaptive_entropy and math.isfinite(entropy):  # not if nothing counted
+            self._last_world_entropy = entropy
+            if entropy <= self.args.entropy_target:
+                self.entropy_coef = min(self.entropy_coef + self.args.entropy_coef_delta, self.args.entropy_coef_max)
+            else:
+                self.entropy_coef = max(self.entropy_coef - self.args.entropy_coef_delta, self.args.entropy_coef_min)
+        self._metrics["train"]["entropy_coef"].append(self.entropy_coef)
 
     def _surrogate_weight(self, inputs: dict[str, Any], per_token_logps: Tensor, mask: Tensor) -> Tensor | None:
         """Multiplies vLLM's importance ratio and TRL's off-policy sequence mask, `(B, T)` or `(B, 1)`."""
@@ -192,7 +228,12 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         statistics = self._statistics[self._mode]
         if statistics:
-            metrics = summarize(statistics, with_kl=self.args.beta != 0, with_aux_loss=self.aux_loss_enabled)
+            metrics = summarize(
+                statistics,
+                with_kl=self.args.beta != 0,
+                with_aux_loss=self.aux_loss_enabled,
+                with_delta=self.args.delta is not None,
+            )
             self._metrics[self._mode].update({name: [value] for name, value in metrics.items()})
             statistics.clear()
         super().log(logs, start_time)

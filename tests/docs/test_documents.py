@@ -60,7 +60,7 @@ def test_metrics_reference_lists_what_is_logged(model_path: str, tmp_path: Path)
     logged = []
     for trainer_class, config_class in ((ArcherGRPOTrainer, ArcherGRPOConfig), (GRPOTrainer, GRPOConfig)):
         trainer = make_trainer(
-            model_path, tmp_path, trainer_class, config_class=config_class, beta=0.1, num_iterations=2
+            model_path, tmp_path, trainer_class, config_class=config_class, beta=0.1, num_iterations=2, delta=4.0
         )
         trainer.train()
         names = {name for entry in trainer.state.log_history for name in entry if not name.startswith("train_")}

@@ -17,7 +17,15 @@ from trl.trainer.utils import add_fused_lm_head
 
 from trl_archer.grpo import adapters, preflight
 
-from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, relative_difference, rows_of, save_model
+from ..helpers.tiny import (
+    loss_and_gradients,
+    make_inputs,
+    make_trainer,
+    relative_difference,
+    rows_of,
+    save_model,
+    scored_rollout,
+)
 from ..helpers.tolerances import SAME_AS_TRL
 from ..trainer.test_equals_grpo import assert_same, pair
 
@@ -47,10 +55,6 @@ def start_path(model_path: str, tmp_path: Path) -> str:
 def load(path: str, adapter: str | None = None, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     return model if adapter is None else PeftModel.from_pretrained(model, adapter, **options)
-
-
-def rollout_of(trainer: Any) -> dict[str, Any]:
-    return trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
 
 
 def logps_of(trainer: Any, model: Any, rollout: dict[str, Any]) -> Tensor:
@@ -98,7 +102,7 @@ def test_reference_of_a_new_adapter_is_the_base_model(
     for name, parameter in trainer.model.named_parameters():
         trained = "lora_" in name or "modules_to_save" in name
         assert torch.equal(parameter, before[name]) != trained, name
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     reference = logps_of(trainer, load(path), rollout)
     assert torch.equal(rollout["ref_per_token_logps"], reference)
     policy = logps_of(trainer, trainer.model, rollout)
@@ -108,7 +112,7 @@ def test_reference_of_a_new_adapter_is_the_base_model(
 def test_kl_metric_is_that_to_the_base_model(model_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path, trainer_kwargs={"peft_config": lora()}, **LONG_WAY)
     train_some(trainer)
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     trainer._metrics["train"].clear()
     loss_and_gradients(trainer, rollout)
     logs: dict[str, float] = {}
@@ -129,7 +133,7 @@ def test_reference_of_an_adapter_trained_further_is_its_start(model_path: str, s
         assert torch.equal(parameter, before[name]) != (".default." in name), name
     kl = [entry["kl"] for entry in trainer.state.log_history if "loss" in entry]
     assert kl[0] == 0.0
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     start = logps_of(trainer, load(model_path, start_path), rollout)
     assert torch.equal(rollout["ref_per_token_logps"], start)
     for other in (load(model_path), trainer.model):
@@ -141,7 +145,7 @@ def test_adapter_trained_further_without_kl_has_no_reference(model_path: str, st
     trainer = make_trainer(model_path, tmp_path, model=model, **{**LONG_WAY, "beta": 0.0})
     train_some(trainer)
     assert list(trainer.model.peft_config) == ["default"]
-    assert "ref_per_token_logps" not in rollout_of(trainer)
+    assert "ref_per_token_logps" not in scored_rollout(trainer)
 
 
 def test_resumed_run_keeps_the_start_as_its_reference(model_path: str, start_path: str, tmp_path: Path) -> None:
@@ -161,7 +165,7 @@ def test_resumed_run_keeps_the_start_as_its_reference(model_path: str, start_pat
     expected = whole.model.state_dict()
     for name, weight in resumed.model.state_dict().items():
         assert torch.equal(weight, expected[name]), name
-    rollout = rollout_of(resumed)
+    rollout = scored_rollout(resumed)
     assert torch.equal(rollout["ref_per_token_logps"], logps_of(resumed, load(model_path, start_path), rollout))
 
 
@@ -175,15 +179,16 @@ def test_saved_adapter_is_the_trained_one(
     trainer = make_trainer(path, tmp_path, trainer_kwargs={"peft_config": lora(**NEW_ADAPTERS[kind])}, **LONG_WAY)
     train_some(trainer)
     trainer.save_model(str(tmp_path / "saved"))
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     saved = logps_of(trainer, load(path, str(tmp_path / "saved")), rollout)
     assert torch.equal(saved, logps_of(trainer, trainer.model, rollout))
 
 
 def test_adapter_under_another_name_is_refused(model_path: str, start_path: str, tmp_path: Path) -> None:
     model = load(model_path, start_path, adapter_name="mine", is_trainable=True)
-    with pytest.raises(ValueError, match=r"adapter is called 'mine'.*without adapter_name"):
+    with pytest.raises(ValueError, match=r"beta=0\.001 with adapters called 'mine'.*without adapter_name"):
         make_trainer(model_path, tmp_path, model=model)
+    make_trainer(model_path, tmp_path, model=model, beta=0.0, max_steps=1).train()
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
@@ -297,7 +302,7 @@ def test_vllm_gets_the_trained_adapter_and_not_its_start(model_path: str, start_
     fresh = load(model_path)
     fresh.load_state_dict(sent, strict=True)
     trainer.use_vllm = False
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     policy = logps_of(trainer, trainer.model, rollout)
     torch.testing.assert_close(logps_of(trainer, fresh, rollout), policy, rtol=0, atol=1e-5)
     assert (rollout["ref_per_token_logps"] - policy).abs().max() > 0.05
@@ -315,7 +320,7 @@ def test_tied_weights_trained_as_one_reach_vllm_as_one(tied_path: str, tmp_path:
     fresh = load(tied_path)
     fresh.load_state_dict(sent, strict=False)
     assert fresh.lm_head.weight is fresh.model.embed_tokens.weight
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     difference = logps_of(trainer, fresh, rollout) - logps_of(trainer, trainer.model, rollout)
     assert difference.abs().max() <= 1e-5
 

@@ -47,8 +47,9 @@ def pair(path: str, tmp_path: Path, **config: Any) -> tuple[Any, Any]:
 
 
 def micro_batches(trainer: Any, rollout: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the update phase sees of a rollout, as the trainer splits and shuffles it."""
+    """What the update phase sees of a scored rollout, as the trainer splits and shuffles it."""
     trainer._generate_and_score_completions = lambda _: dict(rollout)
+    trainer._score = lambda batches: batches
     trainer.model.train()
     set_seed(7)
     batches = []

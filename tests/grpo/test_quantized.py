@@ -17,8 +17,8 @@ from trl_archer import ArcherGRPOConfig
 from trl_archer.commands.train.run import main
 from trl_archer.grpo import preflight
 
-from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, save_model
-from .test_adapters import count_passes, logps_of, rollout_of, train_some
+from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, save_model, scored_rollout
+from .test_adapters import count_passes, logps_of, train_some
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not there for this platform"
@@ -73,7 +73,7 @@ def test_three_steps(path: str, tmp_path: Path, compute: torch.dtype) -> None:
     kl = [entry["kl"] for entry in trainer.state.log_history if "loss" in entry]
     assert kl[0] == 0.0
     assert kl[1] > 1e-3
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     reference = logps_of(trainer, load(path, compute), rollout)
     assert torch.equal(rollout["ref_per_token_logps"], reference)
     unquantized = AutoModelForCausalLM.from_pretrained(path, dtype=compute)
@@ -110,7 +110,7 @@ def test_adapter_trained_further_starts_unrounded_and_is_its_own_reference(path:
     kl = [entry["kl"] for entry in trainer.state.log_history if "loss" in entry]
     assert kl[0] == 0.0
     assert kl[1] > 1e-3
-    rollout = rollout_of(trainer)
+    rollout = scored_rollout(trainer)
     again = PeftModel.from_pretrained(load(path), tmp_path / "start").train()
     assert torch.equal(rollout["ref_per_token_logps"], logps_of(trainer, again, rollout))
 
@@ -152,17 +152,6 @@ def test_gradient_checkpointing_trains_the_same_adapter(path: str, tmp_path: Pat
     assert twice == once + 3
     assert max((plain[name] - before[name]).abs().max().item() for name in plain) > 1e-3
     assert all(torch.equal(plain[name], checkpointed[name]) for name in plain)
-
-
-def test_rounding_of_the_quantisation_is_not_taken_for_absolute_positions(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preflight, "_ROUNDING", -1.0)  # which a GPU exceeds in bfloat16, and a CPU does not
-    options = {"model_init_kwargs": {"dtype": "float32"}, "bf16": False}
-    trainer = make_qlora(path, tmp_path, torch.bfloat16, **options)
-    trainer.train()
-    assert trainer.model.dtype == torch.float32
-    assert trainer._padding_is_checked
 
 
 def test_quantized_model_without_adapter_is_refused(path: str, tmp_path: Path) -> None:

@@ -37,7 +37,13 @@ CASES: dict[str, dict[str, Any]] = {
     "default": {"max_steps": 10},  # an epoch is 8 steps
     "passes": {"num_iterations": 3, "max_steps": 8, "logging_steps": 2, "eval_strategy": "steps", "eval_steps": 3},
     "window": {"gradient_accumulation_steps": 2, "steps_per_generation": 4, "num_iterations": 2, "logging_steps": 3},
-    "misaligned": {"gradient_accumulation_steps": 2, "steps_per_generation": 3, "logging_steps": 4, "save_steps": 2},
+    "misaligned": {
+        "mask_zero_std_groups": False,
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 3,
+        "logging_steps": 4,
+        "save_steps": 2,
+    },
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tests.helpers.tiny import PROMPTS, make_inputs, make_trainer
+from tests.helpers.tiny import PROMPTS, make_inputs, make_trainer, scored_rollout
 
 ROWS = 8
 PROMPT_LENGTHS = (3, 6, 1, 4, 2, 5, 6, 2)
@@ -38,7 +38,7 @@ def fixed_batches(model_path: str, output: Path, loss_type: str, drop: bool, tri
         inputs["num_sequences_in_batch"] = torch.tensor(ROWS // 2)
     batch = local_batch(inputs, accelerator.process_index, accelerator.num_processes)
     if trim:
-        batch = trainer._real_tokens(batch)
+        batch = trainer._lay_out([batch])[0]
     model = accelerator.prepare_model(trainer.model)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -81,7 +81,7 @@ def rollout(model_path: str, output: Path) -> dict[str, Any]:
 
     trainer = make_trainer(model_path, output, reward_funcs=differs_on_rank_0, num_iterations=2, seed=rank)
     trainer.model.train()
-    batch = trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    batch = scored_rollout(trainer)
     return {
         "kept": batch["completion_mask"].any(dim=1).tolist(),
         "tokens": batch["completion_mask"].sum().item(),

@@ -62,6 +62,8 @@ class TokenTerms:
     gate: list[list[float]]
     clipped_low: list[list[bool]]
     clipped_high: list[list[bool]]
+    capped: list[list[bool]]
+    bounded: list[list[bool]]
     threshold: list[float]
 
 
@@ -141,7 +143,7 @@ def token_terms(
     def nowhere() -> list[list[bool]]:
         return [[False] * len(row) for row in mask]
 
-    out = TokenTerms(zeros(), zeros(), zeros(), zeros(), nowhere(), nowhere(), [])
+    out = TokenTerms(zeros(), zeros(), zeros(), zeros(), nowhere(), nowhere(), nowhere(), nowhere(), [])
     for i, mask_row in enumerate(mask):
         advantage = advantages[i]
         out.threshold.append(quantile(kept(entropies[i], mask_row), s.entropy_quantile))
@@ -154,7 +156,9 @@ def token_terms(
             eps_high = high_k + w * (high_r - high_k)
             beta = s.beta + w * (s.beta_reasoning - s.beta)
 
-            ratio = 1.0 if old_logps is None else math.exp(logps[i][t] - old_logps[i][t])
+            log_ratio = 0.0 if old_logps is None else logps[i][t] - old_logps[i][t]
+            out.bounded[i][t] = abs(log_ratio) > 20
+            ratio = math.exp(min(max(log_ratio, -20), 20))
             capped = ratio if s.delta is None else min(ratio, s.delta)
             clipped = min(max(ratio, 1 - eps_low), 1 + eps_high)
             surrogate = min(capped * advantage, clipped * advantage)
@@ -167,6 +171,8 @@ def token_terms(
             kl = 0.0
             if ref_logps is not None:
                 difference = ref_logps[i][t] - logps[i][t]
+                out.bounded[i][t] = out.bounded[i][t] or abs(difference) > 20
+                difference = min(max(difference, -20), 20)
                 kl = math.exp(difference) - difference - 1
                 if s.use_bias_correction_kl:
                     kl *= ratio
@@ -176,6 +182,7 @@ def token_terms(
             out.loss[i][t] = -surrogate * weight + beta * kl
             out.clipped_low[i][t] = ratio < 1 - eps_low and advantage < 0
             out.clipped_high[i][t] = ratio > 1 + eps_high and advantage > 0
+            out.capped[i][t] = s.delta is not None and ratio > s.delta and advantage < 0
     return out
 
 

@@ -133,6 +133,15 @@ def make_inputs(
     return inputs
 
 
+def scored_rollout(trainer: Any) -> dict[str, Any]:
+    """A rollout in TRL's layout with log-probabilities of the reference and, as if it were old, of the policy."""
+    rollout = trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    (rollout,) = trainer._score([rollout])
+    with torch.no_grad():
+        rollout["old_per_token_logps"] = trainer._policy_forward(trainer.model, rollout)[0]
+    return rollout
+
+
 def loss_and_gradients(trainer: Any, *batches: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the losses of some micro-batches and its gradient, as one optimizer step would see them."""
     trainer.model.train()

@@ -22,7 +22,7 @@ ASYMMETRIC: dict[str, Any] = {
     "epsilon_reasoning_high": 0.7,
 }
 FLOAT_FIELDS = ("loss", "kl", "ratio", "gate", "entropy_threshold")
-BOOL_FIELDS = ("clipped_low", "clipped_high")
+BOOL_FIELDS = ("clipped_low", "clipped_high", "capped", "bounded")
 
 CASES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -117,6 +117,23 @@ def test_agrees_with_oracle(case: str, seed: int, dtype: torch.dtype) -> None:
     for missing in ("old_per_token_logps", "surrogate_weight"):
         without = inputs | {missing: None}
         assert_agrees_with_oracle(compute(without, **CASES[case]), oracle_terms(without, **CASES[case]), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["large-kl", "delta", "kl-bias-correction"])
+def test_extreme_log_ratios_agree_with_oracle(case: str, dtype: torch.dtype) -> None:
+    """Up to 200 nats apart, where `exp` overflows in float32. The gradient is that of the oracle's finite values."""
+    inputs = random_inputs(0, dtype)
+    distance = torch.linspace(-200, 200, 17, dtype=dtype)
+    for name, sign in (("old_per_token_logps", 1), ("ref_per_token_logps", -1)):
+        inputs[name] = inputs["per_token_logps"] + sign * distance
+    out, gradient = loss_and_gradient(inputs, **CASES[case])
+    assert_agrees_with_oracle(out, oracle_terms(inputs, **CASES[case]), dtype)
+    assert out.bounded.any()
+    assert not out.bounded.all()
+    assert gradient.isfinite().all()
+    assert (gradient[out.bounded] == 0).all()
+    assert (gradient[inputs["mask"].bool() & ~out.bounded] != 0).any()
 
 
 def test_random_inputs_reach_every_branch() -> None:

@@ -94,10 +94,11 @@ def test_log_prob_helper(model_path: str, tmp_path: Path) -> None:
 
 def test_keys_of_a_rollout(model_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path, num_iterations=2)
+    trainer.model.train()
     rollout = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     assert set(rollout) == {
         *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch"),
-        *("old_per_token_logps", "ref_per_token_logps", "num_sequences_in_batch", "rewards"),
+        *("ref_per_token_logps", "num_sequences_in_batch", "rewards", "num_items_in_micro_batch"),
     }
     assert rollout["num_items_in_batch"].ndim == rollout["num_sequences_in_batch"].ndim == 0
     assert torch.equal(rollout["num_sequences_in_batch"], torch.tensor(8.0))

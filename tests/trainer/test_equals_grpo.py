@@ -22,7 +22,8 @@ def pair(path: str, tmp_path: Path, only_archer: dict[str, Any] | None = None, /
         "epsilon_reasoning_high": config.get("epsilon_high"),
         "beta_reasoning": config["beta"],
     }
-    archer = make_trainer(path, tmp_path, **config, **equal, **(only_archer or {}))
+    only_archer = {"mask_zero_std_groups": False, **(only_archer or {})}  # TRL drops nothing
+    archer = make_trainer(path, tmp_path, **config, **equal, **only_archer)
     grpo = make_trainer(path, tmp_path, trainer_class=GRPOTrainer, config_class=GRPOConfig, **config)
     return archer, grpo
 
@@ -54,6 +55,7 @@ def test_loss_and_gradient(
         {"temperature": 1.4},
         {"gate_width": 0.7},
         {"off_policy_mask_threshold": 0.05},
+        {"entropy_coef": 0.05},
         {"steps_per_generation": 3, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4},
     ],
     ids=lambda config: ",".join(config),
@@ -63,6 +65,25 @@ def test_settings(model_path: str, tmp_path: Path, loss_type: str, config: dict[
     shared = {name: value for name, value in config.items() if name not in only_archer}
     archer, grpo = pair(model_path, tmp_path, only_archer, loss_type=loss_type, **shared)
     assert_same(archer, grpo, make_inputs(archer))
+
+
+def test_adaptive_entropy(model_path: str, tmp_path: Path) -> None:
+    """Of batches above and below the target: same losses, coefficients and logs."""
+    adaptive = {
+        "use_adaptive_entropy": True,
+        "entropy_coef": 0.02,
+        "entropy_coef_delta": 0.01,
+        "entropy_coef_max": 0.04,
+    }
+    archer, grpo = pair(model_path, tmp_path, **adaptive, entropy_target=2.5)
+    coefficients = []
+    for seed in range(6):
+        assert_same(archer, grpo, make_inputs(archer, seed=seed))
+        assert archer.entropy_coef == grpo.entropy_coef
+        assert archer._last_world_entropy == pytest.approx(grpo._last_world_entropy, rel=1e-6)
+        coefficients.append(archer.entropy_coef)
+    assert len(set(coefficients)) > 1
+    assert archer._metrics["train"]["entropy_coef"] == grpo._metrics["train"]["entropy_coef"] == coefficients
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -142,8 +163,7 @@ def test_a_whole_run_gives_the_same_weights(
         "learning_rate": 0.1,
         "loss_type": loss_type,
     }
-    only_archer = {"mask_zero_std_groups": False, "remove_padding": remove_padding}  # TRL drops nothing
-    archer, grpo = pair(model_path, tmp_path, only_archer, **config)
+    archer, grpo = pair(model_path, tmp_path, {"remove_padding": remove_padding}, **config)
     weights = []
     for trainer in (archer, grpo):
         set_seed(0)

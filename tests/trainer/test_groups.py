@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
+from trl_archer import ArcherGRPOTrainer
+from trl_archer.evaluation.repetition import generated_ids
 from trl_archer.groups import zero_std_groups
+from trl_archer.grpo.padding import deal_evenly, loss_mask
 from trl_archer.grpo.reward_checks import check_reward_models, checked_reward
 
-from ..helpers.tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of
+from ..helpers.tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of, scored_rollout
 from ..helpers.tolerances import OTHER_LAYOUT
 
 NAN = float("nan")
@@ -48,7 +52,7 @@ def all_equal(completions: list[str], **kwargs: Any) -> list[float]:
 def rollout(trainer: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     trainer.model.train()
-    return trainer._generate_and_score_completions(next(iter(trainer.get_train_dataloader())))
+    return scored_rollout(trainer)
 
 
 GEOMETRY = {"per_device_train_batch_size": 16, "num_generations": 4, "num_iterations": 2, "beta": 0.1}
@@ -110,6 +114,86 @@ def test_all_dropped_is_a_finite_zero(model_path: str, tmp_path: Path, loss_type
     assert all(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
     assert trainer.state.log_history[0]["archer/dropped_groups"] == 4
     assert trainer.state.log_history[0]["entropy"] is None
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adamw_torch"])
+def test_update_without_a_signal_moves_nothing(model_path: str, tmp_path: Path, optim: str) -> None:
+    """Neither by momentum nor by weight decay. The first step has a signal, the others have none."""
+    calls = iter(range(100))
+
+    def reward(completions: list[str], **kwargs: Any) -> list[float]:
+        first = next(calls) == 0
+        return [float(index % 2) if first else 1.0 for index in range(len(completions))]
+
+    weights: list[list[torch.Tensor]] = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, *args: Any, model: Any, **kwargs: Any) -> None:
+            weights.append([p.detach().clone() for p in model.parameters()])
+
+    config = {"optim": optim, "learning_rate": 1e-2, "weight_decay": 0.1, "max_steps": 3, "beta": 0.1}
+    trainer = make_trainer(model_path, tmp_path, reward_funcs=reward, trainer_kwargs={"callbacks": [Watch()]}, **config)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.train()
+    assert not all(map(torch.equal, before, weights[0]))
+    assert all(torch.equal(x, y) for later in weights[1:] for x, y in zip(weights[0], later, strict=True))
+    assert [entry["empty_updates"] for entry in trainer.state.log_history if "loss" in entry] == [0, 1, 2]
+    assert [entry["skipped_updates"] for entry in trainer.state.log_history if "loss" in entry] == [0, 0, 0]
+
+
+def test_kept_completions_are_dealt_evenly(model_path: str, tmp_path: Path) -> None:
+    """8 of 16 completions count; each of the 4 updates gets 2 of them, in both layouts, whatever the shuffle."""
+    config = {**GEOMETRY, "per_device_train_batch_size": 2, "steps_per_generation": 8, "gradient_accumulation_steps": 2}
+    for remove_padding in (True, False):
+        trainer = make_trainer(
+            model_path, tmp_path, reward_funcs=even_prompts_differ, remove_padding=remove_padding, seed=3, **config
+        )
+        trainer.model.train()
+        trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+        kept = [loss_mask(batch).any(dim=1).sum().item() for batch in trainer._buffered_inputs]
+        assert [a + b for a, b in zip(kept[::2], kept[1::2], strict=True)] == [2, 2, 2, 2]
+
+
+def test_dealing_moves_nothing_if_all_count_and_handles_lists() -> None:
+    batch = {
+        "completion_mask": torch.ones(2, 3, dtype=torch.long),
+        "row": torch.tensor([0, 1]),
+        "names": ["a", "b"],
+        "total": torch.tensor(7.0),
+        "nothing": None,
+    }
+    batches = [batch, {**batch, "row": torch.tensor([2, 3]), "names": ["c", "d"]}]
+    for dealt, given in zip(deal_evenly(batches, per_update=1), batches, strict=True):
+        assert dealt["row"].tolist() == given["row"].tolist()
+        assert dealt["names"] == given["names"]
+        assert dealt["nothing"] is None
+    empty = {**batch, "completion_mask": torch.zeros(2, 3, dtype=torch.long)}
+    first, second = deal_evenly([batches[1], empty], per_update=1)
+    assert (first["names"], second["names"]) == (["c", "a"], ["d", "b"])
+
+
+def test_update_over_several_rollouts_is_refused(model_path: str, tmp_path: Path) -> None:
+    config = {"gradient_accumulation_steps": 2, "steps_per_generation": 1}
+    with pytest.raises(ValueError, match=r"steps_per_generation=1 is not a multiple of gradient_accumulation_steps=2"):
+        make_trainer(model_path, tmp_path, **config)
+    make_trainer(model_path, tmp_path, mask_zero_std_groups=False, **config)
+
+
+def test_rewards_of_a_subclass_without_super(model_path: str, tmp_path: Path) -> None:
+    class Mine(ArcherGRPOTrainer):
+        def _calculate_rewards(self, inputs: Any, *args: Any) -> torch.Tensor:
+            return torch.tensor([float(index % 2) if index < 4 else 1.0 for index in range(len(inputs))])[:, None]
+
+    trainer = make_trainer(model_path, tmp_path, trainer_class=Mine, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["archer/dropped_groups"] == 1
+
+
+def test_what_tools_wrote_is_no_repetition() -> None:
+    ids = [[1, 2, 9, 9, 9], [3, 4]]
+    mask = torch.tensor([[1, 1, 0, 0, 1], [1, 1, 1, 1, 1]])
+    assert generated_ids(ids, mask) == [[1, 2, 9], [3, 4]]
+    assert generated_ids(ids, None) == ids
 
 
 @pytest.mark.parametrize("num_generations_eval", [1, 4])
@@ -175,13 +259,12 @@ def test_unscorable_is_not_wrong(model_path: str, tmp_path: Path) -> None:
     [
         ([1.0], r"returned 1 rewards for 3 completions"),
         ([1.0] * 4, r"returned 4 rewards for 3 completions"),
-        ([1.0, NAN, 0.0], r"returned nan for completion 1"),
         ([1.0, 0.0, float("inf")], r"returned inf for completion 2"),
         (["good", 0.0, 0.0], r"returned 'good' for completion 0"),
         (1.0, r"returned float; it must return a list of 3"),
         (None, r"returned NoneType"),
         ("abc", r"returned str"),
-        (torch.tensor([1.0, NAN, 0.0]), r"returned tensor\(nan\) for completion 1"),
+        (torch.tensor([1.0, torch.inf, 0.0]), r"returned tensor\(inf\) for completion 1"),
     ],
 )
 def test_unsound_rewards(returned: Any, message: str) -> None:
@@ -190,6 +273,15 @@ def test_unsound_rewards(returned: Any, message: str) -> None:
 
     with pytest.raises(ValueError, match=f"The reward function 'my_reward' {message}"):
         checked_reward(my_reward)(prompts=["p"] * 3, completions=["c"] * 3)
+
+
+def test_nan_is_not_scorable_and_iterators_are_read() -> None:
+    """As in TRL."""
+
+    def my_reward(completions: list[str], **kwargs: Any) -> Any:
+        return iter([1.0, NAN, torch.tensor(torch.nan)])
+
+    assert checked_reward(my_reward)(prompts=["p"] * 3, completions=["c"] * 3) == [1.0, None, None]
 
 
 @pytest.mark.parametrize("returned", [[1, None, 0.5], (1, 0, True), torch.tensor([1.0, 0.0, 0.5])])
@@ -213,10 +305,10 @@ def test_reward_that_raises_is_named(model_path: str, tmp_path: Path) -> None:
 
 def test_asynchronous_rewards_are_checked_too(model_path: str, tmp_path: Path) -> None:
     async def async_reward(completions: list[str], **kwargs: Any) -> list[float]:
-        return [NAN] * len(completions)
+        return [torch.inf] * len(completions)
 
     trainer = make_trainer(model_path, tmp_path, reward_funcs=async_reward)
-    with pytest.raises(ValueError, match="'async_reward' returned nan for completion 0"):
+    with pytest.raises(ValueError, match="'async_reward' returned inf for completion 0"):
         trainer.train()
 
 

@@ -69,10 +69,11 @@ def test_row_order(model_path: str, tmp_path: Path, loss_type: str) -> None:
 
 @pytest.mark.parametrize("loss_type", SPLIT_INVARIANT)
 @pytest.mark.parametrize("split", [[[0], [1], [2], [3]], [[3, 0], [1, 2]]])
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.05])
 def test_accumulation_over_micro_batches(
-    model_path: str, tmp_path: Path, loss_type: str, split: list[list[int]]
+    model_path: str, tmp_path: Path, loss_type: str, split: list[list[int]], entropy_coef: float
 ) -> None:
-    trainer = make_trainer(model_path, tmp_path, loss_type=loss_type, beta=0.1)
+    trainer = make_trainer(model_path, tmp_path, loss_type=loss_type, beta=0.1, entropy_coef=entropy_coef)
     inputs = make_inputs(trainer)
     trainer.args.steps_per_generation = 1
     loss, gradients = loss_and_gradients(trainer, inputs)

@@ -1,5 +1,6 @@
 """Logged metrics equal a recomputation from the tokens, over micro-batches, ranks, training and evaluation."""
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..helpers.settings import token_loss
 from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, rows_of
 from ..helpers.tolerances import FLOAT32
 
-SETTINGS = {"beta": 0.1, "beta_reasoning": 0.02}
+SETTINGS = {"beta": 0.1, "beta_reasoning": 0.02, "delta": 2.5}
 
 
 def tokens_of(trainer: Any, inputs: dict[str, Any]) -> dict[str, list[Any]]:
@@ -44,6 +45,9 @@ def tokens_of(trainer: Any, inputs: dict[str, Any]) -> dict[str, list[Any]]:
         "gate": terms.gate,
         "low": terms.clipped_low,
         "high": terms.clipped_high,
+        "capped": terms.capped,
+        "bounded": terms.bounded,
+        "ratio": terms.ratio,
     }
     for name, rows in columns.items():
         flat[name] = [x for row, keep in zip(rows, mask, strict=True) for x in oracle.kept(row, keep)]
@@ -67,6 +71,9 @@ def expected_metrics(flat: dict[str, list[Any]]) -> dict[str, float]:
         "clip_ratio/region_mean": mean(flat["low"]) + mean(flat["high"]),
         "clip_ratio/low_min": min(flat["low_share"]),
         "clip_ratio/high_max": max(flat["high_share"]),
+        "clip_ratio/delta_mean": mean(flat["capped"]),
+        "log_ratio/max": max(abs(math.log(x)) for x in flat["ratio"]),
+        "log_ratio/bounded": mean(flat["bounded"]),
         "archer/reasoning_fraction": mean(flat["gate"]),
         "archer/entropy_threshold": mean(flat["threshold"]),
         "archer/entropy_spread": spread,
@@ -83,6 +90,7 @@ def expected_metrics(flat: dict[str, list[Any]]) -> dict[str, float]:
 def test_logged_metrics_over_unequal_micro_batches(model_path: str, tmp_path: Path, mode: str) -> None:
     trainer = make_trainer(model_path, tmp_path, **SETTINGS)
     inputs = make_inputs(trainer, (3, 6, 1, 4, 2), (9, 4, 2, 12, 11), drift=1.5)
+    inputs["old_per_token_logps"][0, 0] -= 30
     expected = expected_metrics(tokens_of(trainer, inputs))
     parts = [rows_of(inputs, [0]), rows_of(inputs, [1, 2, 3, 4])]
     if mode == "train":
@@ -99,6 +107,8 @@ def test_logged_metrics_over_unequal_micro_batches(model_path: str, tmp_path: Pa
         torch.testing.assert_close(logs[prefix + name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
     assert expected["clip_ratio/reasoning/high_mean"] > 0
     assert expected["clip_ratio/knowledge/low_mean"] > 0
+    assert expected["clip_ratio/delta_mean"] > 0
+    assert expected["log_ratio/bounded"] > 0
 
 
 def test_window_starts_anew_after_each_log(model_path: str, tmp_path: Path) -> None:
@@ -150,6 +160,15 @@ def test_ranks_and_micro_batches_add_up() -> None:
     assert whole.keys() == split.keys()
     for name, value in whole.items():
         torch.testing.assert_close(split[name], value, **FLOAT32)
+
+
+def test_a_micro_batch_that_is_not_finite_is_left_out() -> None:
+    batch = random_statistics(0, 9)
+    good = statistics_of(slice(0, 6), batch)
+    bad = statistics_of(slice(6, 9), (torch.full_like(batch[0], torch.nan), *batch[1:]))
+    assert bad.isnan().any()
+    expected = summarize([good], with_kl=True, with_aux_loss=False)
+    assert summarize([good, bad], with_kl=True, with_aux_loss=False) == expected
 
 
 def test_nothing_to_average_is_nan_not_zero() -> None:

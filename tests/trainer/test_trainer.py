@@ -1,5 +1,6 @@
 """The trainer as a user meets it: what it refuses, what it warns of, PEFT, images, evaluation, model card."""
 
+import copy
 import logging
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
 from trl_archer.grpo import preflight
 
-from ..helpers.tiny import PROMPTS, TOKENIZER, length_reward, loss_and_gradients, make_inputs, make_trainer
+from ..helpers.tiny import PROMPTS, SIZES, TOKENIZER, length_reward, loss_and_gradients, make_inputs, make_trainer
 
 LORA = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 
@@ -71,6 +72,62 @@ def test_data_that_would_train_nothing_are_refused(model_path: str, tmp_path: Pa
         trainer = make_trainer(model_path, tmp_path, max_steps=1, **options)
         trainer.train()
         assert trainer.state.global_step == 1
+
+
+def test_prompts_made_by_a_transform_are_accepted(model_path: str, tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"question": PROMPTS})
+    rows.set_transform(lambda batch: {"prompt": batch["question"]})
+    make_trainer(model_path, tmp_path, dataset=rows, max_steps=1).train()
+    rows.set_transform(lambda batch: {"text": batch["question"]})
+    with pytest.raises(ValueError, match=r"train_dataset has no column 'prompt'.*'text'"):
+        make_trainer(model_path, tmp_path, dataset=rows)
+
+
+def test_rewards_that_do_not_accept_what_trl_passes_are_refused(model_path: str, tmp_path: Path) -> None:
+    def narrow(prompts: list[str], completions: list[str]) -> list[float]:
+        return [0.0] * len(completions)
+
+    with pytest.raises(ValueError, match=r"The reward 'narrow' does not accept completion_ids, .*Add `\*\*kwargs`"):
+        make_trainer(model_path, tmp_path, reward_funcs=narrow)
+
+
+def changed(args: Any, **values: Any) -> Any:
+    args = copy.copy(args)
+    for name, value in values.items():
+        setattr(args, name, value)
+    return args
+
+
+def test_columns_of_unused_data_are_not_needed(model_path: str, tmp_path: Path) -> None:
+    def exact(completions: list[str], solution: list[str], **kwargs: Any) -> list[float]:
+        return [float(c == s) for c, s in zip(completions, solution, strict=True)]
+
+    args = make_trainer(model_path, tmp_path).args
+    train = Dataset.from_dict({"prompt": PROMPTS, "solution": PROMPTS})
+    bare = Dataset.from_dict({"prompt": PROMPTS})
+    preflight.check_data(train, bare, [exact], args)
+    with pytest.raises(ValueError, match="eval_dataset has no column 'solution'"):
+        preflight.check_data(train, bare, [exact], changed(args, eval_strategy="epoch"))
+    with pytest.raises(
+        ValueError, match=r"remove_unused_columns=True removes the columns 'solution', which the reward"
+    ):
+        preflight.check_data(train, None, [exact], changed(args, remove_unused_columns=True))
+
+
+def test_prompts_without_tokens_or_beyond_the_positions_are_refused(model_path: str, tmp_path: Path) -> None:
+    positions = SIZES["max_position_embeddings"]
+    empty = Dataset.from_dict({"prompt": [*PROMPTS, "", ""]})
+    with pytest.raises(ValueError, match=r"train_dataset has prompts without a token in 2 of 10 rows: 8, 9\."):
+        make_trainer(model_path, tmp_path, dataset=empty)
+    long = Dataset.from_dict({"prompt": [*PROMPTS, "1 " * positions]})
+    with pytest.raises(ValueError, match=rf"of at least {positions} tokens, .* in 1 of 9 rows: 8\."):
+        make_trainer(model_path, tmp_path, dataset=long)
+
+
+def test_rename_suggests_a_column_that_looks_like_it() -> None:
+    rows = Dataset.from_dict({"prompt": PROMPTS, "data_source": PROMPTS, "ground_truth": PROMPTS})
+    with pytest.raises(ValueError, match=r"`dataset.rename_column\('ground_truth', 'solution'\)`"):
+        preflight.check_dataset("train_dataset", rows, {"solution": "the reward"})
 
 
 def test_plain_grpo_config_is_refused(model_path: str, tmp_path: Path) -> None:

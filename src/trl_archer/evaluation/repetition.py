@@ -28,6 +28,20 @@ def repeated_ngram_share(token_ids: Sequence[Sequence[int]], n: int = 20) -> Ten
     return torch.tensor([_repeated_share(torch.tensor(ids, dtype=torch.int64), n) for ids in token_ids])
 
 
+def generated_ids(token_ids: Sequence[Sequence[int]], tool_mask: Tensor | None) -> list[list[int]]:
+    """
+    Leaves out the tokens that tools wrote.
+
+    Args:
+        token_ids (`Sequence` of `Sequence[int]`): Token ids of `B` completions, tool output included.
+        tool_mask (`Tensor` of shape `(B, T)`, *optional*): 0 where a tool wrote the token.
+    """
+    if tool_mask is None:
+        return [list(ids) for ids in token_ids]
+    rows = zip(token_ids, tool_mask.tolist(), strict=True)
+    return [[token for token, generated in zip(ids, mask, strict=False) if generated] for ids, mask in rows]
+
+
 def _repeated_share(ids: Tensor, n: int) -> float:
     count = len(ids) - n + 1
     if count < 1:

@@ -5,12 +5,11 @@ completions of similar length, trimmed to its own longest; completions without a
 Neither changes the loss or its gradient: padding does not contribute, and each optimizer step keeps its completions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 _PROMPT = ("prompt_ids", "prompt_mask")
 
@@ -30,7 +29,49 @@ def _lengths(batch: Batch) -> Tensor:
 
 
 def _select(batch: Batch, rows: Tensor) -> Batch:
-    return {name: value[rows] if value.ndim else value for name, value in batch.items()}
+    """Returns some rows. As in TRL, tensors and lists have rows; scalars and `None` belong to the whole batch."""
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, list):
+            return [value[row] for row in rows.tolist()]
+        return value[rows] if isinstance(value, Tensor) and value.ndim else value
+
+    return {name: pick(value) for name, value in batch.items()}
+
+
+def _merge(batches: Sequence[Batch]) -> Batch:
+    def join(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [entry for batch in batches for entry in batch[name]]
+        return torch.cat([b[name] for b in batches]) if isinstance(value, Tensor) and value.ndim else value
+
+    return {name: join(name, value) for name, value in batches[0].items()}
+
+
+def deal_evenly(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
+    """
+    Distributes the completions that count evenly over the optimizer steps of a rollout, up to one. TRL's random order
+    gives some steps more of them than others, or none. Nothing moves if every completion counts.
+
+    Args:
+        micro_batches (`Sequence` of `dict`): Micro-batches of one generation batch, all of the same shape.
+        per_update (`int`): Number of consecutive micro-batches that always belong to one optimizer step.
+
+    Returns:
+        `list[dict]`: The same number of micro-batches, of the same shape.
+    """
+    merged = _merge(micro_batches)
+    counts = loss_mask(merged).any(dim=1)
+    steps = len(micro_batches) // per_update
+    capacity = len(counts) // steps
+    empty = list((~counts).nonzero().squeeze(1).tolist())
+    order: list[int] = []
+    for rows in counts.nonzero().squeeze(1).tensor_split(steps):
+        free = capacity - len(rows)
+        order += [*rows.tolist(), *empty[:free]]
+        empty = empty[free:]
+    rows = torch.tensor(order, device=counts.device)
+    return [_select(merged, part) for part in rows.chunk(len(micro_batches))]
 
 
 def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
@@ -48,10 +89,7 @@ def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Bat
     grouped: list[Batch] = []
     for start in range(0, len(micro_batches), per_update):
         window = micro_batches[start : start + per_update]
-        merged = {
-            name: torch.cat([batch[name] for batch in window]) if value.ndim else value
-            for name, value in window[0].items()
-        }
+        merged = _merge(window)
         order = _lengths(merged).argsort(descending=True, stable=True)
         grouped += [_select(merged, rows) for rows in order.chunk(len(window))]
     return grouped
@@ -82,7 +120,7 @@ def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = No
     for name, value in trimmed.items():
         if name in _PROMPT:
             trimmed[name] = value[:, -prompt:]
-        elif value.ndim > 1 and value.size(1) == width:
+        elif isinstance(value, Tensor) and value.ndim > 1 and value.size(1) == width:
             trimmed[name] = value[:, :completion]
     return trimmed
 
@@ -92,44 +130,3 @@ def _width(mask: Tensor, multiple: int | None = None) -> int:
     columns = mask.any(dim=0).nonzero()
     width = int(columns[-1]) + 1 if len(columns) else 1
     return min(-(-width // multiple) * multiple, mask.size(1)) if multiple else width
-
-
-def score_in_length_order(
-    score: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor | None, Any]],
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    logits_to_keep: int,
-    batch_size: int,
-    multiple: int | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """
-    Scores completions in chunks of similar length, each trimmed to its real columns.
-
-    Args:
-        score (`Callable`): TRL's log-prob helper. It takes token ids, attention mask and number of completion columns.
-        input_ids (`Tensor` of shape `(B, P + T)`): Prompts padded on the left, completions on the right.
-        attention_mask (`Tensor` of shape `(B, P + T)`): 1 on real tokens.
-        logits_to_keep (`int`): Completion columns, `T`.
-        batch_size (`int`): Rows per chunk. The number of chunks depends only on this and `B`, so it is the same on
-            every rank.
-        multiple (`int`, *optional*): Rounds widths up to a multiple of this.
-
-    Returns:
-        `tuple`: Log-probabilities and, if asked for, entropies of shape `(B, T)`, in nats, 0 outside the mask, in the
-        order of the input.
-    """
-    prompt_columns = input_ids.size(1) - logits_to_keep
-    order = attention_mask.sum(dim=1).argsort(descending=True, stable=True)
-    all_logps, all_entropies = [], []
-    for rows in order.split(batch_size):
-        mask = attention_mask[rows]
-        prompt = _width(mask[:, :prompt_columns].flip(1), multiple)
-        completion = _width(mask[:, prompt_columns:], multiple)
-        real = slice(prompt_columns - prompt, prompt_columns + completion)
-        logps, entropies, _ = score(input_ids[rows, real], mask[:, real], completion)
-        missing = (0, logits_to_keep - completion)
-        all_logps.append(pad(logps, missing))
-        if entropies is not None:
-            all_entropies.append(pad(entropies, missing))
-    back = order.argsort()
-    return torch.cat(all_logps)[back], torch.cat(all_entropies)[back] if all_entropies else None

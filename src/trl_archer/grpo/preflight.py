@@ -6,19 +6,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 import trl
-from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch import nn
 from trl.trainer.utils import get_config_model_id
 
 from .adapters import is_quantized
 from .config import DurableGRPOConfig
-from .reward_checks import needed_columns
+from .reward_checks import check_signatures, needed_columns
 from .updates import check_deepspeed_version
 from .vllm_server import check_generation
 
@@ -80,9 +77,17 @@ def check_data(train_dataset: Any, eval_dataset: Any, reward_funcs: Iterable[Any
     Raises:
         ValueError: If a column or a prompt is missing, or if there are fewer prompts than one rollout takes.
     """
-    needed = {"prompt": "the trainer", **needed_columns(reward_funcs)}
+    of_rewards = needed_columns(reward_funcs)
+    needed = {"prompt": "the trainer", **of_rewards}
     check_dataset("train_dataset", train_dataset, needed)
-    check_dataset("eval_dataset", eval_dataset, needed)
+    if args.eval_strategy != "no":
+        check_dataset("eval_dataset", eval_dataset, needed)
+    if args.remove_unused_columns and of_rewards:
+        raise ValueError(
+            f"remove_unused_columns=True removes the columns {', '.join(map(repr, of_rewards))}, which "
+            f"{next(iter(of_rewards.values()))} needs. Set it to False."
+        )
+    check_signatures(reward_funcs, column_names(train_dataset) or ())
     prompts = args.generation_batch_size // args.num_generations
     if isinstance(train_dataset, Dataset) and len(train_dataset) < prompts:  # TRL would train on nothing
         raise ValueError(
@@ -106,12 +111,10 @@ def check_dataset(
         for key, part in dataset.items():
             check_dataset(f"{name}['{key}']", part, needed)
         return
-    columns = getattr(dataset, "column_names", None)
-    if dataset is not None and columns is None:
-        columns = next((list(row) for row in dataset), None)
+    columns = column_names(dataset)
     if columns is not None:
         check_columns(name, columns, needed, lambda column, first: f"`dataset.rename_column({first!r}, {column!r})`")
-    if isinstance(dataset, Dataset):
+    if isinstance(dataset, Dataset) and "prompt" in dataset.column_names:  # else a transform makes it
         batches = dataset.select_columns("prompt").with_format("arrow").iter(10_000)
         missing = sum(batch["prompt"].null_count for batch in batches)
         if missing:
@@ -119,6 +122,16 @@ def check_dataset(
                 f"{name} has no prompt in {missing} of {len(dataset)} rows. Remove them, as in "
                 "`dataset.filter(lambda row: row['prompt'] is not None)`."
             )
+
+
+def column_names(dataset: Any) -> Sequence[str] | None:
+    """Returns the columns of a dataset as the trainer sees them: after `set_transform`, or of a stream's first row."""
+    if dataset is None:
+        return None
+    columns = getattr(dataset, "column_names", None)
+    if isinstance(dataset, Dataset) and dataset.format["type"] == "custom" and len(dataset):
+        return list(dataset[0])
+    return next((list(row) for row in dataset), None) if columns is None else columns
 
 
 def check_columns(
@@ -135,8 +148,21 @@ def check_columns(
             raise ValueError(
                 f"{name} has no column {column!r}, which {user} needs. Its columns: "
                 f"{', '.join(map(repr, columns)) or 'none'}. Rename the one that holds it, as in "
-                f"{remedy(column, next(iter(columns), 'question'))}."
+                f"{remedy(column, _likely(column, columns))}."
             )
+
+
+# Columns of public data sets that hold a prompt or a gold answer
+_USUAL = {
+    "prompt": ("question", "problem", "messages", "input", "instruction"),
+    "solution": ("answer", "ground_truth", "reward_model", "gold", "target", "output"),
+    "tests": ("test_cases", "input_output", "test", "private_test_cases"),
+}
+
+
+def _likely(column: str, columns: Sequence[str]) -> str:
+    candidates = _USUAL.get(column, ())
+    return next((name for name in candidates if name in columns), candidates[0] if candidates else "its_name")
 
 
 def check_trainable(model: nn.Module) -> None:
@@ -170,11 +196,12 @@ def check_adapter(model: Any, args: DurableGRPOConfig, quantization_config: Any 
     """
     if args.use_vllm and (is_quantized(model) or (isinstance(model, str) and quantization_config is not None)):
         raise ValueError(QUANTIZED_SYNC)
-    if isinstance(model, PeftModel) and list(model.peft_config) != ["default"]:
+    if args.beta != 0 and isinstance(model, PeftModel) and list(model.peft_config) != ["default"]:
         names = ", ".join(map(repr, model.peft_config))
         raise ValueError(
-            f"The model's adapter is called {names}. TRL trains the adapter called 'default', and it must be the only "
-            "one: load it with `PeftModel.from_pretrained(model, path, is_trainable=True)`, without adapter_name."
+            f"beta={args.beta} with adapters called {names}: TRL copies the adapter called 'default' for the "
+            "reference, and it must be the only one. Load it with `PeftModel.from_pretrained(model, path, "
+            "is_trainable=True)`, without adapter_name, or set beta=0.0."
         )
 
 
@@ -196,49 +223,4 @@ def check_synced_weights(model: nn.Module, args: DurableGRPOConfig) -> None:
             "them. vLLM cannot represent this and would sample from weights other than the trained ones. Remove "
             "embed_tokens and lm_head from modules_to_save and target_modules, train both as one with "
             "`LoraConfig(modules_to_save=['embed_tokens'], ensure_weight_tying=True)`, or set use_vllm=False."
-        )
-
-
-# Mean difference of log-probabilities, in nats, that rounding alone causes when a sequence is shifted
-_ROUNDING = 1e-3
-_ROUNDING_OF_HALF_PRECISION = 5e-2  # TF32 is as coarse
-
-
-@torch.no_grad()
-def check_left_padding(
-    score: Callable[..., tuple[Tensor, Any, Any]],
-    model: nn.Module,
-    inputs: dict[str, Any],
-    args: DurableGRPOConfig,
-    accelerator: Accelerator,
-    shift: int = 8,
-    longest: int = 64,
-) -> None:
-    """
-    Checks on one row that padding on the left does not change the model's log-probabilities, as is the case with
-    relative positions.
-
-    Raises:
-        ValueError: If they change by more than rounding.
-    """
-    prompt = inputs["prompt_ids"][0][inputs["prompt_mask"][0].bool()][-longest:]
-    ids = torch.cat([prompt, inputs["completion_ids"][0, :longest]]).unsqueeze(0)
-    mask = torch.ones_like(ids)
-    width = ids.size(1) - len(prompt)
-    training = model.training
-    model.eval()  # no dropout between the two
-    plain, _, _ = score(model, ids, mask, width)
-    shifted, _, _ = score(model, pad(ids, (shift, 0)), pad(mask, (shift, 0)), width)
-    model.train(training)
-    # The largest over the ranks, so that all of them continue or none does
-    difference = accelerator.gather((plain - shifted).abs().mean()).max().item()
-    # A quantized model multiplies in the dtype of its quantization, whatever its own
-    coarse = args.bf16 or args.fp16 or args.tf32 or is_quantized(model)
-    exact = not coarse and model.dtype in (torch.float32, torch.float64)
-    limit = _ROUNDING if exact else _ROUNDING_OF_HALF_PRECISION
-    if not difference <= limit:
-        raise ValueError(
-            f"remove_padding=True: {shift} tokens of padding on the left change the model's log-probabilities by "
-            f"{difference:.3g} nats on average, more than rounding does ({limit} nats). The model's positions are "
-            "absolute, or its arithmetic has low precision. Set remove_padding=False to train in TRL's layout."
         )

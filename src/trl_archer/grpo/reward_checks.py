@@ -1,11 +1,12 @@
 """Checks reward functions and their results; a failure on one rank is raised on every rank."""
 
 import inspect
+import logging
 import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from accelerate.utils import gather, gather_object
 from torch import Tensor, nn
 from trl.trainer.utils import get_callable_name, is_async_callable
 
+logger = logging.getLogger(__name__)
+
 # Arguments that TRL's trainers pass to every reward, in addition to the data's columns
-_FROM_TRL = {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
+_ALWAYS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+_FROM_TRL = {*_ALWAYS, "environments"}
 
 
 def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
@@ -42,10 +46,32 @@ def needed_columns(rewards: Iterable[Any]) -> dict[str, str]:
     }
 
 
+def check_signatures(rewards: Iterable[Any], columns: Iterable[str]) -> None:
+    """
+    Checks that rewards accept everything that TRL passes to them.
+
+    Raises:
+        ValueError: If a reward has no `**kwargs` and lacks an argument.
+    """
+    passed = [*_ALWAYS, *(column for column in columns if column not in ("prompt", "completion"))]
+    for reward in rewards:
+        if not callable(reward) or isinstance(reward, nn.Module):
+            continue
+        parameters = inspect.signature(reward).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            continue
+        missing = set(passed) - {parameter.name for parameter in parameters}
+        if missing:
+            raise ValueError(
+                f"The reward {get_callable_name(reward)!r} does not accept {', '.join(sorted(missing))}, which TRL "
+                "passes to every reward. Add `**kwargs` to its arguments."
+            )
+
+
 def checked_reward(reward_func: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Wraps a reward function. It raises `ValueError` unless it returns one finite number or `None` (not scorable) per
-    completion. Its own exceptions pass through, with a note that names the function.
+    Wraps a reward function. It raises `ValueError` unless it returns one finite number per completion, or `None` or
+    NaN for one that it cannot score. Its own exceptions pass through, with a note that names the function.
     """
     name = get_callable_name(reward_func)
 
@@ -78,6 +104,8 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _check_rewards(name: str, rewards: Any, count: int) -> list[float | None]:
+    if isinstance(rewards, Iterator):
+        rewards = list(rewards)
     if not hasattr(rewards, "__len__") or isinstance(rewards, str | dict):
         raise ValueError(
             f"The reward function '{name}' returned {type(rewards).__name__}; it must return a list of {count} "
@@ -97,13 +125,21 @@ def _check_reward(name: str, index: int, reward: Any) -> float | None:
     try:
         value = float(reward)
     except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
+        value = math.inf
+    if math.isnan(value):  # TRL takes it for None, too
+        _warn_of_nan(name)
+        return None
+    if math.isinf(value):
         raise ValueError(
             f"The reward function '{name}' returned {reward!r} for completion {index}; a reward is a finite number, or "
             "None for a completion that it cannot score."
         )
     return value
+
+
+@cache
+def _warn_of_nan(name: str) -> None:
+    logger.warning("The reward function '%s' returned NaN, which counts as None: the completion is not scorable.", name)
 
 
 def check_reward_models(reward_funcs: Sequence[Any], names: Sequence[str], rewards_per_func: Tensor) -> None:

@@ -1,25 +1,31 @@
 """TRL's GRPO trainer made exact, fast and durable."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from accelerate.logging import get_logger
 from peft import PeftModel
 from torch import Tensor, nn
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
-from trl.trainer.utils import get_config_model_id
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import get_config_model_id, use_adapter
 
 from .adapters import adapter_weights, load_trained_adapter, prepare_adapter, sync_without_drift
 from .checkpoints import check_model, check_same_backend, find_checkpoint, launch_of, trainable_shapes
 from .config import DurableGRPOConfig
-from .padding import group_by_length, real_tokens, score_in_length_order
+from .dropout import active_dropout, disable_dropout
+from .padding import group_by_length, loss_mask, real_tokens
+from .positions import check_positions
 from .preemption import save_on_sigterm
 from .preflight import (
     Preflight,
     check_data,
-    check_left_padding,
     check_synced_weights,
     check_trainable,
     refuse_unsloth,
@@ -33,8 +39,11 @@ from .progress import (
     trained_micro_batches,
     warn_of_inexact_resume,
 )
+from .prompts import check_prompts
+from .reference import check_reference, reference_from_memory
 from .reward_checks import check_reward_models, checked_reward, raise_on_all_ranks
 from .saving import CheckpointSaver, failing_together
+from .scoring import importance_sampling_ratio, sampling_metrics
 from .updates import UpdateGuard, poison_backward
 from .vllm_retries import ServerWatch, generate_with_retries
 from .weights import load_all_weights
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl.trainer.grpo_trainer import RewardFunc
 
+logger = get_logger(__name__)
 
 # Arguments of TRL's log-prob helper for models with images
 IMAGE_INPUTS = (
@@ -101,7 +111,11 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     config_class: ClassVar[type[DurableGRPOConfig]] = DurableGRPOConfig
 
+    _defers_scoring = False
+    _tokens_of_update: Any = None
+
     args: DurableGRPOConfig
+    vllm_importance_sampling_correction: bool
     _buffered_inputs: Any
 
     def __init__(
@@ -123,14 +137,22 @@ class DurableGRPOTrainer(GRPOTrainer):
             functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
             check_data(train_dataset, eval_dataset, functions if kwargs.get("rollout_func") is None else [], args)
         weights = adapter_weights(model)
-        super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
+        with reference_from_memory(model, args, kwargs.get("peft_config") is not None):
+            super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
         check_trainable(self.model)
+        if kwargs.get("environment_factory") is None and kwargs.get("rollout_func") is None and not self._is_vlm:
+            positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+            for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+                check_prompts(name, dataset, lambda prompt: self._tokenize_prompts([prompt])[0][0], positions)
+        self._reference_is_checked = False
+        self._set_dropout()
+        if self._removes_padding:
+            check_positions(self.model, self.is_fsdp_enabled or is_deepspeed_zero3_enabled())
         check_synced_weights(self.model, args)
         prepare_adapter(self.model, weights, self.is_deepspeed_enabled or self.is_fsdp_enabled)
         if self.use_vllm:
             sync_without_drift(self.vllm_generation)
         self.reward_funcs: list[Any] = [f if isinstance(f, nn.Module) else checked_reward(f) for f in self.reward_funcs]
-        self._padding_is_checked = False
         self._resumed_from: Path | None = None
         self._shapes = trainable_shapes(self.model)
         self._saver = CheckpointSaver(args, launch_of(self.accelerator), self._shapes)
@@ -152,6 +174,17 @@ class DurableGRPOTrainer(GRPOTrainer):
                 "has the same fields and adds its own."
             )
         return args
+
+    def _set_dropout(self) -> None:
+        if self.args.disable_dropout:
+            for model in filter(None, (self.model, self.ref_model)):
+                disable_dropout(model)
+        elif active := active_dropout(self.model):
+            self._reference_is_checked = True  # dropout alone makes it differ
+            logger.warning(
+                f"Dropout is active ({active}), so ratios and KL contain noise even for the same weights. Set "
+                "disable_dropout=True, and lora_dropout=0 for an adapter."
+            )
 
     @property
     def _mode(self) -> str:
@@ -182,7 +215,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         check_reward_models(self.reward_funcs, self.reward_func_names, rewards)
         return rewards
 
-    # Padding
+    # Layout
 
     @property
     def _removes_padding(self) -> bool:
@@ -200,80 +233,163 @@ class DurableGRPOTrainer(GRPOTrainer):
         """Whether to keep completions without a token in the loss. TRL's metrics gather one value per completion."""
         return True
 
+    @property
+    def _per_window(self) -> int:
+        """Number of consecutive micro-batches that always belong to the same optimizer step."""
+        return math.gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+
     def _prepare_inputs(self, generation_batch):
-        """Removes padding from TRL's micro-batches, once per generation batch or evaluation batch."""
+        """Lays out and scores TRL's micro-batches, once per generation batch or evaluation batch."""
         buffered = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not self._removes_padding:
-            return inputs
-        if not self._padding_is_checked:
-            score = partial(GRPOTrainer._get_per_token_logps_and_entropies, self)
-            check_left_padding(score, self.model, inputs, self.args, self.accelerator)
-            self._padding_is_checked = True
         if not self.model.training:
-            return self._real_tokens(inputs)
+            (inputs,) = self._score(self._lay_out([inputs]))
+            return inputs
         if self._buffered_inputs is not buffered:
-            micro_batches = self._buffered_inputs
-            if not self._depends_on_split:
-                aligned = math.gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
-                micro_batches = group_by_length(micro_batches, per_update=aligned)
-            self._buffered_inputs = [self._real_tokens(batch) for batch in micro_batches]
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+            self._buffered_inputs = self._score(self._lay_out(self._buffered_inputs))
+            tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
+            for batch, count in zip(self._buffered_inputs, self.accelerator.reduce(tokens, "sum"), strict=True):
+                batch["num_items_in_micro_batch"] = count
+        inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
+        self._tokens_of_update = (self._tokens_of_update or 0) + inputs["num_items_in_micro_batch"]
+        return inputs
 
-    def _real_tokens(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return real_tokens(batch, keep_rows=self._keeps_empty_rows, multiple=self.pad_to_multiple_of)
+    def _lay_out(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Removes padding from the micro-batches of a rollout."""
+        if not self._removes_padding:
+            return micro_batches
+        if len(micro_batches) > 1 and not self._depends_on_split:
+            micro_batches = group_by_length(micro_batches, self._per_window)
+        return [real_tokens(batch, self._keeps_empty_rows, self.pad_to_multiple_of) for batch in micro_batches]
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        compute_entropy=False,
-        compute_aux_loss=False,
-        **images,
-    ):
-        """Scores with old and reference policies in order of length. The policy's micro-batches are already trimmed."""
-        score = super()._get_per_token_logps_and_entropies
-        options = {"compute_entropy": compute_entropy, "compute_aux_loss": compute_aux_loss}
-        if not self._removes_padding or torch.is_grad_enabled() or compute_aux_loss:
-            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options, **images)
-        logps, entropies = score_in_length_order(
-            lambda ids, mask, width: score(model, ids, mask, width, **options),
-            input_ids,
-            attention_mask,
-            logits_to_keep,
-            batch_size=batch_size or len(input_ids),
-            multiple=self.pad_to_multiple_of,
+    # Scores of the old and the reference policy
+
+    @contextmanager
+    def _scoring_deferred(self) -> Iterator[None]:
+        """Leaves the passes of the old and reference policies out of TRL's rollouts."""
+        corrects = self.vllm_importance_sampling_correction
+        self._defers_scoring, self.vllm_importance_sampling_correction = True, False
+        try:
+            yield
+        finally:
+            self._defers_scoring, self.vllm_importance_sampling_correction = False, corrects
+
+    def _generate_and_score_completions(self, inputs):
+        """Returns TRL's rollouts without log-probabilities of the old and reference policies; see `_score`."""
+        with self._scoring_deferred():
+            output = super()._generate_and_score_completions(inputs)
+        return {
+            name: value for name, value in output.items() if name not in ("old_per_token_logps", "ref_per_token_logps")
+        }
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
+        if self._defers_scoring:
+            return input_ids.new_zeros((len(input_ids), logits_to_keep), dtype=torch.float32), None, None
+        outputs = super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
-        return logps, entropies, None
+        if torch.is_grad_enabled():
+            self._policy_logps = outputs[0].detach()
+        return outputs
+
+    @property
+    def _corrects_sampling(self) -> bool:
+        return self.use_vllm and self.vllm_importance_sampling_correction
+
+    @property
+    def _reuses_rollouts(self) -> bool:
+        """Whether the policy changes between the first and the last use of a rollout, as TRL decides it."""
+        return self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
+
+    @torch.no_grad()
+    def _score(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Adds the log-probabilities of the old and reference policies, and vLLM's importance ratios, to a rollout.
+
+        The policy scores the same micro-batches later, so the same weights give the same bits: ratio 1 and KL 0, in
+        every dtype and with any position embedding. Without vLLM's correction, the first optimizer step of a rollout
+        needs no pass of the old policy: it is the policy. See `training_step`.
+        """
+        on_policy = self._per_window if self.model.training and self._reuses_rollouts else len(micro_batches)
+        with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            for batch in micro_batches[0 if self._corrects_sampling else on_policy :]:
+                batch["old_per_token_logps"] = self._logps(self.model, batch)
+            if self.beta != 0:
+                with self._reference() as reference:
+                    for batch in micro_batches:
+                        batch["ref_per_token_logps"] = self._logps(reference, batch)
+        if self._corrects_sampling:
+            for batch in micro_batches:
+                old, sampling = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
+                batch["importance_sampling_ratio"] = importance_sampling_ratio(
+                    old, sampling, loss_mask(batch), self.args
+                )
+            for name, value in sampling_metrics(micro_batches, self.accelerator).items():
+                self._metrics[self._mode][name].append(value)
+        return micro_batches
+
+    @contextmanager
+    def _reference(self) -> Iterator[Any]:
+        """Yields the reference policy: a model, or the policy with its adapter off or replaced by its first state."""
+        if self.ref_model is not None:
+            yield self.ref_model
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            yield self.model
+
+    def _logps(self, model, inputs: dict[str, Any]) -> Tensor:
+        return self._forward(model, inputs)[0]
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Keeps the log-probabilities of a micro-batch's first use, before the policy changes, for later passes."""
+        index = self._step % self.args.steps_per_generation
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        batch = self._buffered_inputs[index]
+        if self.beta != 0 and self.state.global_step == 0 and not self._reference_is_checked:
+            reference, mask = batch["ref_per_token_logps"], loss_mask(batch)
+            check_reference(self._policy_logps, reference, mask, self.accelerator, self.args)
+            self._reference_is_checked = self.accelerator.sync_gradients
+        if self._reuses_rollouts and self.num_iterations > 1:
+            batch.setdefault("old_per_token_logps", self._policy_logps)
+        return loss
 
     # Updates
 
     def _policy_forward(self, model, inputs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Computes the policy's log-probabilities and entropies `(B, T)` and load-balancing loss in one pass."""
+        return self._forward(model, inputs, compute_entropy=True, compute_aux_loss=self.aux_loss_enabled)
+
+    def _forward(self, model, inputs: dict[str, Any], **outputs: bool) -> tuple[Tensor, Any, Any]:
         return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
             torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
             logits_to_keep=inputs["completion_ids"].size(1),
-            compute_entropy=True,
-            compute_aux_loss=self.aux_loss_enabled,
+            **outputs,
             **{name: inputs.get(name) for name in IMAGE_INPUTS},
         )
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
-        poison_backward(self.accelerator)
+        poison_backward(self.accelerator, self._is_empty_update)
+
+    def _is_empty_update(self) -> bool:
+        """Whether no token of the current optimizer step counts, on any rank. Load balancing counts every token."""
+        return self._tokens_of_update is not None and self._tokens_of_update == 0 and not self.aux_loss_enabled
 
     def _get_grad_norm(self, model, grad_norm=None):
         """Runs last before an update, with the same norm on every rank."""
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         deepspeed = self.deepspeed if self.is_deepspeed_enabled else None
         step = self.state.global_step + 1
-        self._update_guard.check(grad_norm, model, self.accelerator, deepspeed, step, self._last_micro_batches)
+        if self._is_empty_update():
+            self._update_guard.skip_empty(model, deepspeed)
+        else:
+            self._update_guard.check(grad_norm, model, self.accelerator, deepspeed, step, self._last_micro_batches)
+        self._tokens_of_update = None
         self._metrics["train"]["skipped_updates"] = [float(self._update_guard.skipped)]
+        self._metrics["train"]["empty_updates"] = [float(self._update_guard.empty)]
         return grad_norm
 
     def _last_micro_batches(self) -> list[dict[str, Any]]:
@@ -291,7 +407,9 @@ class DurableGRPOTrainer(GRPOTrainer):
             self._check_fits(checkpoint)
         self._resumed_from = checkpoint
         self._saver.resume(checkpoint)
-        self._step, self._buffered_inputs = 0, None  # the values of an earlier call belong to other data
+        # The values of an earlier call belong to other data and weights
+        self._step, self._buffered_inputs, self._tokens_of_update = 0, None, None
+        self._send_weights_again()
         return super().train(None if checkpoint is None else str(checkpoint), trial, ignore_keys_for_eval)
 
     def _check_fits(self, checkpoint: Path | None) -> None:
@@ -357,6 +475,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             "last_logged": self._globalstep_last_logged,
             "metrics": {name: [float(x) for x in values] for name, values in self._metrics["train"].items()},
             "skipped_updates": self._update_guard.skipped,
+            "empty_updates": self._update_guard.empty,
             "rollouts": [to_device(batch, "cpu") for batch in self._buffered_inputs] if is_inside_rollout else None,
         }
 
@@ -368,6 +487,6 @@ class DurableGRPOTrainer(GRPOTrainer):
         self._total_loss_scalar -= self.accelerator.reduce(self._tr_loss.clone(), reduction="mean").item()
         self._globalstep_last_logged = progress["last_logged"]
         self._metrics["train"].update(progress["metrics"])
-        self._update_guard.skipped = progress["skipped_updates"]
+        self._update_guard.skipped, self._update_guard.empty = progress["skipped_updates"], progress["empty_updates"]
         if progress["rollouts"] is not None:
             self._buffered_inputs = [to_device(batch, device) for batch in progress["rollouts"]]

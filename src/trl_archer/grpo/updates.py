@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import DistributedType
 from packaging.version import Version
 from torch import Tensor, nn
 
@@ -40,13 +41,21 @@ def poison_if_not_finite(loss: Tensor) -> Tensor:
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
 
-def poison_backward(accelerator: Accelerator) -> None:
-    """Applies [`poison_if_not_finite`] to every loss that an accelerator differentiates, regardless of its source."""
+def poison_backward(accelerator: Accelerator, is_empty_update: Callable[[], bool]) -> None:
+    """
+    Applies [`poison_if_not_finite`] to every loss that an accelerator differentiates, regardless of its source.
+
+    DeepSpeed updates inside the backward pass, so an update in which nothing counts is made non-finite there.
+    """
     backward = accelerator.backward
 
     @wraps(backward)
     def poisoned(loss: Tensor, **kwargs: Any) -> None:
-        backward(poison_if_not_finite(loss), **kwargs)
+        loss = poison_if_not_finite(loss)
+        is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+        if is_deepspeed and accelerator.sync_gradients and is_empty_update():
+            loss = loss * torch.nan
+        backward(loss, **kwargs)
 
     accelerator.backward = poisoned
 
@@ -82,12 +91,19 @@ class UpdateGuard:
     Attributes:
         skipped (`int`): Updates skipped in the run.
         in_a_row (`int`): Updates skipped since the last good one.
+        empty (`int`): Updates left out because no token counted.
     """
 
     def __init__(self, args: DurableGRPOConfig):
-        self.skipped = self.in_a_row = 0
+        self.skipped = self.in_a_row = self.empty = 0
         self._limit = args.max_skipped_updates
         self._folder = Path(args.output_dir) / "nonfinite"
+
+    def skip_empty(self, model: nn.Module, deepspeed: Any) -> None:
+        """Leaves out an update in which nothing counts. Momentum and weight decay would move the weights."""
+        self.empty += 1
+        if deepspeed is None:
+            model.zero_grad(set_to_none=True)  # the optimizer skips parameters without a gradient
 
     def check(
         self,
