@@ -7,10 +7,13 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from trl_archer import ConsoleLog
 from trl_archer.commands.train.failure import report_refusal
+
+from ..helpers.tiny import make_trainer
 
 LOGS = {
     "loss": "0.1",
@@ -64,6 +67,29 @@ def test_it_takes_the_place_of_the_printers() -> None:
     console = ConsoleLog.attach(trainer)
     assert [call.args[0] for call in trainer.remove_callback.call_args_list] == [PrinterCallback, ProgressCallback]
     trainer.add_callback.assert_called_once_with(console)
+
+
+def test_trackers_get_no_none(model_path: str, tmp_path: Path) -> None:
+    """Groups with equal rewards have no entropy; the log history says so, and trackers do not see it."""
+    seen = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            seen.append(dict(logs))
+
+    trainer = make_trainer(
+        model_path,
+        tmp_path,
+        reward_funcs=lambda completions, **kwargs: [1.0 for _ in completions],
+        trainer_kwargs={"callbacks": [Tracker()]},
+        max_steps=1,
+        logging_steps=1,
+    )
+    ConsoleLog.attach(trainer)
+    trainer.train()
+    assert any(value is None for value in trainer.state.log_history[0].values())
+    assert seen[0]["reward"] == 1.0
+    assert not [name for log in seen for name, value in log.items() if value is None]
 
 
 def test_one_error_per_launch(
