@@ -44,6 +44,8 @@ def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         (json.dumps([USER]), [{"role": "user", "content": "1 + 2? Use a box."}]),
         ("1 + 2?", "1 + 2? Use a box."),
         ("[{x: 1}] is a set?", "[{x: 1}] is a set? Use a box."),
+        ('[{"role": "admin"}] has one item?', '[{"role": "admin"}] has one item? Use a box.'),
+        (json.dumps(USER), [{"role": "user", "content": "1 + 2? Use a box."}]),
     ],
 )
 def test_template_fills_the_last_message_of_the_user(load: Load, prompt: Any, expected: Any) -> None:
@@ -99,6 +101,7 @@ def test_paths_reach_into_lists_and_text(load: Load, path: str, rows: list[dict[
         (["1 + 2?"], "is a list, but not of messages with 'role' and 'content'; it holds '1 + 2?'"),
         ([["1 + 2?"]], "is a list, but not of messages"),
         ({"question": "1 + 2?"}, "is neither text nor a list of messages, but {'question': '1 + 2?'}"),
+        (json.dumps({"messages": [USER]}), "is neither text nor a list of messages, but {'messages'"),
         (3, "is neither text nor a list of messages, but 3"),
         (None, "is neither text nor a list of messages, but None"),
     ],
@@ -185,3 +188,10 @@ def test_chat_templates(load: Load, monkeypatch: pytest.MonkeyPatch, template: s
     with pytest.raises(ValueError, match=message):
         load([{"prompt": "1?"}], conversational=True)
     assert load([{"prompt": "1?"}]) == ["1?"]  # text needs none
+
+
+def test_arguments_of_an_unused_chat_template(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "1?"}))
+    arguments = TrainArguments(dataset_name=str(tmp_path / "rows.jsonl"), reward_funcs=["countdown"])
+    with pytest.raises(ValueError, match=r"chat_template_kwargs=\{'enable_thinking': False\} has no effect"):
+        load_data(arguments, {"prompt": "x"}, False, lambda: TOKENIZER, {"enable_thinking": False})

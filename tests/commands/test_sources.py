@@ -108,6 +108,7 @@ def test_suggested_columns(row: dict[str, Any], needed: str, expected: str) -> N
 
 
 OFF: dict[str, Any] = {"use_peft": False, "load_in_4bit": False, "use_vllm": False, "eval_strategy": "no"}
+OFF["vllm_mode"] = "colocate"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,8 @@ OFF: dict[str, Any] = {"use_peft": False, "load_in_4bit": False, "use_vllm": Fal
         ({"eval_steps": 5}, "Set eval_strategy: steps, or remove eval_steps"),
         ({"num_completions_to_print": 5}, "without log_completions"),
         ({"hub_model_id": "a/b"}, "without push_to_hub"),
+        ({"vllm_server_port": 1, "use_vllm": True}, "without vllm_mode. Set vllm_mode: server"),
+        ({"dataset_test_split": "test"}, "without eval_strategy"),
     ],
 )
 def test_fields_without_effect(given: dict[str, Any], message: str) -> None:
@@ -127,4 +130,4 @@ def test_fields_without_effect(given: dict[str, Any], message: str) -> None:
         check_effects({**OFF, **given}, given)
     switch = message.partition("without ")[2].split(".")[0] or "eval_strategy"
     check_effects({**OFF, **given}, {*given, switch})  # off on purpose
-    check_effects({**OFF, **given, switch: True}, given)
+    check_effects({**OFF, **given, switch: "server"}, given)

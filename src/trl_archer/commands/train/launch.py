@@ -81,17 +81,23 @@ def check_launch(
 
 
 # Fields that act only if another one is set: the switch, how to set it, and the fields
+_OFF = (False, None, "no", "colocate")
 _SWITCHES = (
     ("use_peft", "use_peft: true", r"lora_\w+|use_rslora|use_dora"),
     ("load_in_4bit", "load_in_4bit: true", r"bnb_4bit_\w+|use_bnb_nested_quant"),
     ("use_vllm", "use_vllm: true", r"vllm_\w+"),
+    ("vllm_mode", "vllm_mode: server", r"vllm_server_\w+|vllm_group_port"),
     (
         "log_completions",
         "log_completions: true",
         "num_completions_to_print|log_unique_prompts|log_completions_hub_repo",
     ),
     ("push_to_hub", "push_to_hub: true", r"hub_\w+"),
-    ("eval_strategy", "eval_strategy: steps", r"eval_\w+|num_generations_eval|per_device_eval_batch_size"),
+    (
+        "eval_strategy",
+        "eval_strategy: steps",
+        r"eval_\w+|num_generations_eval|per_device_eval_batch_size|dataset_test_split",
+    ),
     ("sync_ref_model", "sync_ref_model: true", r"ref_model_\w+"),
     ("use_liger_kernel", "use_liger_kernel: true", "liger_kernel_config"),
 )
@@ -107,7 +113,7 @@ def check_effects(values: Values, given: Collection[str]) -> None:
     """
     for switch, remedy, pattern in _SWITCHES:
         idle = sorted(name for name in given if name != switch and re.fullmatch(pattern, name))
-        if idle and switch not in given and values.get(switch) in (False, None, "no"):
+        if idle and switch not in given and values.get(switch) in _OFF:
             raise ValueError(
                 f"{idle[0]}={values[idle[0]]!r} has no effect without {switch}. Set {remedy}, or remove {idle[0]}. "
                 f"{switch}={values.get(switch)!r}, if set explicitly, keeps it for later."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MADE = "made prompt"
 _ASSISTANT = ("assistant", "gpt", "model", "bot")
-_MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{.*["'](?:role|from)["']\s*:""", re.DOTALL)
+_MESSAGES_AS_TEXT = re.compile(r"""\s*\[?\s*\{.*["'](?:role|from)["']\s*:.*[\]}]\s*""", re.DOTALL)
 
 
 def format_prompts(data: Data, arguments: "TrainArguments", label: str) -> Data:
@@ -62,11 +62,16 @@ def check_chat_template(
     Checks that the model's chat template accepts the prompts, if they are messages.
 
     Raises:
-        ValueError: If there is no template, or it refuses the first prompt.
+        ValueError: If there is no template, it refuses the first prompt, or it has arguments but is not used.
     """
     first: Row = next(iter(data), {})
     prompt = first.get("prompt")
     if not isinstance(prompt, list):
+        if chat_template_kwargs:
+            raise ValueError(
+                f"chat_template_kwargs={dict(chat_template_kwargs)!r} has no effect, because prompts of {label} are "
+                "text. Set conversational: true, which applies the chat template, or remove it."
+            )
         return
     if not tokenizer().chat_template:
         raise ValueError(
@@ -112,7 +117,7 @@ def _prompt_maker(
 def _read_prompt(prompt: Any, where: str) -> Any:
     """Returns text, or messages with `role` and `content`."""
     if isinstance(prompt, str):
-        if not _MESSAGES_AS_TEXT.match(prompt):
+        if not _MESSAGES_AS_TEXT.fullmatch(prompt):
             return prompt
         try:
             prompt = read_text(prompt)

@@ -54,18 +54,21 @@ def open_evaluation_data(arguments: "TrainArguments") -> tuple[str, Data]:
         ValueError: If there is no such dataset or split.
     """
     name, config, split = arguments.eval_dataset_name, None, arguments.dataset_test_split
+    field = "eval_dataset_name"
     if name is None:
-        name, config = str(arguments.dataset_name), arguments.dataset_config
+        name, config, field = str(arguments.dataset_name), arguments.dataset_config, "dataset_name"
         if _builder(name) and _base(split) != _base(arguments.dataset_train_split):
             raise ValueError(
                 f"dataset_name={name!r} is one file, without a split {split!r} to evaluate on. Set eval_dataset_name "
                 "to another file, or split it with dataset_train_split='train[:-500]' and "
                 "dataset_test_split='train[-500:]'."
             )
-    return _open(name, config, split, "test_split", arguments.dataset_streaming)
+    return _open(name, config, split, "test_split", arguments.dataset_streaming, field)
 
 
-def _open(name: str, config: str | None, split: str, split_field: str, streaming: bool) -> tuple[str, Data]:
+def _open(
+    name: str, config: str | None, split: str, split_field: str, streaming: bool, field: str = "dataset_name"
+) -> tuple[str, Data]:
     label = f"{name!r} (split {split!r})"
     builder = _builder(name)
     if config is not None and (name == PLAYGROUND or builder):
@@ -80,10 +83,10 @@ def _open(name: str, config: str | None, split: str, split_field: str, streaming
         if _ending(name) == ".tsv":
             options["sep"] = "\t"
     else:
-        _refuse_other_paths(name)
+        _refuse_other_paths(name, field)
     try:
         return label, load_dataset(builder or name, name=config, split=split, streaming=streaming, **options)
-    except (ValueError, DatasetGenerationError) as error:
+    except (ValueError, ImportError, DatasetGenerationError) as error:
         reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         raise ValueError(f"{name!r}, dataset_{split_field}={split!r}: {reason}") from error
 
@@ -97,15 +100,15 @@ def _open_playground(split: str, split_field: str) -> Dataset:
     return load_playground(part, rows, seed=0)
 
 
-def _refuse_other_paths(name: str) -> None:
+def _refuse_other_paths(name: str, field: str) -> None:
     """Refuses paths that `load_dataset` would look up on the Hub or read as lines of text."""
     path = Path(name)
     endings = f"A file of data ends in {', '.join(_BUILDERS)}, or one of these with {', '.join(_COMPRESSED)}"
     if path.is_file() or _ending(name) in _OTHER_FILES or path.suffix.lower() in (*_COMPRESSED, *_OTHER_FILES):
-        raise ValueError(f"dataset_name={name!r}: the ending {path.suffix!r} is not supported. {endings}.")
+        raise ValueError(f"{field}={name!r}: the ending {path.suffix!r} is not supported. {endings}.")
     if path.is_dir() and any((path / file).is_file() for file in _SAVED_TO_DISK):
         raise ValueError(
-            f"dataset_name={name!r} is a folder that `save_to_disk` wrote. Convert it with "
+            f"{field}={name!r} is a folder that `save_to_disk` wrote. Convert it with "
             f"`datasets.load_from_disk({name!r}).to_parquet('data.parquet')`, for one split if it has several."
         )
     if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
