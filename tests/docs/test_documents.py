@@ -257,7 +257,7 @@ def test_quickstart_learns(tmp_path: Path) -> None:
     script = ROOT / "examples" / "quickstart.py"
     result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
-    rewards = [float(value) for value in re.findall(r"'reward': '([\d.]+)'", result.stdout)]
+    rewards = [float(value) for value in re.findall(r"reward ([\d.]+)", result.stdout)]
     assert len(rewards) == 4
     assert max(rewards[1:]) > rewards[0]
 
