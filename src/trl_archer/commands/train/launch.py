@@ -77,7 +77,7 @@ def check_launch(
     if settings is not None:
         check_deepspeed(*settings, values, processes)
         if installed and importlib.util.find_spec("deepspeed") is None:
-            raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
+            raise ValueError("DeepSpeed is not installed. Run `pip install 'deepspeed>=0.19.8'`.")
 
 
 # Fields that act only if another one is set: the switch, how to set it, and the fields
@@ -211,9 +211,7 @@ def check_quantization(values: Values, installed: bool = True) -> None:
     if values["use_vllm"]:
         raise ValueError(f"{flag}=True, {QUANTIZED_SYNC}")
     if installed and importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(
-            f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
-        )
+        raise ValueError(f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl[quantization]'`.")
 
 
 def check_precision(values: Values) -> None:
