@@ -107,11 +107,13 @@ $(MATH_FONT): $(VENV)/.installed-docs
 	@cp "$$($(BIN)/python -c 'import matplotlib; print(matplotlib.get_data_path())')/fonts/ttf/$(@F)" $@
 
 docs: $(MATH_FONT) ## Build the documentation into site/, offline; fails on a warning or a broken link
+	@$(BIN)/python docs/plugins/notebook_pages.py
 	@PYTHONPATH=docs/plugins $(BIN)/zensical build --clean
 	@$(BIN)/python docs/plugins/check_site.py site
 	@echo "Open site/index.html; for search, make docs-serve."
 
 docs-serve: $(MATH_FONT) ## Serve the documentation on http://localhost:8000 and rebuild it after each change
+	@$(BIN)/python docs/plugins/notebook_pages.py
 	@PYTHONPATH=docs/plugins $(BIN)/zensical serve
 
 notebooks: setup $(VENV)/.installed-notebooks ## Run the notebooks at tiny size; ARGS="--write" rewrites the .ipynb files
@@ -128,4 +130,4 @@ build: $(VENV)/.installed ## Build wheel and sdist into dist/
 	@$(BIN)/python -m build
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .cache $(MATH_FONT) .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(VLLM) dist build site .cache $(MATH_FONT) docs/notebook_*.md .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -1,14 +1,7 @@
-# /// script
-# dependencies = [
-#     "trl-archer",
-#     "transformers[kernels]",
-# ]
-# ///
-
 r"""
 Archer on math problems: a script to copy and adapt.
 
-LoRA on one GPU with 24 GB:
+LoRA on one GPU with 24 GB, 50 rollouts in one to three hours (estimated):
 
 python examples/archer_math.py \
     --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct \
@@ -16,6 +9,8 @@ python examples/archer_math.py \
     --output_dir archer-math \
     --dtype bfloat16 \
     --use_peft \
+    --lora_r 32 \
+    --lora_alpha 64 \
     --lora_target_modules all-linear \
     --learning_rate 1e-5 \
     --num_generations 8 \
@@ -23,9 +18,15 @@ python examples/archer_math.py \
     --gradient_accumulation_steps 16 \
     --generation_batch_size 128 \
     --num_iterations 3 \
-    --max_completion_length 2048
+    --max_completion_length 2048 \
+    --use_vllm \
+    --vllm_importance_sampling_mode token_truncate \
+    --max_steps 300 \
+    --logging_steps 1 \
+    --save_steps 60 \
+    --save_total_limit 2
 
-Full fine-tuning on 8 GPUs with 80 GB each:
+Full fine-tuning on 8 GPUs with 80 GB each, 100 rollouts:
 
 accelerate launch \
     --config_file examples/accelerate_configs/zero2.yaml \
@@ -38,15 +39,20 @@ accelerate launch \
     --gradient_accumulation_steps 8 \
     --generation_batch_size 1024 \
     --num_iterations 3 \
-    --max_completion_length 8192 \
+    --max_completion_length 4096 \
     --use_vllm \
-    --vllm_importance_sampling_mode token_truncate
+    --vllm_gpu_memory_utilization 0.4 \
+    --vllm_importance_sampling_mode token_truncate \
+    --max_steps 600 \
+    --logging_steps 1 \
+    --save_steps 120 \
+    --save_total_limit 2
 """
 
 from datasets import load_dataset
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
-from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, ConsoleLog
 from trl_archer.rewards import math_reward
 
 SYSTEM_PROMPT = r"Reason step by step, and put the final answer into \boxed{}."
@@ -93,6 +99,7 @@ if __name__ == "__main__":
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    ConsoleLog.attach(trainer)
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
 
     # Save and push to the Hub

@@ -1,12 +1,11 @@
 """Archer on a verifiable toy task: offline, on a CPU, in about a minute."""
 
-from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
-from trl_archer.playground import countdown_reward, load_dataset, load_policy
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, ConsoleLog, playground
 
-model, tokenizer = load_policy()
+model, tokenizer = playground.load_policy()
 trainer = ArcherGRPOTrainer(
     model=model,
-    reward_funcs=countdown_reward,
+    reward_funcs=playground.countdown_reward,
     args=ArcherGRPOConfig(
         output_dir="runs/quickstart",
         epsilon_reasoning=0.5,  # clip range of high-entropy tokens; others use `epsilon`, 0.2
@@ -18,7 +17,8 @@ trainer = ArcherGRPOTrainer(
         use_cpu=True,  # omit this and the next line on a GPU
         bf16=False,
     ),
-    train_dataset=load_dataset("rl", n=2048, seed=0),
+    train_dataset=playground.load_dataset("rl", n=2048, seed=0),
     processing_class=tokenizer,
 )
+ConsoleLog.attach(trainer)  # one line per log
 trainer.train()

@@ -40,10 +40,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import HTML
-from transformers import TrainerCallback, logging
-from transformers.trainer_callback import PrinterCallback
+from transformers import logging
 
-from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, ConsoleLog
 from trl_archer.evaluation import sample
 from trl_archer.figures import (
     plot_clip_plane,
@@ -153,21 +152,14 @@ config = ArcherGRPOConfig(
 )
 
 
-class PrintProgress(TrainerCallback):
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "reward" in logs and state.global_step % (STEPS // 5) == 0:
-            print(f"step {state.global_step:3d}   reward {logs['reward']:.3f}   entropy {logs['entropy']:.3f}")
-
-
 trainer = ArcherGRPOTrainer(
     model,
     reward_funcs=countdown_reward,
     args=config,
     train_dataset=load_dataset("rl", 4096, seed=0),
     processing_class=tokenizer,
-    callbacks=[PrintProgress],
 )
-trainer.remove_callback(PrinterCallback)  # prints every metric
+ConsoleLog.attach(trainer, every=STEPS // 5, times=False)
 
 held_out = sample_problems("eval", PROBLEMS, seed=0)
 before = evaluate_policy(trainer.model, tokenizer, held_out).measures

@@ -38,10 +38,10 @@ import warnings
 import torch
 from datasets import Dataset, disable_progress_bars, load_dataset
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, logging
+from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 from transformers.trainer_callback import PrinterCallback
 
-from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, ConsoleLog
 from trl_archer.evaluation import avg_at_k, pass_at_k, sample
 from trl_archer.figures import (
     SampleCounts,
@@ -237,12 +237,6 @@ config = ArcherGRPOConfig(
 )
 
 
-class PrintProgress(TrainerCallback):
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "reward" in logs and state.global_step % (args.max_steps // 5) == 0:
-            print(f"step {state.global_step:3d}   reward {logs['reward']:.3f}")
-
-
 trainer = ArcherGRPOTrainer(
     MODEL,
     reward_funcs=math_reward,
@@ -250,9 +244,8 @@ trainer = ArcherGRPOTrainer(
     train_dataset=train,
     processing_class=tokenizer,
     peft_config=LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"),
-    callbacks=[PrintProgress],
 )
-trainer.remove_callback(PrinterCallback)  # prints every metric
+ConsoleLog.attach(trainer, every=config.max_steps // 5, times=False)
 trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
 print(f"trained: {trainable:,} of {trainer.model.num_parameters():,} parameters")
 

@@ -35,10 +35,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from transformers import TrainerCallback, logging
-from transformers.trainer_callback import PrinterCallback
+from transformers import logging
 
-from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, ConsoleLog
 from trl_archer.evaluation import sample
 from trl_archer.figures import plot_training_dynamics, read_run
 from trl_archer.playground import (
@@ -153,12 +152,6 @@ def program_reward(completions, target, **kwargs):
     return code_reward(programs, tests=tests, **kwargs)
 
 
-class PrintProgress(TrainerCallback):
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "reward" in logs and state.global_step % (STEPS // 5) == 0:
-            print(f"step {state.global_step:3d}   reward {logs['reward']:.3f}")
-
-
 model, tokenizer = load_policy()
 trainer = ArcherGRPOTrainer(
     model,
@@ -180,9 +173,8 @@ trainer = ArcherGRPOTrainer(
     ),
     train_dataset=load_dataset("rl", 4096, seed=0),
     processing_class=tokenizer,
-    callbacks=[PrintProgress],
 )
-trainer.remove_callback(PrinterCallback)  # prints every metric
+ConsoleLog.attach(trainer, every=STEPS // 5, times=False)
 
 held_out = sample_problems("eval", PROBLEMS, seed=0)
 before = evaluate_policy(trainer.model, tokenizer, held_out).measures

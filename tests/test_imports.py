@@ -7,12 +7,24 @@ from pathlib import Path
 import trl_archer
 
 PACKAGE = Path(trl_archer.__file__).parent
-MAX_ROOT_MODULES = 12
+MAX_ROOT_MODULES = 14
 HELPERS = {"_files", "_lazy"}
 METHOD = {"config", "groups", "metrics", "objective", "options"}
 ALLOWED: dict[str, set[str]] = {
+    "__main__": {"cli"},
     "cli": {"commands"},
-    "commands": {"collapse", "evaluation", "figures", "grpo", "playground", "records", "rewards", "trainer", *METHOD},
+    "commands": {
+        "collapse",
+        "console",
+        "evaluation",
+        "figures",
+        "grpo",
+        "playground",
+        "records",
+        "rewards",
+        "trainer",
+        *METHOD,
+    },
     "trainer": {"evaluation", "grpo", "records", *METHOD},
     "config": {"grpo", "objective", "options"},
     "metrics": {"objective"},
@@ -24,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     # These know nothing of the others; `grpo` nothing of Archer
     **{
         room: set()
-        for room in ("collapse", "evaluation", "grpo", "groups", "objective", "options", "workers", *HELPERS)
+        for room in ("collapse", "console", "evaluation", "grpo", "groups", "objective", "options", "workers", *HELPERS)
     },
 }
 

@@ -1,4 +1,4 @@
-"""What fits: a memory formula, checked against tiny models.
+"""What fits: the memory formula of `trl_archer.commands.forecast`, checked against tiny models.
 
 python -m benchmarks.scaling                                    writes results/scaling.json
 python -m benchmarks.scaling --model qwen3-8b --gpus 8          estimates one setup

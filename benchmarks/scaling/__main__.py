@@ -4,11 +4,10 @@ import argparse
 from typing import Any
 
 from benchmarks.environment import save
-
-from .hardware import GIB, GPUS
-from .memory import estimate
-from .models import MODELS
-from .setup import SHARDING, Setup
+from trl_archer.commands.forecast.hardware import GIB, GPUS
+from trl_archer.commands.forecast.memory import estimate
+from trl_archer.commands.forecast.models import MODELS
+from trl_archer.commands.forecast.setup import SHARDING, Setup
 
 COUNTS = ("gpus", "micro_batch", "prompt", "completion", "tensor_parallel", "server_gpus", "completions", "lora_rank")
 

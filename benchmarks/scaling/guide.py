@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
-from .hardware import GPU, GPUS
-from .memory import Estimate, estimate
-from .models import MODELS, PAPER
-from .setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
+from trl_archer.commands.forecast.hardware import GPU, GPUS
+from trl_archer.commands.forecast.memory import Estimate, estimate
+from trl_archer.commands.forecast.models import MODELS, PAPER
+from trl_archer.commands.forecast.setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
 
 PROMPT = 2048
 LENGTHS = (8192, 32768)

@@ -18,11 +18,10 @@ from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import add_fused_lm_head
 
 from benchmarks.compute_loss import peak_bytes
-
-from .hardware import GPUS
-from .memory import TILE_VOCABULARY, head_backward, kept_ends, kept_layers, passing
-from .models import Shape
-from .setup import Setup
+from trl_archer.commands.forecast.hardware import GPUS
+from trl_archer.commands.forecast.memory import TILE_VOCABULARY, head_backward, kept_ends, kept_layers, passing
+from trl_archer.commands.forecast.models import Shape
+from trl_archer.commands.forecast.setup import Setup
 
 
 @dataclass(frozen=True)

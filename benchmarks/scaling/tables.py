@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.environment import load
 from benchmarks.markdown import source, table
-
-from .hardware import GIB
+from trl_archer.commands.forecast.hardware import GIB
 
 
 def _short(name: str) -> str:

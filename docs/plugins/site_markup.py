@@ -4,7 +4,8 @@ A Markdown extension for what GitHub shows by itself and a static site does not.
 - Formulas become MathML. Browsers draw it without scripts, fonts or a network.
 - A `<picture>` follows the system's color scheme. The site has its own switch, so both images are written and the theme
   hides one.
-- A link to a file outside `docs/` becomes the path of the file, because the file is not part of the site.
+- A link to a notebook leads to its page on the site.
+- A link to another file outside `docs/` becomes the path of the file, because the file is not part of the site.
 """
 
 import html
@@ -43,7 +44,9 @@ class _RepositoryPaths(Treeprocessor):
     def run(self, root: Element) -> None:
         for link in root.iter("a"):
             path = link.get("href", "").partition("#")[0]
-            if path.startswith("../") and (_DOCS / path).exists():
+            if path.startswith("../notebooks/") and path.endswith(".ipynb"):
+                link.set("href", f"notebook_{Path(path).stem}.html")
+            elif path.startswith("../") and (_DOCS / path).exists():
                 link.tag = "span"
                 link.attrib = {"class": "repository-path", "title": path.removeprefix("../")}
 

@@ -7,13 +7,19 @@ from ._lazy import load_public
 if TYPE_CHECKING:
     from .collapse import CollapseAlarm as CollapseAlarm
     from .config import ArcherGRPOConfig as ArcherGRPOConfig
+    from .console import ConsoleLog as ConsoleLog
     from .trainer import ArcherGRPOTrainer as ArcherGRPOTrainer
 
 __version__ = "0.1.0"
 
 # Public name -> module. Loaded on first use, so that `import trl_archer` is quick and does not import torch.
-_PUBLIC = {"ArcherGRPOConfig": ".config", "ArcherGRPOTrainer": ".trainer", "CollapseAlarm": ".collapse"}
-__all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "CollapseAlarm", "__version__"]
+_PUBLIC = {
+    "ArcherGRPOConfig": ".config",
+    "ArcherGRPOTrainer": ".trainer",
+    "CollapseAlarm": ".collapse",
+    "ConsoleLog": ".console",
+}
+__all__ = ["ArcherGRPOConfig", "ArcherGRPOTrainer", "CollapseAlarm", "ConsoleLog", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Command line: `trl-archer demo`, `train`, `export` and `figures`."""
+"""Command line: `trl-archer demo`, `recipes`, `check`, `train`, `export` and `figures`."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from . import __doc__ as description
 from . import __version__
 from .commands.figures import add_figures
+from .commands.recipes import add_recipes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"trl-archer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
+    add_recipes(commands)
+    _add_check(commands)
     _add_train(commands)
     _add_export(commands)
     add_figures(commands)
     args, rest = parser.parse_known_args(argv)
-    if rest and args.run is not _run_train:
+    if rest and args.run not in (_run_check, _run_train):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
     try:
@@ -78,6 +81,19 @@ def _run_demo(args: argparse.Namespace) -> int:
         output_dir=args.output_dir,
     )
     return 0
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    check = commands.add_parser(
+        "check", help="check a recipe without GPUs: settings, data, prompts and memory", add_help=False
+    )
+    check.set_defaults(run=_run_check)
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    from .commands.check import main as check
+
+    return check(args.rest)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:

@@ -67,11 +67,12 @@ class CollapseAlarm(TrainerCallback):
         self.has_stopped = False
 
     def on_log(self, args, state, control, logs=None, **kwargs):
+        last = state.log_history[-1] if state.log_history else {}  # `logs` may lack missing values
         for name, side, limit in (
             ("entropy", "below", self.entropy_floor),
             ("completions/repetition", "above", self.repetition_ceiling),
         ):
-            if limit is None or name not in (logs or {}):
+            if limit is None or name not in last:
                 continue
             count = self._logs_beyond(state.log_history, name, limit, -1 if side == "below" else 1)
             if count < self.patience:
@@ -80,7 +81,7 @@ class CollapseAlarm(TrainerCallback):
                 self.has_stopped = control.should_training_stop = True
                 _drop_save(args, control)
             if count == self.patience:
-                value = f"{logs[name]:.3g}" if _is_there(logs[name]) else "missing, because every group was dropped,"
+                value = f"{last[name]:.3g}" if _is_there(last[name]) else "missing, because every group was dropped,"
                 logger.warning(
                     f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {value} at step "
                     f"{state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an earlier "

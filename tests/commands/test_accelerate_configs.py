@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
+from trl_archer.commands.forecast.setup import accelerate_file
 from trl_archer.commands.train.launch import check_batch, check_precision, check_processes, deepspeed_settings
 from trl_archer.commands.train.recipe import read_recipe
 from trl_archer.commands.train.run import make_parser
@@ -142,15 +142,14 @@ def test_fsdp_plugin(name: str, environment: Any) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "examples" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_go_with_the_configuration_they_name(recipe: Path, environment: Any) -> None:
-    head = recipe.read_text().split("\n\n")[0]
-    named = re.search(r"--config_file \S*/(\w+)\.yaml", head)
+    named = accelerate_file(recipe)
     values = vars(parse_values(recipe))
     if named is None:
         check_processes(values, 1)
         return
-    environment(named[1])
-    check_processes(values, EXPECTED[named[1]][1])
-    check_batch(values, EXPECTED[named[1]][1])
+    environment(named)
+    check_processes(values, EXPECTED[named][1])
+    check_batch(values, EXPECTED[named][1])
     check_precision(values)
 
 

@@ -30,6 +30,10 @@ from trl_archer.records.parquet import read_token_records, step_path
         (["train", "-h"], "--reward_funcs"),
         (["train", "--help"], "--resume [PATH]"),
         (["train", "--help"], "--config RECIPE.yaml"),
+        (["train", "--help"], "`trl-archer train --help-all` lists the other"),
+        (["train", "--help-all"], "--adam_epsilon"),
+        (["train", "--help", "--method", "grpo"], "--epsilon"),
+        (["recipes", "--help"], "--path"),
         (["--version"], __version__),
     ],
 )
@@ -38,6 +42,23 @@ def test_help(argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
         main(argv)
     assert end.value.code == 0
     assert expected in capsys.readouterr().out
+
+
+def test_help_of_train_fits_on_two_screens(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 110
+    assert max(map(len, text.splitlines())) <= 120
+    titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith((" ", "usage", "Ex"))]
+    assert titles[:4] == ["Run:", "Data:", "Rewards:", "Archer:"]
+
+
+def test_module() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "trl_archer", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"trl-archer {__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from trl_archer.commands.train.data import load_data
 
 from ..helpers.tiny import TOKENIZER
 
+TEMPLATE = "{% for m in messages %}+ {{ m['content'] }} {% endfor %}{{ think }}"
+
 ROWS = [
     {"problem": "1 + 1", "solution": "long", "answer": "2", "meta": {"tests": {"in": ["a"]}, "level": 1}},
     {"problem": "2 + 2 + 2", "solution": "longer", "answer": "6", "meta": {"tests": {"in": ["b"]}, "level": 2}},
@@ -29,6 +31,11 @@ def path(tmp_path: Path) -> str:
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return str(file)
+
+
+@pytest.fixture(autouse=True)
+def chat_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TOKENIZER, "chat_template", TEMPLATE)
 
 
 def load(name: str, evaluates: bool = False, needed: dict[str, str] = NEEDED, **arguments: Any) -> tuple[Any, Any]:
@@ -132,9 +139,7 @@ def test_no_prompt_is_short_enough(path: str, streaming: bool) -> None:
         load(path, dataset_columns=MAPPED, prompt_template="1 2 3", max_prompt_length=1, dataset_streaming=streaming)
 
 
-def test_length_counts_the_chat_template(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    template = "{% for m in messages %}+ {{ m['content'] }} {% endfor %}{{ think }}"
-    monkeypatch.setattr(TOKENIZER, "chat_template", template)
+def test_length_counts_the_chat_template(path: str) -> None:
     arguments = TrainArguments(
         dataset_name=path, reward_funcs=["math"], dataset_columns=MAPPED, conversational=True, max_prompt_length=4
     )
@@ -159,7 +164,7 @@ def test_length_counts_the_chat_template(path: str, monkeypatch: pytest.MonkeyPa
         ({"prompt_template": "{{ question }}"}, "'question' is undefined. Columns: 'problem'"),
         ({"prompt_template": "{{ problem"}, "prompt_template is not a valid Jinja template"),
         ({"system_prompt": "Think."}, "has no column 'prompt'"),
-        ({"dataset_columns": {"prompt": "meta"}}, "are neither text nor lists of messages"),
+        ({"dataset_columns": {"prompt": "meta"}}, "is neither text nor a list of messages, but"),
         ({"dataset_config": "main"}, "dataset_config='main' has no effect for"),
         ({"eval_dataset_name": "x.jsonl"}, "is not used with eval_strategy='no'"),
     ],
@@ -181,9 +186,7 @@ def test_refused_nested_column(path: str, column: str) -> None:
 
 
 def test_column_of_a_reward_is_missing(path: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"no column 'tests', which the reward 'code_reward' needs.*\{tests: test_cases\}"
-    ):
+    with pytest.raises(ValueError, match=r"no column 'tests', which the reward 'code_reward' needs.*\{tests: COLUMN\}"):
         load(
             path,
             dataset_columns={"prompt": "problem"},

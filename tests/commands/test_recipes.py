@@ -1,7 +1,7 @@
 """The strict parser, and every recipe in the real configuration classes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.machinery import ModuleSpec
@@ -13,13 +13,17 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from trl_archer import ArcherGRPOConfig
+from trl_archer.commands.recipes import find_file
 from trl_archer.commands.train import launch
 from trl_archer.commands.train.arguments import TrainArguments
-from trl_archer.commands.train.data import format_prompts, map_columns
+from trl_archer.commands.train.columns import map_columns
 from trl_archer.commands.train.launch import BatchGeometry, batch_geometry
+from trl_archer.commands.train.prompts import format_prompts
 from trl_archer.commands.train.recipe import RecipeParser, read_recipe
 from trl_archer.commands.train.rewards import REWARDS
 from trl_archer.commands.train.run import make_parser
+from trl_archer.commands.train.run import parse as parse_run
+from trl_archer.grpo.config import DurableGRPOConfig
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
@@ -29,6 +33,16 @@ PAPER = {  # what the paper and its reference code say, by recipe: tokens of a r
     "math_qwen3_8b": (6144, 520),
     "math_qwen3_30b_a3b": (8192, 520),
     "code_r1_distill_qwen_1.5b": (32768, 320),
+}
+# Prompts and responses per rollout, prompts and number of updates, passes
+OTHERS = {
+    "lora_24gb": (16, 8, 8, 6, 3),
+    "qlora_24gb": (8, 8, 4, 6, 3),
+    "playground": (32, 8, 8, 4, 1),
+    "math_qwen2.5_0.5b_24gb": (32, 8, 16, 6, 3),
+    "math_qwen3_0.6b_1gpu": (32, 16, 16, 6, 3),
+    "math_qwen3_1.7b_1gpu": (32, 16, 16, 6, 3),
+    "math_qwen2.5_1.5b_8gpu": (64, 16, 32, 6, 3),
 }
 by_name = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 of_the_paper = pytest.mark.parametrize("name", PAPER)
@@ -54,13 +68,14 @@ def parse(tmp_path: Path, recipe: str, *flags: str, **kwargs: Any) -> Some:
     return some
 
 
-def load(path: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> tuple[TrainArguments, ArcherGRPOConfig, Any]:
+def load(path: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> tuple[TrainArguments, Any, Any]:
     """A recipe as its run would see it, on the number of processes that it names."""
     processes = read_recipe(path).get("num_processes", 1)
     monkeypatch.setattr(launch, "launched_processes", lambda: processes)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))  # vLLM counts as installed
-    monkeypatch.setattr(ArcherGRPOConfig, "world_size", processes)
-    made = make_parser().parse_args_and_config(["--config", str(path), "--use_cpu", *flags])
+    monkeypatch.setattr(DurableGRPOConfig, "world_size", processes)
+    parser = make_parser("grpo" if "grpo" in flags else "archer")
+    made = parser.parse_args_and_config(["--config", str(path), "--use_cpu", *flags])
     return made[0], made[1], made[2]
 
 
@@ -145,19 +160,20 @@ def test_missing_recipe(tmp_path: Path) -> None:
 
 
 def test_check_sees_recipe_and_flags_before_the_classes_are_made(tmp_path: Path) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[Any] = []
 
-    def check(values: Mapping[str, Any]) -> None:
-        seen.append(dict(values))
+    def check(values: Mapping[str, Any], given: Collection[str]) -> None:
+        seen.extend([dict(values), given])
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
-        parse(tmp_path, "count: 5\nrate: 1e-3", "--count", "6", check=check)
+        parse(tmp_path, "count: 5\nrate: 1e-3", "--count", "6", "--no-flag", "--text=a", check=check)
     assert (seen[0]["count"], seen[0]["rate"], seen[0]["mode"]) == (6, 1e-3, "fast")
+    assert seen[1] == {"count", "rate", "flag", "text"}
 
 
 def test_all_recipes_are_there() -> None:
-    assert {path.stem for path in RECIPES} == {*PAPER, "lora_24gb", "qlora_24gb", "playground"}
+    assert {path.stem for path in RECIPES} == {*PAPER, *OTHERS}
 
 
 @by_name
@@ -190,12 +206,37 @@ def test_recipe_refuses_unknown_keys(path: Path, tmp_path: Path, monkeypatch: py
 def test_recipe_opens_with_command_hardware_and_numbers(path: Path) -> None:
     head = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in head.splitlines())
-    assert re.search(rf"train --config {path.relative_to(ROOT)}$", head, re.M)
+    assert re.search(rf"train --config {re.escape(path.stem)}$", head, re.M)
     assert "\n# Hardware: " in head
     assert "\n# Expect" in head
     assert (path.stem == "playground") != ("not run here" in head.lower())
-    for config in re.findall(r"--config_file (\S+)", head):
-        assert (ROOT / config).is_file()
+    for name in re.findall(r"recipes --path (\w+)", head):
+        assert find_file(name, "accelerate_configs").is_file()
+    assert path.stem == "playground" or "--method grpo --output_dir runs/" in head
+
+
+@by_name
+def test_grpo_trains_with_the_settings_of_the_recipe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if path.stem == "playground":
+        pytest.skip("the toy recipe keeps the defaults of both methods")
+    _, archer, _ = load(path, monkeypatch)
+    arguments, config, _ = load(path, monkeypatch, "--method", "grpo")
+    assert (arguments.method, type(config)) == ("grpo", DurableGRPOConfig)
+    kept = (
+        "epsilon delta beta num_iterations generation_batch_size learning_rate max_steps eval_steps loss_type".split()
+    )
+    assert {name: getattr(config, name) for name in kept} == {name: getattr(archer, name) for name in kept}
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if "30b" not in name])
+def test_recipes_of_the_paper_on_one_node(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the flags in their headers, the batch stays that of the paper."""
+    monkeypatch.setattr(launch, "launched_processes", lambda: 8)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr(DurableGRPOConfig, "world_size", 8)
+    _, config, _ = parse_run(["--config", name, "--num_processes", "8", "--use_cpu"])
+    assert batch_geometry(config).prompts_per_update == 32
+    assert batch_geometry(config).prompts == 64
 
 
 @of_the_paper
@@ -259,12 +300,10 @@ def test_prompts_of_the_math_recipes(name: str, monkeypatch: pytest.MonkeyPatch)
     assert data.to_list() == [{"solution": "2", "prompt": [{"role": "user", "content": text}]}]
 
 
-@pytest.mark.parametrize("name", ["lora_24gb", "qlora_24gb", "playground"])
+@pytest.mark.parametrize("name", OTHERS)
 def test_batch_of_the_other_recipes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, config, _ = load(ROOT / "examples" / "recipes" / f"{name}.yaml", monkeypatch)
     geometry = batch_geometry(config)
-    batches = {"lora_24gb": (16, 8, 8, 6, 3), "qlora_24gb": (8, 8, 4, 6, 3), "playground": (32, 8, 8, 4, 1)}
-    expected = batches[name]
-    assert geometry == BatchGeometry(*expected)
+    assert geometry == BatchGeometry(*OTHERS[name])
     assert config.max_steps % geometry.updates_per_rollout == 0
     assert config.save_strategy == "no" or config.save_steps % geometry.updates_per_rollout == 0

@@ -159,6 +159,8 @@ _HERE = {
     r"max_steps=\d+": "max_steps=2",
     r"(token_records|save)_steps=\d+": r"\1_steps=1",
     r'^ +report_to="none",\n': "",
+    r"^ +(use_vllm|generation_batch_size)=.*\n": "",
+    r"gradient_accumulation_steps=16": "gradient_accumulation_steps=1",
     r"reward_funcs=math_reward": "reward_funcs=REWARD",
 }
 
@@ -177,7 +179,10 @@ def _train_as_written(blocks: list[str], model_path: str, folder: Path, monkeypa
 
 def test_script_of_the_readme_trains(model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = _python_blocks(ROOT / "README.md")
-    trainer = _train_as_written(blocks[:1], model_path, tmp_path, monkeypatch)["trainer"]
+    # Text instead of messages, because the tiny tokenizer has no chat template; `solution` exists in the stand-in
+    blocks = [re.sub(r"^data = data.map.*\n", "", blocks[0], flags=re.M)]
+    blocks = [block.replace('.rename_column("answer", "solution")', "") for block in blocks]
+    trainer = _train_as_written(blocks, model_path, tmp_path, monkeypatch)["trainer"]
     assert trainer.state.global_step > 0
     assert not trainer.args.strictly_on_policy
 
@@ -252,7 +257,7 @@ def test_quickstart_learns(tmp_path: Path) -> None:
     script = ROOT / "examples" / "quickstart.py"
     result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
-    rewards = [float(value) for value in re.findall(r"'reward': '([\d.]+)'", result.stdout)]
+    rewards = [float(value) for value in re.findall(r"reward ([\d.]+)", result.stdout)]
     assert len(rewards) == 4
     assert max(rewards[1:]) > rewards[0]
 

@@ -16,10 +16,10 @@ from benchmarks.environment import load
 from benchmarks.scaling import measured
 from benchmarks.scaling.__main__ import describe, main, parse
 from benchmarks.scaling.guide import CONFIGS, choices, fits, guide, recipes
-from benchmarks.scaling.hardware import GIB, GPUS
-from benchmarks.scaling.memory import SUB_GROUP, estimate, head_backward, model_states, passing
-from benchmarks.scaling.models import MODELS, PAPER
-from benchmarks.scaling.setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
+from trl_archer.commands.forecast.hardware import GIB, GPUS
+from trl_archer.commands.forecast.memory import SUB_GROUP, estimate, head_backward, model_states, passing
+from trl_archer.commands.forecast.models import MODELS, PAPER
+from trl_archer.commands.forecast.setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
 
 ROOT = Path(__file__).parents[2]
 TRAINED = [path for path in sorted(RECIPES.glob("*.yaml")) if path.stem != "playground"]
@@ -29,6 +29,9 @@ PARAMETERS = {
     "qwen3-4b": 4_022_468_096,
     "qwen3-8b": 8_190_735_360,
     "qwen3-30b-a3b": 30_532_122_624,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
     "qwen2.5-1.5b": 1_543_714_304,
     "qwen2.5-7b": 7_615_616_512,
 }

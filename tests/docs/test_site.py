@@ -98,7 +98,8 @@ def test_every_public_module_is_on_a_page() -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     nav = set(re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
-    assert nav == {page.name for page in (ROOT / "docs").glob("*.md")}
+    notebooks = {f"notebook_{path.stem}.md" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+    assert nav == {page.name for page in (ROOT / "docs").glob("*.md")} | notebooks
 
 
 # Markup
@@ -128,7 +129,37 @@ def test_a_formula_becomes_mathml() -> None:
 def test_a_link_to_a_file_of_the_repository_becomes_its_path() -> None:
     path = '<span class="repository-path" title="examples/quickstart.py">quickstart.py</span>'
     assert rendered("[quickstart.py](../examples/quickstart.py)") == f"<p>{path}</p>"
+    notebook = "../notebooks/01_archer_in_ten_minutes.ipynb"
+    assert rendered(f"[x]({notebook})") == '<p><a href="notebook_01_archer_in_ten_minutes.html">x</a></p>'
     assert rendered("[x](../nowhere.py)") == '<p><a href="../nowhere.py">x</a></p>'
+
+
+def test_notebooks_become_pages() -> None:
+    """Text, code and outputs; nothing that ends a block of HTML early."""
+    pages = plugin("notebook_pages")
+    made = pages.page(
+        {
+            "cells": [
+                {"cell_type": "markdown", "source": ["# A\n", "[x](../docs/faq.md#y)"]},
+                {
+                    "cell_type": "code",
+                    "source": ["print('```')"],
+                    "outputs": [
+                        {"output_type": "stream", "text": ["1 < 2\n"]},
+                        {"data": {"image/png": "AAAA\n", "text/plain": "<Figure>"}},
+                        {"data": {"text/html": ["<div>a\n", "\n", "b</div>"]}},
+                    ],
+                },
+            ]
+        }
+    )
+    text, code, printed, picture, framed = made.strip().split("\n\n")
+    assert text == "# A\n[x](faq.md#y)"
+    assert code == "````python\nprint('```')\n````"
+    assert printed == '<pre class="output">1 &lt; 2</pre>'
+    assert 'src="data:image/png;base64,AAAA"' in picture
+    assert framed == "<div>a&#10;b</div>"
+    assert len(list(pages.pages())) == 4
 
 
 # Docstrings

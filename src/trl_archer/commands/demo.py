@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -168,7 +167,6 @@ def run_demo(method: str, steps: int, seed: int, problems: int, lora: bool, outp
     """
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    torch.set_num_threads(1)  # more threads do not speed up a model this small
 
     console = Console()
     name = "Archer" if method == "archer" else "TRL's GRPO"

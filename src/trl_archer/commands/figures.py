@@ -47,7 +47,7 @@ def add_figures(commands: Any) -> None:
     accuracy.add_argument(
         "results",
         nargs="+",
-        metavar="NAME=PATH",
+        metavar="[NAME=]PATH",
         help='JSON file {"correct": [correct samples by problem], "samples": K}',
     )
 

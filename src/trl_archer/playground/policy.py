@@ -1,5 +1,6 @@
 """The playground's word-level tokenizer and its small Llama policy."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -83,7 +84,8 @@ def load_policy() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """
     Loads the shipped warm-start policy from the package, offline.
 
-    TRL loads the reference model from `model.config._name_or_path`, the package directory.
+    TRL loads the reference model from `model.config._name_or_path`, the package directory. Sets torch to one thread,
+    see [`use_one_thread`].
 
     Returns:
         `tuple`: the model (float32, CPU, evaluation mode) and its tokenizer.
@@ -96,6 +98,18 @@ def load_policy() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
             f"{POLICY_DIR} has no model.safetensors. Reinstall trl-archer, or in a clone train the policy with "
             f"`python -m benchmarks.warm_start --output {POLICY_DIR}`."
         )
+    use_one_thread()
     model = AutoModelForCausalLM.from_pretrained(str(POLICY_DIR), dtype=torch.float32, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(str(POLICY_DIR), local_files_only=True)
     return model, tokenizer
+
+
+def use_one_thread() -> None:
+    """
+    Sets torch to one thread, unless the environment sets `OMP_NUM_THREADS`.
+
+    More threads do not speed up a policy this small. On a busy machine, or with a CPU quota, they make it ten times
+    slower.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)

@@ -22,17 +22,21 @@ class TrainArguments(GRPOScriptArguments):
             `"archer"` trains with `ArcherGRPOTrainer`. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and
             any of TRL's losses (`loss_type`); fields that only Archer has are then ignored.
         dataset_name (`str`):
-            Dataset on the Hub, path of a JSON, JSONL, Parquet or CSV file or of a folder, or `"playground"`.
+            Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
+            `"playground"`.
         dataset_config, dataset_train_split, dataset_test_split, dataset_streaming (*optional*):
             As in TRL. Splits may be slices, such as `"train[:-500]"`.
         eval_dataset_name (`str`, *optional*):
             Dataset to evaluate on, if it is not `dataset_name`.
-        dataset_columns (`dict[str, str]`, *optional*):
+        dataset_columns (`dict[str, str | list[str]]`, *optional*):
             Maps each new name to a name in the dataset, such as `{"prompt": "problem", "solution": "answer"}`. An
-            existing column with the new name is replaced. A dot selects a nested field: `{"tests":
-            "reward_model.ground_truth"}`.
+            existing column with the new name is replaced. A dot selects a nested field, an element of a list or a field
+            of JSON text: `{"tests": "reward_model.ground_truth"}`, `{"prompt": "messages.0.content"}`. A list of names
+            becomes one column with a field for each: `{"tests": ["public_tests", "private_tests"]}`.
         prompt_template (`str`, *optional*):
             Jinja template of the prompt, rendered with the columns of a row: `"{{ prompt }}\\nAnswer in \\\\boxed{}."`
+            If the prompt is a list of messages, `prompt` is the text of the last user message, and the template
+            replaces that text.
         conversational (`bool`, *optional*, defaults to `False`):
             Whether to wrap a string prompt as a user message, so that the chat template applies. TRL passes strings to
             the model unchanged.
@@ -90,17 +94,24 @@ class TrainArguments(GRPOScriptArguments):
         _ = self.collapse_alarm  # raises on limits out of range
 
     @property
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, str | list[str]]:
         """`dataset_columns` as a dictionary; empty if not set."""
         value = self.dataset_columns
         columns = _from_json("dataset_columns", value) if isinstance(value, str) else value or {}
-        if not isinstance(columns, dict) or not all(isinstance(name, str) for pair in columns.items() for name in pair):
+        if not isinstance(columns, dict) or not all(
+            isinstance(new, str) and old and isinstance(old, str | list) and all(isinstance(name, str) for name in old)
+            for new, old in columns.items()
+        ):
             raise ValueError(
                 f"dataset_columns={value!r} does not map names to names. Write it as "
                 "{new name: name in the dataset}, such as {prompt: problem, solution: answer}."
             )
-        if len(set(columns.values())) < len(columns):
+        single = [old for old in columns.values() if isinstance(old, str)]
+        if len(set(single)) < len(single):
             raise ValueError(f"dataset_columns={value!r} maps two names to one column. A column has one new name.")
+        for new, old in columns.items():
+            if isinstance(old, list) and len({name.rpartition(".")[2] for name in old}) < len(old):
+                raise ValueError(f"dataset_columns={value!r} has two fields with one name in {new!r}. Remove one.")
         return columns
 
     @property

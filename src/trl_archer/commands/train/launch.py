@@ -3,7 +3,8 @@
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ from ...grpo.preflight import QUANTIZED_SYNC
 from ...grpo.vllm_server import check_installed
 
 if TYPE_CHECKING:
-    from ...config import ArcherGRPOConfig
+    from ...grpo.config import DurableGRPOConfig
 
 Values = Mapping[str, Any]
 _MODULE = "-m trl_archer.cli train"
@@ -36,7 +37,7 @@ class BatchGeometry:
         )
 
 
-def batch_geometry(args: "ArcherGRPOConfig") -> BatchGeometry:
+def batch_geometry(args: "DurableGRPOConfig") -> BatchGeometry:
     """Computes the batch of a configuration."""
     per_update = args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
     return BatchGeometry(
@@ -53,25 +54,70 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def check_launch(values: Values) -> None:
+def check_launch(
+    values: Values, given: Collection[str] = (), processes: int | None = None, installed: bool = True
+) -> None:
     """
-    Checks flags and recipe before the configuration is created, which initializes the devices.
+    Checks flags and recipe before the configuration is created, which initializes the devices. `processes` replaces
+    the number that was launched, and `installed` says whether packages must be installed here.
 
     Raises:
         ValueError: If number of processes, batch sizes, precision, quantization or DeepSpeed's file contradict each
-            other, or if vLLM, bitsandbytes or DeepSpeed is requested but not installed.
+            other, if a field has no effect, or if vLLM, bitsandbytes or DeepSpeed is requested but not installed.
     """
-    processes = launched_processes()
+    check_effects(values, given)
+    if processes is None:
+        processes = launched_processes()
     check_processes(values, processes)
     check_batch(values, processes)
-    check_vllm(values, processes)
-    check_quantization(values)
+    check_vllm(values, processes, installed)
+    check_quantization(values, installed)
     check_precision(values)
     settings = deepspeed_settings(values)
     if settings is not None:
         check_deepspeed(*settings, values, processes)
-        if importlib.util.find_spec("deepspeed") is None:
-            raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
+        if installed and importlib.util.find_spec("deepspeed") is None:
+            raise ValueError("DeepSpeed is not installed. Run `pip install 'deepspeed>=0.19.8'`.")
+
+
+# Fields that act only if another one is set: the switch, how to set it, and the fields
+_OFF = (False, None, "no", "colocate")
+_SWITCHES = (
+    ("use_peft", "use_peft: true", r"lora_\w+|use_rslora|use_dora"),
+    ("load_in_4bit", "load_in_4bit: true", r"bnb_4bit_\w+|use_bnb_nested_quant"),
+    ("use_vllm", "use_vllm: true", r"vllm_\w+"),
+    ("vllm_mode", "vllm_mode: server", r"vllm_server_\w+|vllm_group_port"),
+    (
+        "log_completions",
+        "log_completions: true",
+        "num_completions_to_print|log_unique_prompts|log_completions_hub_repo",
+    ),
+    ("push_to_hub", "push_to_hub: true", r"hub_\w+"),
+    (
+        "eval_strategy",
+        "eval_strategy: steps",
+        r"eval_\w+|num_generations_eval|per_device_eval_batch_size|dataset_test_split",
+    ),
+    ("sync_ref_model", "sync_ref_model: true", r"ref_model_\w+"),
+    ("use_liger_kernel", "use_liger_kernel: true", "liger_kernel_config"),
+)
+
+
+def check_effects(values: Values, given: Collection[str]) -> None:
+    """
+    Checks that the fields that flags or recipe set have an effect. A switch that is off on purpose, such as `use_vllm:
+    false`, may leave its fields in place.
+
+    Raises:
+        ValueError: If a field has none; the message names the switch.
+    """
+    for switch, remedy, pattern in _SWITCHES:
+        idle = sorted(name for name in given if name != switch and re.fullmatch(pattern, name))
+        if idle and switch not in given and values.get(switch) in _OFF:
+            raise ValueError(
+                f"{idle[0]}={values[idle[0]]!r} has no effect without {switch}. Set {remedy}, or remove {idle[0]}. "
+                f"{switch}={values.get(switch)!r}, if set explicitly, keeps it for later."
+            )
 
 
 def check_processes(values: Values, processes: int) -> None:
@@ -138,11 +184,12 @@ def check_batch(values: Values, processes: int) -> None:
             )
 
 
-def check_vllm(values: Values, processes: int) -> None:
+def check_vllm(values: Values, processes: int, installed: bool = True) -> None:
     """Checks that vLLM is installed, and that processes can be split into its tensor-parallel groups."""
     if not values["use_vllm"]:
         return
-    check_installed()
+    if installed:
+        check_installed()
     size = values["vllm_tensor_parallel_size"]
     if values["vllm_mode"] == "colocate" and (size < 1 or processes % size):
         raise ValueError(
@@ -151,7 +198,7 @@ def check_vllm(values: Values, processes: int) -> None:
         )
 
 
-def check_quantization(values: Values) -> None:
+def check_quantization(values: Values, installed: bool = True) -> None:
     """Checks that a quantized model has an adapter to train, and does not sample with vLLM."""
     flag = next((name for name in ("load_in_4bit", "load_in_8bit") if values[name]), None)
     if flag is None:
@@ -163,10 +210,8 @@ def check_quantization(values: Values) -> None:
         )
     if values["use_vllm"]:
         raise ValueError(f"{flag}=True, {QUANTIZED_SYNC}")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(
-            f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
-        )
+    if installed and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl[quantization]'`.")
 
 
 def check_precision(values: Values) -> None:
@@ -255,7 +300,7 @@ def check_deepspeed(source: str, settings: Mapping[str, Any], values: Values, pr
         )
 
 
-def check_devices(args: "ArcherGRPOConfig") -> None:
+def check_devices(args: "DurableGRPOConfig") -> None:
     """
     Checks that all launched processes train together, each on one device.
 

@@ -20,22 +20,26 @@ class RecipeParser(TrlParser):
     A [`~trl.TrlParser`] that refuses everything that a run would not use.
 
     Unknown keys and flags, duplicate keys, values of the wrong type and values outside a field's choices raise an error
-    that names the key and the nearest valid name. Flags cannot be abbreviated. `check` is called with all values, by
-    field, before the dataclasses are created. Recipe keys in `ignored` are skipped with a warning.
+    that names the key and the nearest valid name. Flags cannot be abbreviated. `check` is called before the dataclasses
+    are created, with all values by field, and with the fields that flags or recipe set. Recipe keys in `ignored` are
+    skipped with a warning.
     """
 
     def __init__(
         self,
         dataclass_types: Iterable[type] | None = None,
-        check: Callable[[Mapping[str, Any]], None] | None = None,
+        check: Callable[[Mapping[str, Any], Collection[str]], None] | None = None,
         ignored: Collection[str] = (),
         **kwargs: Any,
     ):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
         self._check = check
         self._ignored = ignored
+        self._given: set[str] = set()
         for dataclass_type in self.dataclass_types:
             for name, kind in get_type_hints(dataclass_type).items():
+                if name == "report_to":  # several trackers, which argparse would take for one
+                    self._actions_by_field()[name].nargs = "+"
                 if Literal[False] in get_args(kind):  # a plain string to argparse, "False" included
                     self._actions_by_field()[name].type = _name_or_false
 
@@ -75,6 +79,7 @@ class RecipeParser(TrlParser):
         config = {key: value for key, value in config.items() if key not in unused}
         actions = self._actions_by_field()
         _refuse_unknown(config, actions, "key", _RecipeError)
+        self._given = set(config)
         return super().set_defaults_with_config(**{key: _value(key, v, actions[key]) for key, v in config.items()})
 
     def parse_args_into_dataclasses(self, args: Sequence[str] | None = None, **kwargs: Any) -> tuple:
@@ -85,7 +90,9 @@ class RecipeParser(TrlParser):
         if unknown:
             raise ValueError(f"{' '.join(unknown)!r} does not follow a flag.")
         if self._check is not None:
-            self._check(vars(namespace))
+            flags = [word.split("=")[0] for word in args or ()]
+            options = self._option_string_actions
+            self._check(vars(namespace), self._given | {options[flag].dest for flag in flags if flag in options})
         return super().parse_args_into_dataclasses(args, **{**kwargs, "look_for_args_file": False})
 
     def _actions_by_field(self) -> dict[str, argparse.Action]:

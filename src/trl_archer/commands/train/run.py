@@ -4,28 +4,37 @@ import argparse
 import dataclasses
 import logging
 import os
-import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_kernels_available
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import GRPOConfig, ModelConfig, get_peft_config, get_quantization_config
 
 from ...collapse import CollapseAlarm
 from ...config import ArcherGRPOConfig
+from ...console import ConsoleLog
 from ...grpo.checkpoints import find_checkpoint
 from ...grpo.config import DurableGRPOConfig
 from ...grpo.preemption import SaveOnSigterm
 from ...grpo.preflight import preflight
 from ...grpo.reward_checks import needed_columns
+from ..recipes import find_file
 from .arguments import TrainArguments
-from .data import PLAYGROUND, load_data
+from .card import add_settings_to_cards
+from .data import load_data
+from .failure import report_refusal
+from .help import full_help, short_help
 from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .recipe import RecipeParser, read_recipe
 from .resume import check_new_run, check_same_model, record_run
 from .rewards import load_rewards
+from .sources import PLAYGROUND
 
 if TYPE_CHECKING:
     from ...grpo.trainer import DurableGRPOTrainer
@@ -38,36 +47,52 @@ _CONFIGS = {"archer": ArcherGRPOConfig, "grpo": DurableGRPOConfig}
 _TRACEBACK = "TRL_ARCHER_TRACEBACK"
 _DESCRIPTION = """\
 Trains a model with ArcherGRPOTrainer, or with any of TRL's GRPO losses (--method grpo). Settings come from a recipe
-(--config), a YAML file with the flags below as keys; flags override it. Start it on several GPUs with
-`accelerate launch --config_file ACCELERATE.yaml -m trl_archer.cli train --config RECIPE.yaml`."""
+(--config), a YAML file with the flags below as keys, or one that comes with the package; flags override it."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs `trl-archer train`; returns 0, 1 if the policy collapsed, or 2 if the run is refused at the start."""
+    if asked := {"-h", "--help", "--help-all"}.intersection(argv):
+        parser = make_parser(_method([word for word in argv if word not in asked]))
+        print(full_help(parser, _sections()) if "--help-all" in asked else short_help(parser))
+        raise SystemExit(0)
+    silence_libraries()
     try:
         settings = parse(argv)
         trainer, checkpoint = prepare(*settings)
     except (ValueError, OSError) as error:
         if os.environ.get(_TRACEBACK):
             raise
-        print(f"trl-archer train: error: {error}", file=sys.stderr)
+        report_refusal(f"trl-archer train: error: {error}")
         return 2
     return train(trainer, checkpoint, str(settings[0].dataset_name))
 
 
-def make_parser(method: str = "archer") -> RecipeParser:
-    """Builds the parser of flags and recipes."""
+def silence_libraries() -> None:
+    """Ignores warnings of libraries about each other's next release, which a user of the command cannot act on."""
+    for library in ("accelerate", "datasets", "peft", "torch", "transformers", "trl"):
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=rf"{library}(\.|$)")
+
+
+def make_parser(method: str = "archer", check: Callable[..., None] = check_launch) -> RecipeParser:
+    """Builds the parser of flags and recipes. `check` is called with all values, and with the fields that are set."""
     fields = {name: {f.name for f in dataclasses.fields(config)} for name, config in _CONFIGS.items()}
     parser = RecipeParser(
         (TrainArguments, _CONFIGS[method], ModelConfig),
-        check=check_launch,
+        check=check,
         ignored=fields["archer"] - fields[method],
         prog="trl-archer train",
         usage="trl-archer train --config RECIPE.yaml [--resume [PATH]] [--field value ...]",
         description=_DESCRIPTION,
         epilog=f"Exits with status 2 and a message if it cannot start; {_TRACEBACK}=1 shows where it comes from.",
     )
-    parser.add_argument("--config", metavar="RECIPE.yaml", help="Recipe, a YAML file.", default=None)
+    parser.add_argument(
+        "--config",
+        metavar="RECIPE.yaml",
+        help="Recipe: a YAML file, or the name of one that comes with the package.",
+        default=None,
+    )
     parser.add_argument(
         "--resume",
         dest="resume_from_checkpoint",
@@ -80,31 +105,88 @@ def make_parser(method: str = "archer") -> RecipeParser:
     return parser
 
 
-def parse(argv: Sequence[str]) -> Settings:
+def parse(argv: Sequence[str], check: Callable[..., None] = check_launch) -> Settings:
     """
-    Reads recipe and flags.
+    Reads recipe and flags, and checks them.
 
     Raises:
         ValueError: If a value is invalid; the message names the field, its value and the fix.
     """
-    arguments, config, model, *_ = make_parser(_method(argv)).parse_args_and_config(argv)
+    argv = _located(argv)
+    arguments, config, model, *_ = make_parser(_method(argv), check).parse_args_and_config(argv)
     if model.model_name_or_path is None:
         raise ValueError("model_name_or_path is missing. Name a model on the Hub, a folder, or 'playground'.")
     if model.model_name_or_path == PLAYGROUND:
-        from ...playground.policy import POLICY_DIR
+        from ...playground.policy import POLICY_DIR, use_one_thread
 
+        use_one_thread()
         model.model_name_or_path = str(POLICY_DIR)
     return arguments, config, model
 
 
-def _method(argv: Sequence[str]) -> str:
-    """Returns the method that the flags or the recipe request. The parser depends on it and refuses invalid ones."""
+def _sections() -> dict[str, list[str]]:
+    """Returns the fields of all flags, by the class that declares them first."""
+    inherited = {field.name for field in dataclasses.fields(TrainingArguments)}
+    own = {field.name for field in dataclasses.fields(GRPOConfig)} - inherited
+    archer = [field.name for field in dataclasses.fields(ArcherGRPOConfig) if field.name not in inherited | own]
+    return {
+        "Data, rewards and method": [field.name for field in dataclasses.fields(TrainArguments)],
+        "Archer and long runs": archer,
+        "TRL's GRPO": sorted(own),
+        "Model and adapter": [field.name for field in dataclasses.fields(ModelConfig)],
+        "Training, from transformers": sorted(inherited),
+    }
+
+
+def _located(argv: Sequence[str]) -> list[str]:
+    """
+    Replaces the name of a recipe by its path. With `--num_processes`, the recipe's batch is kept on that number.
+
+    Raises:
+        ValueError: If there is no such recipe, or the number does not divide the batch.
+    """
+    known = _before(argv)
+    if known is None or len(known.config) != 1:
+        return list(argv)
+    path = str(find_file(known.config[0], "recipes"))
+    argv = [
+        path if word == known.config[0] else word.replace(f"--config={known.config[0]}", f"--config={path}")
+        for word in argv
+    ]
+    recipe = read_recipe(path)
+    written, steps = recipe.get("num_processes"), recipe.get("gradient_accumulation_steps")
+    if known.num_processes in (None, written) or written is None or known.gradient_accumulation_steps is not None:
+        return argv
+    kept = Fraction((steps or 1) * written, known.num_processes)
+    if kept.denominator != 1:
+        raise ValueError(
+            f"num_processes={known.num_processes} does not divide the recipe's batch, {written} processes with "
+            f"gradient_accumulation_steps={steps or 1}. Set per_device_train_batch_size and "
+            "gradient_accumulation_steps as well."
+        )
+    logger.warning(
+        "gradient_accumulation_steps=%d keeps the recipe's batch on %d processes.", kept, known.num_processes
+    )
+    return [*argv, "--gradient_accumulation_steps", str(kept)]
+
+
+def _before(argv: Sequence[str]) -> argparse.Namespace | None:
+    """Reads the flags that the parser depends on. `None` if they are invalid, which the parser reports."""
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     before.add_argument("--method")
     before.add_argument("--config", action="append", default=[])
+    before.add_argument("--num_processes", "--num-processes", type=int)
+    before.add_argument("--gradient_accumulation_steps", "--gradient-accumulation-steps")
     try:
-        known, _ = before.parse_known_args(argv)
+        return before.parse_known_args(argv)[0]
     except argparse.ArgumentError:
+        return None
+
+
+def _method(argv: Sequence[str]) -> str:
+    """Returns the method that the flags or the recipe request. The parser depends on it and refuses invalid ones."""
+    known = _before(argv)
+    if known is None:
         return "archer"
     recipe = read_recipe(known.config[0]) if known.method is None and len(known.config) == 1 else {}
     method = known.method or recipe.get("method")
@@ -137,8 +219,9 @@ def prepare(
         arguments,
         needed={"prompt": "the trainer", **needed_columns(functions)},
         evaluates=config.eval_strategy != "no",
-        tokenizer=lambda: _tokenizer(config, model),
+        tokenizer=cache(lambda: load_tokenizer(config, model)),
         chat_template_kwargs=config.chat_template_kwargs,
+        rewards=rewards,
     )
     config.model_init_kwargs = {
         "revision": model.model_revision,
@@ -164,6 +247,7 @@ def prepare(
         peft_config=get_peft_config(model),
         preflight=checks,
     )
+    add_settings_to_cards(trainer, [getattr(reward, "__name__", str(reward)) for reward in rewards])
     if config.process_index == 0:
         record_run(
             config.output_dir,
@@ -180,6 +264,7 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
     policy collapsed, leaves only its checkpoints.
     """
     args, report = trainer.args, trainer.accelerator.print
+    ConsoleLog.attach(trainer)
     report(f"{batch_geometry(args)}, on {count_processes(args.world_size)}.")
     if checkpoint is not None:
         report(f"Resuming from {checkpoint}.")
@@ -192,6 +277,7 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
         )
     else:
         trainer.save_model(args.output_dir)
+        trainer.create_model_card(dataset_name=dataset_name if "/" in dataset_name else None)
         report(f"Model saved to {args.output_dir}.")
         if args.push_to_hub:
             trainer.push_to_hub(dataset_name=dataset_name)
@@ -228,9 +314,13 @@ def _warn_of_rounding(config: DurableGRPOConfig, model: ModelConfig) -> None:
         )
 
 
-def _tokenizer(config: DurableGRPOConfig, model: ModelConfig) -> Any:
-    from transformers import AutoTokenizer
+def load_tokenizer(config: DurableGRPOConfig, model: ModelConfig) -> Any:
+    """Loads the tokenizer as TRL does, with the chat template of the model's processor."""
+    from transformers import AutoProcessor
 
-    return AutoTokenizer.from_pretrained(
+    processor = AutoProcessor.from_pretrained(
         model.model_name_or_path, revision=model.model_revision, trust_remote_code=config.trust_remote_code
     )
+    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer.chat_template = tokenizer.chat_template or getattr(processor, "chat_template", None)
+    return tokenizer

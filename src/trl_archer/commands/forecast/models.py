@@ -1,12 +1,13 @@
 """Shapes of the models, from their public configurations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Shape:
     """
-    A decoder of the Qwen family.
+    A decoder. The Qwen family is exact, and others are close; see [`read_shape`].
 
     Args:
         name (`str`): Repository on the Hub.
@@ -15,6 +16,7 @@ class Shape:
             experts, `intermediate` is the size of one expert.
         tied (`bool`): Whether the LM head shares the weights of the embedding.
         experts, experts_per_token (`int`, *optional*, defaults to 0): Experts of each layer; 0 for a dense model.
+        counted (`int`, *optional*): Weights of the model, if they differ from those of the sizes.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Shape:
     tied: bool
     experts: int = 0
     experts_per_token: int = 0
+    counted: int | None = None
 
     @property
     def query(self) -> int:
@@ -65,6 +68,8 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        if self.counted is not None:
+            return self.counted
         return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
 
     @property
@@ -85,12 +90,58 @@ class Shape:
         return self.layers * rank * widths
 
 
+def read_shape(name: str, revision: str | None = None, trust_remote_code: bool = False) -> Shape:
+    """
+    Reads the shape of any decoder from its `config.json`, on the Hub or in a folder. Weights are counted without
+    loading them. Activations of families other than Qwen's are those of a Qwen model of the same sizes.
+
+    Raises:
+        ValueError: If the configuration is not that of a decoder with the usual sizes.
+        OSError: If there is no configuration.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    text = config.get_text_config()
+
+    def size(*names: str, default: int | None = None) -> int:
+        value = next((v for n in names if isinstance(v := getattr(text, n, None), int)), default)
+        if value is None:
+            raise ValueError(f"The configuration of {name!r} has no {names[0]}, so its memory cannot be predicted.")
+        return value
+
+    hidden, heads = size("hidden_size", "n_embd"), size("num_attention_heads", "n_head")
+    experts = size("num_experts", "num_local_experts", "n_routed_experts", default=0)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(text, trust_remote_code=trust_remote_code)
+    shape = Shape(
+        name=name,
+        family=text.model_type,
+        layers=size("num_hidden_layers", "n_layer"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=size("num_key_value_heads", default=heads),
+        head_dim=size("head_dim", default=hidden // heads),
+        intermediate=size(*(["moe_intermediate_size"] if experts else []), "intermediate_size", default=4 * hidden),
+        vocabulary=size("vocab_size"),
+        tied=bool(text.tie_word_embeddings),
+        experts=experts,
+        experts_per_token=size("num_experts_per_tok", default=0),
+    )
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    return shape if counted == shape.parameters else replace(shape, counted=counted)
+
+
 _R1 = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 MODELS = {
     "r1-distill-qwen-1.5b": Shape(_R1, "qwen2", 28, 1536, 12, 2, 128, 8960, 151936, tied=False),
     "qwen3-4b": Shape("Qwen/Qwen3-4B", "qwen3", 36, 2560, 32, 8, 128, 9728, 151936, tied=True),
     "qwen3-8b": Shape("Qwen/Qwen3-8B", "qwen3", 36, 4096, 32, 8, 128, 12288, 151936, tied=False),
     "qwen3-30b-a3b": Shape("Qwen/Qwen3-30B-A3B", "qwen3_moe", 48, 2048, 32, 4, 128, 768, 151936, False, 128, 8),
+    "qwen2.5-0.5b": Shape("Qwen/Qwen2.5-0.5B-Instruct", "qwen2", 24, 896, 14, 2, 64, 4864, 151936, tied=True),
+    "qwen3-0.6b": Shape("Qwen/Qwen3-0.6B", "qwen3", 28, 1024, 16, 8, 128, 3072, 151936, tied=True),
+    "qwen3-1.7b": Shape("Qwen/Qwen3-1.7B", "qwen3", 28, 2048, 16, 8, 128, 6144, 151936, tied=True),
     "qwen2.5-1.5b": Shape("Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 28, 1536, 12, 2, 128, 8960, 151936, tied=True),
     "qwen2.5-7b": Shape("Qwen/Qwen2.5-7B-Instruct", "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, tied=False),
 }

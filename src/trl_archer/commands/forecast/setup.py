@@ -1,17 +1,17 @@
 """A run as the memory formula sees it: model, hardware, accelerate configuration and recipe fields."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trl_archer.commands.train.recipe import read_recipe
-
+from ..recipes import FOLDERS
+from ..train.recipe import read_recipe
 from .hardware import GPU, GPUS
 from .models import MODELS, Shape
 
-ROOT = Path(__file__).parents[2]
-RECIPES = ROOT / "examples" / "recipes"
+RECIPES = FOLDERS["recipes"]
 # How each accelerate configuration shards the training states
 SHARDING = {
     "single_gpu": "none",
@@ -126,12 +126,35 @@ def read_setup(recipe: Path, gpu: GPU) -> Setup:
         raise ValueError(
             f"{recipe}: model_name_or_path={values['model_name_or_path']!r} has no known shape. Add it to `MODELS`."
         )
-    named = re.search(r"--config_file \S*/(\w+)\.yaml", recipe.read_text())
+    sharding = SHARDING[accelerate_file(recipe) or "ddp"]
+    return make_setup(shapes[values["model_name_or_path"]], gpu, values["num_processes"], sharding, values)
+
+
+def accelerate_file(recipe: Path) -> str | None:
+    """Returns the name of the first accelerate configuration in the header of a recipe; `None` without one."""
+    named = re.search(r"--config_file \S*/(\w+)\.yaml|recipes --path (\w+)", recipe.read_text())
+    return None if named is None else named[1] or named[2]
+
+
+def make_setup(model: Shape, gpu: GPU, gpus: int, sharding: str, values: Mapping[str, Any]) -> Setup:
+    """
+    The setup of a run.
+
+    Args:
+        model ([`Shape`]): Model.
+        gpu ([`GPU`]): Its GPUs.
+        gpus (`int`): Number of processes.
+        sharding (`str`): One of the values of `SHARDING`.
+        values (`Mapping`): Fields of the recipe by name.
+
+    Returns:
+        [`Setup`]: The setup.
+    """
     return Setup(
-        model=shapes[values["model_name_or_path"]],
+        model=model,
         gpu=gpu,
-        gpus=values["num_processes"],
-        sharding=SHARDING[named[1]] if named else "none",
+        gpus=gpus,
+        sharding=sharding,
         micro_batch=values["per_device_train_batch_size"],
         prompt=values["max_prompt_length"],
         completion=values["max_completion_length"],

@@ -1,0 +1,109 @@
+"""One readable line per log, instead of a dictionary of all metrics."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+# Metric of a log -> its name and format on the console. The first one that a run has is shown
+_SHOWN: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("reward",), "reward", ".3f"),
+    (("entropy",), "entropy", ".3f"),
+    (("entropy/reasoning",), "reasoning", ".3f"),
+    (("kl",), "KL", ".4f"),
+    (("completions/mean_length",), "length", ".0f"),
+    (("completions/clipped_ratio",), "truncated", ".0%"),
+    (("clip_ratio/region_mean",), "clipped", ".1%"),
+    (("grad_norm",), "grad", ".2g"),
+)
+_NO_SIGNAL = (
+    "All groups have equal rewards (mean {reward:.3g}), so nothing was learned from them. If the reward is 0, the "
+    "problems are too hard, max_completion_length is too short, or the reward does not find the answers; "
+    "log_completions shows what it sees. If it is 1, the problems are too easy. This message appears once."
+)
+
+
+class _WithoutMissing(TrainerCallback):
+    """Removes values that are missing from a log, before trackers complain of each. The log history keeps them."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        for name in [name for name, value in (logs or {}).items() if value is None]:
+            del logs[name]  # type: ignore[union-attr]
+
+
+class ConsoleLog(TrainerCallback):
+    """
+    Prints one line per log: step, reward, entropy, KL, length, and the time that remains.
+
+    It also says once if all groups have equal rewards, in which case there is nothing to learn from. All metrics remain
+    in the `trainer_state.json` of each checkpoint and in the trackers of `report_to`. [`ConsoleLog.attach`] replaces
+    the callbacks of transformers that print to the console, and keeps metrics without a value from the trackers.
+
+    Args:
+        every (`int`, *optional*, defaults to `1`):
+            Prints only logs at multiples of this number of steps.
+        times (`bool`, *optional*, defaults to `True`):
+            Whether to print seconds per step and the time that remains.
+
+    Example:
+
+    ```python
+    ConsoleLog.attach(trainer)
+    trainer.train()
+    ```
+    """
+
+    def __init__(self, every: int = 1, times: bool = True) -> None:
+        self._every, self._times = every, times
+        self._start: tuple[float, int] | None = None
+        self._warned = False
+
+    @classmethod
+    def attach(cls, trainer: Any, **options: Any) -> "ConsoleLog":
+        """Adds the callback to a trainer, and removes those that print logs as dictionaries. Takes the same options."""
+        for printer in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(printer)
+        console = cls(**options)
+        trainer.add_callback(console)
+        trainer.callback_handler.callbacks.insert(0, _WithoutMissing())  # before the trackers
+        return console
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._start = time.perf_counter(), state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs is None or not state.is_world_process_zero:
+            return
+        if "train_runtime" in logs:
+            if self._times:
+                print(f"Trained {state.global_step} steps in {_duration(logs['train_runtime'])}.", flush=True)
+            return
+        prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
+        values = [
+            f"{title} {value:{form}}"
+            for names, title, form in _SHOWN
+            if isinstance(value := next((logs[prefix + n] for n in names if prefix + n in logs), None), int | float)
+        ]
+        step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
+        line = [step, *(["evaluation"] if prefix else []), *values, *([] if prefix else self._pace(state))]
+        if prefix or state.global_step % self._every == 0:
+            print("   ".join(line), flush=True)
+        if logs.get("frac_reward_zero_std") == 1 and not self._warned:
+            self._warned = True
+            print(_NO_SIGNAL.format(reward=logs.get("reward", float("nan"))), flush=True)
+
+    def _pace(self, state: Any) -> list[str]:
+        if not self._times or self._start is None or state.global_step <= self._start[1]:
+            return []
+        seconds = (time.perf_counter() - self._start[0]) / (state.global_step - self._start[1])
+        return [f"{seconds:.3g} s/step", f"{_duration(seconds * (state.max_steps - state.global_step))} left"]
+
+
+def _duration(seconds: float) -> str:
+    """Formats a duration as `45 s`, `12 min` or `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
