@@ -1,4 +1,4 @@
-"""Command line: `trl-archer demo`, `train`, `export` and `figures`."""
+"""Command line: `trl-archer demo`, `train`, `export`, `eval`, `compare`, `study` and `figures`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from . import __doc__ as description
 from . import __version__
+from .commands.eval import add_eval
 from .commands.figures import add_figures
 
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_demo(commands)
     _add_train(commands)
     _add_export(commands)
+    add_eval(commands)
     add_figures(commands)
     args, rest = parser.parse_known_args(argv)
     if rest and args.run is not _run_train:

@@ -18,8 +18,8 @@ from trl_archer.commands.train.arguments import TrainArguments
 from trl_archer.commands.train.data import format_prompts, map_columns
 from trl_archer.commands.train.launch import BatchGeometry, batch_geometry
 from trl_archer.commands.train.recipe import RecipeParser, read_recipe
-from trl_archer.commands.train.rewards import REWARDS
 from trl_archer.commands.train.run import make_parser
+from trl_archer.rewards.named import REWARDS
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))

@@ -20,12 +20,12 @@ from ...grpo.config import DurableGRPOConfig
 from ...grpo.preemption import SaveOnSigterm
 from ...grpo.preflight import preflight
 from ...grpo.reward_checks import needed_columns
+from ...rewards.named import load_rewards
 from .arguments import TrainArguments
 from .data import PLAYGROUND, load_data
 from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .recipe import RecipeParser, read_recipe
 from .resume import check_new_run, check_same_model, record_run
-from .rewards import load_rewards
 
 if TYPE_CHECKING:
     from ...grpo.trainer import DurableGRPOTrainer
