@@ -10,8 +10,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from ..evaluation.benchmarks import PRESETS, LoadedBenchmark, load_benchmark, read_benchmark
-from ..evaluation.report import REPORT, build_report, render, write_report
 
+_MODEL = "adapter revision backend endpoint raw_prompts chat_template_kwargs trust_remote_code model_args".split()
 _SAMPLING = ("k", "temperature", "top_p", "max_new_tokens")
 
 
@@ -47,7 +47,7 @@ def add_eval(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--thinking",
         action="store_true",
-        help="the chat template opens the reasoning, as DeepSeek-R1's does: a completion without </think> is unfinished",
+        help="the chat template opens the reasoning, as DeepSeek-R1's does: a completion needs </think>",
     )
     parser.add_argument("--adapter", help="folder of a PEFT adapter")
     parser.add_argument("--revision", help="revision of the model on the Hub")
@@ -90,10 +90,9 @@ def evaluate(args: argparse.Namespace) -> int:
     benchmarks = _load_benchmarks(args)
     from ..evaluation.inspect_open import open_model
     from ..evaluation.inspect_run import run_benchmark
+    from ..evaluation.report import REPORT, build_report, render, write_report
 
-    options = ("adapter", "revision", "backend", "endpoint", "raw_prompts", "chat_template_kwargs")
-    options = (*options, "trust_remote_code", "model_args")
-    model, weights = open_model(args.model, **{name: getattr(args, name) for name in options})
+    model, weights = open_model(args.model, **{name: getattr(args, name) for name in _MODEL})
     output = _output(args)
     settings = {
         "model": args.model,
@@ -101,7 +100,7 @@ def evaluate(args: argparse.Namespace) -> int:
         "seed": args.seed,
         "limit": args.limit,
         "system_prompt": args.system_prompt,
-        **{name: getattr(args, name) for name in options},
+        **{name: getattr(args, name) for name in _MODEL},
     }
     results = []
     for loaded in benchmarks:

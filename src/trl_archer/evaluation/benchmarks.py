@@ -66,8 +66,8 @@ class Benchmark:
             raise ValueError(f"{self.name}: temperature={self.temperature!r} is negative. The paper uses 0.8.")
         if self.temperature == 0 and self.k > 1:
             raise ValueError(
-                f"{self.name}: temperature=0 is greedy, so all k={self.k} samples of a problem would be equal. Set k to "
-                "1, or the temperature above 0."
+                f"{self.name}: temperature=0 is greedy, so all k={self.k} samples of a problem would be equal. Set "
+                "k=1, or a temperature above 0."
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"{self.name}: top_p={self.top_p!r} is outside (0, 1]. The paper uses 1.0.")
@@ -213,7 +213,7 @@ def load_problems(benchmark: Benchmark, limit: int | None = None) -> list[Proble
             "`id` to a column with unique values."
         )
     try:
-        inspect.signature(benchmark.load_verifier()).bind(completions=[], **problems[0].columns)
+        inspect.signature(benchmark.load_verifier()).bind(prompts=[], completions=[], **problems[0].columns)
     except TypeError as error:
         raise ValueError(
             f"{benchmark.name}: the verifier {benchmark.verifier!r} {error}. The problems have the columns "
@@ -237,8 +237,8 @@ def _load_rows(benchmark: Benchmark) -> Any:
         hint = (
             "Check the file."
             if builder
-            else "Without a network, fill the cache of `datasets` beforehand, or give a JSON, JSONL, Parquet or CSV file "
-            f"with the same columns: `--data {benchmark.name}=FILE`, or `dataset: FILE` in a recipe."
+            else "Without a network, fill the cache of `datasets` beforehand, or give a file (JSON, JSONL, Parquet, CSV) with "
+            f"the same columns: `--data {benchmark.name}=FILE`, or `dataset: FILE` in a recipe."
         )
         raise ValueError(
             f"{benchmark.name}: {name!r} cannot be loaded ({type(cause).__name__}: {cause!s:.300}). {hint}"

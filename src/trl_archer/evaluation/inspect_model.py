@@ -1,9 +1,9 @@
 """
 A provider for Inspect that samples with transformers: `--model trl_archer/PATH`.
 
-Inspect's own `hf` provider seeds once for all samples, reports neither lengths nor truncation, and writes `user:` before
-prompts without a chat template. Here each request has its own random numbers, so that a sample does not depend on the
-batch that it is generated in, and an interrupted evaluation ends with the same samples.
+Inspect's own `hf` provider seeds once for all samples, reports neither lengths nor truncation, and writes `user:`
+before prompts without a chat template. Here each request has its own random numbers. A sample does not depend on the
+batch that it is generated in, so an interrupted evaluation ends with the same samples.
 """
 
 from dataclasses import dataclass

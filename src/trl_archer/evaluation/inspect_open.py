@@ -53,8 +53,8 @@ def open_model(
     if endpoint is not None:
         if adapter or revision or backend != "transformers":
             raise ValueError(
-                f"endpoint={endpoint!r} already runs a model, so adapter, revision and backend have no effect. Name the "
-                "model or adapter as the server does."
+                f"endpoint={endpoint!r} already runs a model, so adapter, revision and backend have no effect. Name "
+                "the model or adapter as the server does."
             )
         provider = "openai-api-completions" if raw_prompts else "openai-api"
         key = os.environ.get(API_KEY, "none")

@@ -78,6 +78,7 @@ def run_benchmark(
                 model=model,
                 epochs=Epochs(k, "mean"),  # of the call, not the task: more epochs continue the same task
                 retry_attempts=0,
+                retry_immediate=False,
                 retry_on_error=1,
                 fail_on_error=_MAX_FAILED,
                 max_retries=5,
@@ -85,7 +86,7 @@ def run_benchmark(
                 log_buffer=1 if (stop - start) * k <= 2000 else None,  # samples that a kill may lose
                 log_realtime=False,
                 score_display=False,
-                display=display,  # type: ignore[arg-type]
+                display=display,
             )
         except PrerequisiteError as error:
             raise ValueError(

@@ -63,9 +63,9 @@ def _grade(verifier: Callable[..., list[float | None]], problem: Problem, state:
     reasons: list[str] = []
     message = state.output.choices[0].message
     thoughts = [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
-    reply = {"role": "assistant", "content": message.text, "thinking": "".join(thoughts)}
+    completion = f"{''.join(thoughts)}</think>{message.text}" if thoughts else message.text
     logging = partial(verifier, log_extra=lambda _, values: reasons.extend(values))
-    (reward,) = verify(logging, [problem], [[reply]])
+    (reward,) = verify(logging, [problem], [completion])
     usage = state.output.usage
     found: dict[str, Any] = {
         "explanation": "\n".join(map(str, reasons)) or None,

@@ -113,7 +113,7 @@ def render(report: Report) -> str:
     for name, result in report["benchmarks"].items():
         summary = result["summary"]
         avg = Estimate(**summary["avg"])
-        k, last = max((int(k), Estimate(**value)) for k, value in summary["pass_at"].items())
+        last = Estimate(**summary["pass_at"][max(summary["pass_at"], key=int)])
         stderr = "" if avg.stderr is None else f"{100 * avg.stderr:.2f}"
         cells = (
             *(name, f"{summary['problems']:,}", str(summary["samples"])),

@@ -15,6 +15,8 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ...collapse import CollapseAlarm
 from ...config import ArcherGRPOConfig
+from ...evaluation.benchmarks import load_benchmark
+from ...evaluation.callback import EvaluationCallback
 from ...grpo.checkpoints import find_checkpoint
 from ...grpo.config import DurableGRPOConfig
 from ...grpo.preemption import SaveOnSigterm
@@ -140,6 +142,7 @@ def prepare(
         tokenizer=lambda: _tokenizer(config, model),
         chat_template_kwargs=config.chat_template_kwargs,
     )
+    benchmarks = [load_benchmark(benchmark) for benchmark in arguments.benchmarks]
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "trust_remote_code": config.trust_remote_code,
@@ -164,6 +167,11 @@ def prepare(
         peft_config=get_peft_config(model),
         preflight=checks,
     )
+    if benchmarks:
+        every, keep = arguments.eval_benchmarks_steps, arguments.keep_best
+        trainer.add_callback(
+            EvaluationCallback(trainer, benchmarks, every=every, system_prompt=arguments.system_prompt, keep_best=keep)
+        )
     if config.process_index == 0:
         record_run(
             config.output_dir,
