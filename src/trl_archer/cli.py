@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from . import __doc__ as description
 from . import __version__
+from .commands.compare import add_compare
 from .commands.eval import add_eval
 from .commands.figures import add_figures
+from .commands.study import add_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_train(commands)
     _add_export(commands)
     add_eval(commands)
+    add_compare(commands)
+    add_study(commands)
     add_figures(commands)
     args, rest = parser.parse_known_args(argv)
     if rest and args.run is not _run_train:

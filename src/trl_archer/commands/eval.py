@@ -87,7 +87,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise ValueError("Inspect is not installed. Run `pip install 'trl-archer[eval]'`.")
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit={args.limit} keeps no problem. Use 1 or more.")
-    benchmarks = _load_benchmarks(args)
+    benchmarks = load_benchmarks(args)
     from ..evaluation.inspect_open import open_model
     from ..evaluation.inspect_run import run_benchmark
     from ..evaluation.report import REPORT, build_report, render, write_report
@@ -123,7 +123,8 @@ def evaluate(args: argparse.Namespace) -> int:
     return int(any(result["summary"]["failed"] for result in report["benchmarks"].values()))
 
 
-def _load_benchmarks(args: argparse.Namespace) -> list[LoadedBenchmark]:
+def load_benchmarks(args: argparse.Namespace) -> list[LoadedBenchmark]:
+    """Loads the benchmarks of parsed arguments; raises `ValueError` if they cannot be evaluated."""
     files = dict(entry.partition("=")[::2] for entry in args.data)
     changed = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
     entries = [_read_entry(text) for text in args.benchmarks]

@@ -237,8 +237,8 @@ def _load_rows(benchmark: Benchmark) -> Any:
         hint = (
             "Check the file."
             if builder
-            else "Without a network, fill the cache of `datasets` beforehand, or give a file (JSON, JSONL, Parquet, CSV) with "
-            f"the same columns: `--data {benchmark.name}=FILE`, or `dataset: FILE` in a recipe."
+            else "Without a network, fill the cache of `datasets` beforehand, or give a file with the same "
+            f"columns: `--data {benchmark.name}=FILE`, or `dataset: FILE` in a recipe."
         )
         raise ValueError(
             f"{benchmark.name}: {name!r} cannot be loaded ({type(cause).__name__}: {cause!s:.300}). {hint}"

@@ -11,9 +11,10 @@ from inspect_ai import Epochs, eval_set
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log_sample_summaries
 from inspect_ai.model import Model
+from rich.text import Text
 
 from .benchmarks import LoadedBenchmark
-from .inspect_tasks import SCORER, benchmark
+from .inspect_tasks import LOADED, SCORER, benchmark
 from .records import Outcome, ProblemRecord, count_outcomes
 
 logger = logging.getLogger(__name__)
@@ -58,12 +59,15 @@ def run_benchmark(
         RuntimeError: If the evaluation stopped before its end.
     """
     k, total = loaded.benchmark.k, len(loaded.problems)
+    # Without K, so that more samples continue the same task
+    settings = json.dumps({**loaded.benchmark.as_dict(), "k": 1}, sort_keys=True)
+    LOADED[settings, limit] = loaded
     step = max(1, SAMPLES_PER_LOG // k)
     records: list[ProblemRecord] = []
     for start in range(0, total, step):
         stop = min(start + step, total)
         task = benchmark(
-            json.dumps(loaded.benchmark.as_dict(), sort_keys=True),
+            settings,
             data=loaded.fingerprint,
             weights=weights,
             seed=seed,
@@ -76,7 +80,7 @@ def run_benchmark(
                 task,
                 log_dir=str(Path(folder) / f"problems-{start}-{stop}"),
                 model=model,
-                epochs=Epochs(k, "mean"),  # of the call, not the task: more epochs continue the same task
+                epochs=Epochs(k, "mean"),
                 retry_attempts=0,
                 retry_immediate=False,
                 retry_on_error=1,
@@ -90,8 +94,9 @@ def run_benchmark(
             )
         except PrerequisiteError as error:
             raise ValueError(
-                f"{folder} belongs to an evaluation with other settings, weights or data: {error.message} Choose "
-                "another output folder, or remove this one."
+                f"{loaded.benchmark.name}: Inspect refuses to start. If {folder} belongs to an evaluation with other "
+                "settings, weights or data, choose another output folder. Its message: "
+                f"{Text.from_markup(str(error.message)).plain}"
             ) from None
         log = logs[0]
         if not success or log.status != "success":

@@ -8,7 +8,7 @@ Inspect finds this module through an entry point: `inspect eval trl_archer/aime2
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import anyio
@@ -24,10 +24,15 @@ from .inspect_model import trl_archer as trl_archer  # registers the provider
 SCORER = "verified"
 
 
-@cache
+LOADED: dict[tuple[str, int | None], LoadedBenchmark] = {}
+
+
 def load(settings: str, limit: int | None = None) -> LoadedBenchmark:
     """The benchmark of some settings in JSON, loaded once per process."""
-    return load_benchmark(json.loads(settings), limit)
+    key = (settings, limit)
+    if key not in LOADED:
+        LOADED[key] = load_benchmark(json.loads(settings), limit)
+    return LOADED[key]
 
 
 @solver
@@ -111,7 +116,7 @@ def make_task(
         config=GenerateConfig(
             temperature=benchmark.temperature, top_p=benchmark.top_p, max_tokens=benchmark.max_new_tokens
         ),
-        metadata={"benchmark": benchmark.as_dict(), "data": loaded.fingerprint},
+        metadata={"data": loaded.fingerprint},
     )
 
 
