@@ -141,7 +141,7 @@ def test_fingerprints_follow_the_data(tmp_path):
 REFUSED = [
     ("aime2024", "There is no benchmark 'aime2024'. Did you mean 'aime24'?"),
     ({"k": 2}, "has no name"),
-    ({"name": "aime24", "temprature": 1}, "there is no setting 'temprature'. Did you mean 'temperature'?"),
+    ({"name": "aime24", "tempersture": 1}, "there is no setting 'tempersture'. Did you mean 'temperature'?"),
     ({"name": "aime24", "k": 0}, "aime24: k=0 is not a positive integer"),
     ({"name": "aime24", "k": 1.5}, "k=1.5 is not a positive integer"),
     ({"name": "aime24", "temperature": -1}, "temperature=-1 is negative"),

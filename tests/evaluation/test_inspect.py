@@ -156,6 +156,7 @@ def test_a_registered_task(aime, tmp_path):
         (["--benchmarks", "TOY", "--model", "."], "is a folder without a model"),
         (["--benchmarks", "TOY"], "has no chat template. Pass --raw-prompts"),
         (["--benchmarks", "TOY", "--endpoint", "http://x/v1", "--adapter", "a"], "already runs a model, so adapter"),
+        (["--benchmarks", "TOY", "--endpoint", "http://127.0.0.1:9/v1"], "does not list its models"),
     ],
 )
 def test_it_refuses_to_start(arguments, message, toy, monkeypatch, capsys, tmp_path):
@@ -167,11 +168,12 @@ def test_it_refuses_to_start(arguments, message, toy, monkeypatch, capsys, tmp_p
     assert message in capsys.readouterr().err
 
 
-def test_a_dead_endpoint_is_not_a_result(toy, tmp_path):
-    dead = ("--endpoint", "http://127.0.0.1:9/v1", "--model", "x", "--raw-prompts", "--benchmarks", toy, "--k", "1")
-    found = run(CLI, *dead, "--limit", "2", "--output", str(tmp_path))
+def test_a_failing_model_is_not_a_result(aime, tmp_path):
+    arguments = ("--model", "broken", "--benchmarks", "aime24", "--data", f"aime24={aime}", "--k", "1")
+    found = run(MOCK, *arguments, "--output", str(tmp_path))
     assert found.returncode == 1
-    assert "the evaluation stopped early" in found.stderr
+    assert "aime24: the evaluation stopped early" in found.stderr
+    assert "The model is broken." in found.stderr
     assert not (tmp_path / "report.json").exists()
 
 

@@ -200,7 +200,7 @@ def _check_metric(args: Any, benchmarks: Sequence[LoadedBenchmark], every: int |
         return
     if metric.removeprefix("eval_") == "loss":
         raise ValueError(
-            f"metric_for_best_model={metric!r}: the loss of a policy gradient is no measure of quality. It is near 0 "
+            f"metric_for_best_model={metric!r}: the loss of a policy gradient does not measure quality. It is near 0 "
             f"whatever the policy solves, because advantages are centered in each group. Use {ours[0]!r} or "
             "'eval_reward'."
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from inspect_ai.model import Model, get_model
 
@@ -58,6 +59,7 @@ def open_model(
             )
         provider = "openai-api-completions" if raw_prompts else "openai-api"
         key = os.environ.get(API_KEY, "none")
+        _check_endpoint(endpoint, model, key)
         name = f"{provider}/trl_archer/{model}"
         return get_model(name, base_url=endpoint, api_key=key, **_body(chat_template_kwargs), **args), endpoint
     if backend == "inspect":
@@ -76,6 +78,22 @@ def open_model(
     options = {"adapter": adapter, "revision": revision, "raw_prompts": raw_prompts, **args}
     options |= {"chat_template_kwargs": dict(chat_template_kwargs or {}), "trust_remote_code": trust_remote_code}
     return get_model(f"trl_archer/{model}", **options), weights
+
+
+def _check_endpoint(endpoint: str, model: str, key: str) -> None:
+    request = Request(f"{endpoint.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urlopen(request, timeout=30) as response:
+            served = [entry["id"] for entry in json.load(response)["data"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"endpoint={endpoint!r} does not list its models ({error}). Give the URL of an OpenAI-compatible server, "
+            f"such as http://node7:8000/v1, and its key, if it has one, in {API_KEY}."
+        ) from None
+    if model not in served:
+        raise ValueError(
+            f"endpoint={endpoint!r} does not serve {model!r}, but {', '.join(served)}. Pass it as --model."
+        )
 
 
 def _body(chat_template_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
