@@ -5,6 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from inspect_ai import Epochs, eval_set
@@ -13,6 +14,7 @@ from inspect_ai.log import EvalLog, read_eval_log_sample_summaries
 from inspect_ai.model import Model
 from rich.text import Text
 
+from .._files import whole_file
 from .benchmarks import LoadedBenchmark
 from .inspect_tasks import LOADED, SCORER, benchmark
 from .records import Outcome, ProblemRecord, count_outcomes
@@ -104,9 +106,20 @@ def run_benchmark(
             raise RuntimeError(
                 f"{loaded.benchmark.name}: the evaluation stopped early ({reason}). The same command continues it."
             )
-        records += count_outcomes(_outcomes(log))
+        records += _counts(log, Path(folder) / f"problems-{start}-{stop}.json")
     order = {problem.id: index for index, problem in enumerate(loaded.problems)}
     return sorted(records, key=lambda record: order[record.id])
+
+
+def _counts(log: EvalLog, stored: Path) -> list[ProblemRecord]:
+    """Counts of each problem. They are stored beside the log, because a log of 20,000 samples takes seconds to read."""
+    name = Path(log.location).name
+    if stored.is_file() and (content := json.loads(stored.read_text()))["log"] == name:
+        return [ProblemRecord(**row) for row in content["records"]]
+    records = count_outcomes(_outcomes(log))
+    with whole_file(stored) as temporary:
+        temporary.write_text(json.dumps({"log": name, "records": [asdict(record) for record in records]}))
+    return records
 
 
 def _outcomes(log: EvalLog) -> Iterator[Outcome]:
