@@ -7,10 +7,10 @@ VLLM := .venv-vllm
 PIP_FLAGS := --quiet --disable-pip-version-check
 PARALLEL := -n logical --dist worksteal
 # Tests that need nothing but the development tools
-PLAIN := not distributed and not browser and not vllm and not fuzz
+PLAIN := not distributed and not browser and not vllm and not fuzz and not inspect
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-eval test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -58,6 +58,9 @@ test-lowest: $(LOWEST)/.installed ## Run the tests that depend on TRL on the low
 test-distributed: setup $(VENV)/.installed-deepspeed ## Run the tests with several processes (DDP, ZeRO, FSDP2) on the CPU
 	@$(BIN)/pytest -m distributed $(ARGS)
 
+test-eval: setup $(VENV)/.installed-eval ## Run the tests that evaluate with Inspect
+	@$(BIN)/pytest -n 2 -m inspect tests/evaluation tests/commands $(ARGS)
+
 test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
@@ -73,7 +76,7 @@ $(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_e
 test-vllm: $(VLLM)/.installed ## Run the tests with a real vLLM engine, on the CPU
 	@$(VLLM)/bin/pytest -n 2 -m vllm tests/vllm_engine $(ARGS)
 
-test-all: check docs test test-slow test-fuzz test-lowest test-distributed test-browser test-vllm notebooks mutate ## Run everything that must pass
+test-all: check docs test test-slow test-fuzz test-lowest test-distributed test-browser test-eval test-vllm notebooks mutate ## Run everything that must pass
 
 check: setup ## Check format, lint, types and English; never writes
 	@$(BIN)/ruff format --check .

@@ -31,13 +31,11 @@ ALLOWED: dict[str, set[str]] = {
     "records": {"config", "objective"},
     "figures": {"evaluation", "records"},
     "playground": {"evaluation", "objective"},
+    "evaluation": {"rewards"},
     "rewards": {"evaluation", "sandbox", "workers"},
     "sandbox": {"workers"},
     # These know nothing of the others; `grpo` nothing of Archer
-    **{
-        room: set()
-        for room in ("collapse", "console", "evaluation", "grpo", "groups", "objective", "options", "workers", *HELPERS)
-    },
+    **{room: set() for room in ("collapse", "console", "grpo", "groups", "objective", "options", "workers", *HELPERS)},
 }
 
 

@@ -1,4 +1,4 @@
-"""Command line: `trl-archer demo`, `recipes`, `check`, `train`, `export` and `figures`."""
+"""Command line: `trl-archer demo`, `recipes`, `check`, `train`, `export`, `eval`, `compare`, `study` and `figures`."""
 
 import argparse
 import os
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from . import __doc__ as description
 from . import __version__
+from .commands.compare import add_compare
+from .commands.eval import add_eval
 from .commands.figures import add_figures
 from .commands.recipes import add_recipes
+from .commands.study import add_study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_check(commands)
     _add_train(commands)
     _add_export(commands)
+    add_eval(commands)
+    add_compare(commands)
+    add_study(commands)
     add_figures(commands)
     args, rest = parser.parse_known_args(argv)
     if rest and args.run not in (_run_check, _run_train):

@@ -15,8 +15,8 @@ from datasets import Dataset
 
 from trl_archer.commands.train.arguments import TrainArguments
 from trl_archer.commands.train.data import load_data
-from trl_archer.commands.train.rewards import load_rewards
 from trl_archer.grpo.reward_checks import needed_columns
+from trl_archer.rewards.named import load_rewards
 
 from ..helpers.tiny import TOKENIZER
 

@@ -20,10 +20,10 @@ from trl_archer.commands.train.columns import map_columns
 from trl_archer.commands.train.launch import BatchGeometry, batch_geometry
 from trl_archer.commands.train.prompts import format_prompts
 from trl_archer.commands.train.recipe import RecipeParser, read_recipe
-from trl_archer.commands.train.rewards import REWARDS
 from trl_archer.commands.train.run import make_parser
 from trl_archer.commands.train.run import parse as parse_run
 from trl_archer.grpo.config import DurableGRPOConfig
+from trl_archer.rewards.named import REWARDS
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from trl_archer.commands.train.rewards import load_rewards
 from trl_archer.grpo.reward_checks import needed_columns
 from trl_archer.playground import countdown_reward
 from trl_archer.rewards import code_reward
 from trl_archer.rewards.code.reward import CodeReward
+from trl_archer.rewards.named import load_rewards
 
 
 @pytest.fixture

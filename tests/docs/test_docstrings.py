@@ -11,7 +11,8 @@ import trl_archer
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(trl_archer.__path__, "trl_archer.")
-    if not module.name.endswith(("__main__", ".bootstrap"))  # these run when imported, or need the sandbox
+    # These run when imported, need the sandbox, or need the extra `eval`
+    if not module.name.endswith(("__main__", ".bootstrap")) and ".inspect_" not in module.name
 ]
 
 

@@ -14,6 +14,7 @@ from datasets import IterableDataset
 
 from ..grpo.config import DurableGRPOConfig
 from ..grpo.reward_checks import needed_columns
+from ..rewards.named import load_rewards
 from .forecast.hardware import GIB, GPU
 from .forecast.memory import estimate
 from .forecast.models import read_shape
@@ -22,7 +23,6 @@ from .recipes import find_file
 from .train.data import load_data
 from .train.gradable import name_of, row_check, sample_rows
 from .train.launch import batch_geometry, check_launch, count_processes
-from .train.rewards import load_rewards
 from .train.run import Settings, load_tokenizer, parse, silence_libraries
 from .train.sources import PLAYGROUND
 

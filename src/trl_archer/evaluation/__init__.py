@@ -1,4 +1,4 @@
-"""From a policy to a number: sampling, avg@k and pass@k.
+"""From a policy to a number: benchmarks, sampling, avg@k, pass@k and their errors, while training and after it.
 
 Names are imported on first use: importing this package does not import torch.
 """
@@ -8,12 +8,39 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import load_public
 
 if TYPE_CHECKING:
+    from .benchmarks import PRESETS, Benchmark, load_benchmark, read_benchmark
+    from .callback import EvaluationCallback
     from .estimators import avg_at_k, pass_at_k
+    from .records import Estimate, ProblemRecord, estimate, summarize
+    from .report import build_report, read_report, write_report
     from .sampling import sample
 
-__all__ = ["avg_at_k", "pass_at_k", "sample"]
-
-_PUBLIC = {"avg_at_k": ".estimators", "pass_at_k": ".estimators", "sample": ".sampling"}
+# Public name -> module
+_PUBLIC = {
+    **dict.fromkeys(("PRESETS", "Benchmark", "load_benchmark", "read_benchmark"), ".benchmarks"),
+    "EvaluationCallback": ".callback",
+    **dict.fromkeys(("avg_at_k", "pass_at_k"), ".estimators"),
+    **dict.fromkeys(("Estimate", "ProblemRecord", "estimate", "summarize"), ".records"),
+    **dict.fromkeys(("build_report", "read_report", "write_report"), ".report"),
+    "sample": ".sampling",
+}
+__all__ = [
+    "PRESETS",
+    "Benchmark",
+    "Estimate",
+    "EvaluationCallback",
+    "ProblemRecord",
+    "avg_at_k",
+    "build_report",
+    "estimate",
+    "load_benchmark",
+    "pass_at_k",
+    "read_benchmark",
+    "read_report",
+    "sample",
+    "summarize",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,16 @@ def _counts(correct: Any) -> tuple[int, list[int]]:
     return n, [int(sum(map(int, row))) for row in rows]
 
 
+def pass_probability(samples: int, correct: int, k: int) -> float:
+    """
+    Probability that at least one of k of a problem's samples, drawn without replacement, is correct.
+
+    Uses integers and one correctly rounded division, so no `samples` or `k` overflows.
+    """
+    subsets = math.comb(samples, k)
+    return (subsets - math.comb(samples - correct, k)) / subsets
+
+
 def avg_at_k(correct: Any) -> float:
     r"""
     Estimates the accuracy of one sample, averaged over problems (avg@k).
@@ -78,8 +88,6 @@ def pass_at_k(correct: Any, k: int) -> float:
 
     $$ \text{pass@k} = \frac{1}{P} \sum_{p=1}^{P} \left( 1 - \frac{\binom{n - c_p}{k}}{\binom{n}{k}} \right) $$
 
-    Uses integers and one correctly rounded division per problem, so no n or k overflows.
-
     Args:
         correct (matrix of shape `(P, n)`: nested lists, NumPy array or torch tensor):
             Outcomes 0/1 or bool of n samples for each of P problems.
@@ -107,7 +115,4 @@ def pass_at_k(correct: Any, k: int) -> float:
     n, counts = _counts(correct)
     if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= n:
         raise ValueError(f"k={k!r} is not an integer in 1..{n}, the samples per problem. Lower k or draw more samples.")
-    subsets = math.comb(n, k)
-    return math.fsum(
-        problems * ((subsets - math.comb(n - c, k)) / subsets) for c, problems in Counter(counts).items()
-    ) / len(counts)
+    return math.fsum(problems * pass_probability(n, c, k) for c, problems in Counter(counts).items()) / len(counts)

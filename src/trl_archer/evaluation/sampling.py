@@ -1,9 +1,11 @@
 """Samples completions from a policy with `model.generate`."""
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -79,13 +81,18 @@ def repeat(prompts: Sequence[str], k: int) -> list[str]:
 def evaluation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Disables training mode and gradients, and seeds the random state; restores mode and state at the end."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = [model.device] if model.device.type == "cuda" else []
+    kind = model.device.type
+    forked = {"device_type": kind, "devices": [model.device]} if kind not in ("cpu", "meta", "mps") else {"devices": []}
+    states = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(**forked), torch.no_grad():
+            for seeding in (random.seed, np.random.seed, torch.manual_seed):
+                seeding(seed)
             model.eval()
             yield
     finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
         for module, training in modes:
             module.training = training
 

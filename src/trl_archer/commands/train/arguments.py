@@ -8,6 +8,7 @@ from typing import Any
 from trl.scripts.grpo import GRPOScriptArguments
 
 from ...collapse import CollapseAlarm
+from ...evaluation.benchmarks import Benchmark, read_benchmark
 from ...grpo.config import help_from_docstring
 
 
@@ -49,6 +50,15 @@ class TrainArguments(GRPOScriptArguments):
             (`package.module.function`). To pass settings, use a mapping: `{"name": "soft_overlong",
             "max_completion_len": 8192, "soft_punish_cache": 1024}`. The object at an import path is then called with
             the settings and must return the reward function. Set the weights in `reward_weights`.
+        eval_benchmarks (`list` of `str` or `dict`, *optional*):
+            Benchmarks to evaluate on while training: presets (`aime24`, `aime25`, `amc23`, `math500`, `minerva`,
+            `olympiad`, `lcb_v5`, `lcb_v6`), or mappings such as `{"name": "math500", "k": 1}`. The settings of a
+            mapping are those of `trl_archer.evaluation.Benchmark`. Logged as `eval/NAME/avg@K` and so on.
+        eval_benchmarks_steps (`int`, *optional*):
+            Optimizer steps between evaluations on benchmarks. `None` evaluates together with `eval_strategy`.
+        keep_best (`int`, *optional*):
+            Number of checkpoints to keep: those with the best `metric_for_best_model`, which must be that of a
+            benchmark or of `eval_strategy`, and in any case the last one.
         reward_model_name_or_path (`str`, *optional*):
             Reward model, scored before the functions.
         num_processes (`int`, *optional*):
@@ -73,6 +83,9 @@ class TrainArguments(GRPOScriptArguments):
     conversational: bool = False
     system_prompt: str | None = None
     max_prompt_length: int | None = None
+    eval_benchmarks: list[str] | None = None
+    eval_benchmarks_steps: int | None = None
+    keep_best: int | None = None
     num_processes: int | None = None
     collapse_action: str | None = field(default="warn", metadata={"choices": ["none", "warn", "stop"]})
     collapse_entropy_floor: float | None = 0.05
@@ -90,6 +103,9 @@ class TrainArguments(GRPOScriptArguments):
             raise ValueError(f"max_prompt_length={self.max_prompt_length} leaves no prompt. Use 1 or more, or null.")
         if self.ignore_bias_buffers:
             raise ValueError("ignore_bias_buffers=True has no effect in a GRPO trainer. Remove it.")
+        if self.eval_benchmarks is None and (self.eval_benchmarks_steps or self.keep_best) is not None:
+            raise ValueError("eval_benchmarks_steps and keep_best have no effect without eval_benchmarks. Set it.")
+        _ = self.benchmarks  # raises on unknown ones
         _ = self.columns  # raises unless it is a mapping
         _ = self.collapse_alarm  # raises on limits out of range
 
@@ -118,6 +134,15 @@ class TrainArguments(GRPOScriptArguments):
     def rewards(self) -> list[dict[str, Any]]:
         """`reward_funcs` as mappings with a `name` and settings."""
         return [_reward(entry) for entry in self.reward_funcs or []]
+
+    @property
+    def benchmarks(self) -> list[Benchmark]:
+        """`eval_benchmarks`, read; not loaded yet."""
+        entries = self.eval_benchmarks or []
+        return [
+            read_benchmark(_from_json("eval_benchmarks", x) if isinstance(x, str) and x.startswith("{") else x)
+            for x in entries
+        ]
 
     @property
     def collapse_alarm(self) -> CollapseAlarm | None:

@@ -19,11 +19,14 @@ from trl import GRPOConfig, ModelConfig, get_peft_config, get_quantization_confi
 from ...collapse import CollapseAlarm
 from ...config import ArcherGRPOConfig
 from ...console import ConsoleLog
+from ...evaluation.benchmarks import load_benchmark
+from ...evaluation.callback import EvaluationCallback
 from ...grpo.checkpoints import find_checkpoint
 from ...grpo.config import DurableGRPOConfig
 from ...grpo.preemption import SaveOnSigterm
 from ...grpo.preflight import preflight
 from ...grpo.reward_checks import needed_columns
+from ...rewards.named import load_rewards
 from ..recipes import find_file
 from .arguments import TrainArguments
 from .card import add_settings_to_cards
@@ -33,7 +36,6 @@ from .help import full_help, short_help
 from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .recipe import RecipeParser, read_recipe
 from .resume import check_new_run, check_same_model, record_run
-from .rewards import load_rewards
 from .sources import PLAYGROUND
 
 if TYPE_CHECKING:
@@ -223,6 +225,7 @@ def prepare(
         chat_template_kwargs=config.chat_template_kwargs,
         rewards=rewards,
     )
+    benchmarks = [load_benchmark(benchmark) for benchmark in arguments.benchmarks]
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "trust_remote_code": config.trust_remote_code,
@@ -248,6 +251,11 @@ def prepare(
         preflight=checks,
     )
     add_settings_to_cards(trainer, [getattr(reward, "__name__", str(reward)) for reward in rewards])
+    if benchmarks:
+        every, keep = arguments.eval_benchmarks_steps, arguments.keep_best
+        trainer.add_callback(
+            EvaluationCallback(trainer, benchmarks, every=every, system_prompt=arguments.system_prompt, keep_best=keep)
+        )
     if config.process_index == 0:
         record_run(
             config.output_dir,

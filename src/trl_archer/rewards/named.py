@@ -1,4 +1,4 @@
-"""Loads the rewards of a run, by name or import path."""
+"""Loads rewards by name or import path."""
 
 import difflib
 import inspect
@@ -24,9 +24,9 @@ REWARDS = {
 }
 
 
-def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
+def load_rewards(entries: Iterable[Mapping[str, Any]], field: str = "reward_funcs") -> list[Callable]:
     """
-    Loads reward functions.
+    Loads reward functions. Messages begin with `field`, the setting that names them.
 
     Raises:
         ValueError: If there is no such reward, or it does not accept the settings.
@@ -39,7 +39,10 @@ def load_rewards(entries: Iterable[Mapping[str, Any]]) -> list[Callable]:
 
     ```
     """
-    return [_load(**entry) for entry in entries]
+    try:
+        return [_load(**entry) for entry in entries]
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
 
 
 def _load(name: str, **settings: Any) -> Callable:
@@ -48,18 +51,18 @@ def _load(name: str, **settings: Any) -> Callable:
         nearest = difflib.get_close_matches(name, REWARDS, n=1)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(
-            f"reward_funcs: there is no reward {name!r}. {hint}Use one of {', '.join(REWARDS)}, or an import path such "
+            f"there is no reward {name!r}. {hint}Use one of {', '.join(REWARDS)}, or an import path such "
             "as package.module.function."
         )
     function, factory = named or (name, name)
     if settings or function is None:
         if factory is None:
-            raise ValueError(f"reward_funcs: {name} takes no settings, but got {', '.join(settings)}.")
+            raise ValueError(f"{name} takes no settings, but got {', '.join(settings)}.")
         reward = _configured(name, _import(factory), settings)
     else:
         reward = _import(function)
     if not callable(reward):
-        raise ValueError(f"reward_funcs: {name!r} is {reward!r:.80}, which is not callable.")
+        raise ValueError(f"{name!r} is {reward!r:.80}, which is not callable.")
     return reward
 
 
@@ -68,7 +71,7 @@ def _configured(name: str, factory: Callable, settings: Mapping[str, Any]) -> An
     try:
         signature.bind(**settings)
     except TypeError as error:
-        raise ValueError(f"reward_funcs: {name} {error}. Its settings: {', '.join(signature.parameters)}.") from None
+        raise ValueError(f"{name} {error}. Its settings: {', '.join(signature.parameters)}.") from None
     return factory(**settings)
 
 
@@ -81,8 +84,8 @@ def _import(path: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # raised by an import inside that module
-        raise ValueError(f"reward_funcs: {path!r} cannot be imported: there is no module {error.name!r}.") from None
+        raise ValueError(f"{path!r} cannot be imported: there is no module {error.name!r}.") from None
     try:
         return getattr(imported, attribute)
     except AttributeError:
-        raise ValueError(f"reward_funcs: {path!r} cannot be imported: {module!r} has no {attribute!r}.") from None
+        raise ValueError(f"{path!r} cannot be imported: {module!r} has no {attribute!r}.") from None
