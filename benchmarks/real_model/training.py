@@ -46,9 +46,7 @@ class Evaluations(TrainerCallback):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.scale.evaluate_every == 0 and state.global_step < state.max_steps:
-            found = measure(
-                model, self.tokenizer, self.problems, self.scale, self.start, self.scale.problems_between
-            )
+            found = measure(model, self.tokenizer, self.problems, self.scale, self.start, self.scale.problems_between)
             found.pop("correct")
             self.found.append({"step": state.global_step, **found})
 

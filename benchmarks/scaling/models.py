@@ -91,6 +91,7 @@ MODELS = {
     "qwen3-4b": Shape("Qwen/Qwen3-4B", "qwen3", 36, 2560, 32, 8, 128, 9728, 151936, tied=True),
     "qwen3-8b": Shape("Qwen/Qwen3-8B", "qwen3", 36, 4096, 32, 8, 128, 12288, 151936, tied=False),
     "qwen3-30b-a3b": Shape("Qwen/Qwen3-30B-A3B", "qwen3_moe", 48, 2048, 32, 4, 128, 768, 151936, False, 128, 8),
+    "qwen2.5-0.5b": Shape("Qwen/Qwen2.5-0.5B-Instruct", "qwen2", 24, 896, 14, 2, 64, 4864, 151936, tied=True),
     "qwen2.5-1.5b": Shape("Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 28, 1536, 12, 2, 128, 8960, 151936, tied=True),
     "qwen2.5-7b": Shape("Qwen/Qwen2.5-7B-Instruct", "qwen2", 28, 3584, 28, 4, 128, 18944, 152064, tied=False),
 }

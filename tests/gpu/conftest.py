@@ -59,6 +59,7 @@ def peak_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if on_gpu:
         PEAKS[request.node.name] = torch.cuda.max_memory_allocated() / 2**30
+        request.node.user_properties.append(("peak_gib", round(PEAKS[request.node.name], 3)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -72,7 +72,9 @@ def move(model: torch.nn.Module, size: float = 0.02) -> None:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
-            noise = size * parameter.std().nan_to_num() * torch.randn(parameter.shape, generator=generator).to(parameter)
+            noise = (
+                size * parameter.std().nan_to_num() * torch.randn(parameter.shape, generator=generator).to(parameter)
+            )
             if parameter.requires_grad:
                 parameter += noise
 

@@ -96,9 +96,7 @@ def test_compiled_model(device: str, path: str, output: Path) -> None:
     assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-5)
 
 
-def test_bad_numbers_are_not_trained_on(
-    device: str, path: str, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_numbers_are_not_trained_on(device: str, path: str, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = on(device, path, output, max_steps=3, bf16=True)
     before, calls, compute = weights(trainer), [], trainer.compute_loss
 

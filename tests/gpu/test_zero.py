@@ -30,9 +30,7 @@ def test_stage_trains_as_one_process(device: str, path: str, output: Path, stage
     command += ["--config_file", str(CONFIGS / f"zero{stage}.yaml"), *options]
     command += [str(ROOT / "tests" / "gpu" / "zero_worker.py"), device, path, str(folder), str(stage)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT), *sys.path])}
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=TIME_LIMIT
-    )
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIME_LIMIT)
     assert result.returncode == 0, result.stderr[-6000:]
     report = json.loads((folder / "report.json").read_text())
     assert (report["type"], report["stage"], report["device"]) == ("DEEPSPEED", stage, device)
