@@ -36,7 +36,7 @@ def prepare(folder: Path, gguf: Path | None, scale: Scale) -> tuple[Path, dict[s
     whole = load_whole(folder, gguf)
     if scale.vocabulary == "whole":
         return whole, problems
-    texts = [text for p in sum(problems.values(), []) for text in (p.prompt, demonstrate(p))]
+    texts = [text for split in problems.values() for p in split for text in (p.prompt, demonstrate(p))]
     return cut(whole, [*dict.fromkeys(texts), *sentences()], folder / f"{scale.vocabulary}-{scale.most}"), problems
 
 

@@ -46,7 +46,8 @@ def accuracy(
 
     Args:
         start (`PreTrainedModel`, *optional*):
-            Policy before training. With it, entropies and KL are measured by role, over the first `scale.sampled` samples.
+            Policy before training. With it, entropies and KL are measured by role, over the first `scale.sampled`
+            samples.
 
     Returns:
         `dict`: `avg_at_k`, `pass_at_k`, `length` in tokens, `correct` samples of each problem; with `start` also
@@ -54,7 +55,8 @@ def accuracy(
     """
     prompts = repeat([problem.prompt for problem in problems], k)
     texts: list[str] = []
-    lengths, found = [], {f"{name}/{role}": [] for name in ("entropy", "kl") for role in ROLES}
+    lengths: list[int] = []
+    found: dict[str, list[Tensor]] = {f"{name}/{role}": [] for name in ("entropy", "kl") for role in ROLES}
     limits = {"max_new_tokens": scale.longest, "batch_size": scale.sampled}
     bf16 = torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda")
     with evaluation_mode(model, seed), bf16:

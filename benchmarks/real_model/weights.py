@@ -8,6 +8,7 @@ The weights are under the Gemma license, so they are never committed. On a CPU m
 import json
 import sys
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def _pieces(token: str, ranks: dict[tuple[str, str], int]) -> set[str]:
     parts = list(token)
     seen = set(parts)
     while len(parts) > 1:
-        pairs = [(ranks.get(pair, len(ranks)), at) for at, pair in enumerate(zip(parts, parts[1:], strict=False))]
+        pairs = [(ranks.get(pair, len(ranks)), at) for at, pair in enumerate(pairwise(parts))]
         rank, at = min(pairs)
         if rank == len(ranks):
             break

@@ -94,7 +94,7 @@ def test_equals_the_oracle(device: str, path: str, output: Path, precision: str)
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_gate_on_the_devices_entropies(device: str, path: str, output: Path, precision: str) -> None:
-    """Entropies come in float32 from a bf16 model, and those rounded to bf16, with ties, are split as the oracle does."""
+    """A bf16 model gives float32 entropies. Those rounded to bf16, with ties, are split as the oracle does."""
     trainer = on(device, path, output, **PRECISIONS[precision])
     batch = micro_batches(trainer)[0]
     ids, mask = (torch.cat([batch[f"prompt_{x}"], batch[f"completion_{x}"]], dim=1) for x in ("ids", "mask"))
