@@ -32,12 +32,12 @@ EVALUATION_SHARE = 0.15  # of the time of a run, kept for the measurement after 
 
 def prepare(folder: Path, gguf: Path | None, scale: Scale) -> tuple[Path, dict[str, list[Problem]]]:
     """Folder of the untrained model at this scale, and the problems."""
-    problems = load_problems(folder, scale.most)
+    problems = load_problems(folder, scale.most, scale.instances)
     whole = load_whole(folder, gguf)
     if scale.vocabulary == "whole":
         return whole, problems
     texts = [text for split in problems.values() for p in split for text in (p.prompt, demonstrate(p))]
-    return cut(whole, [*dict.fromkeys(texts), *sentences()], folder / f"{scale.vocabulary}-{scale.most}"), problems
+    return cut(whole, [*dict.fromkeys(texts), *sentences()], folder / scale.name / "untrained"), problems
 
 
 def before_training(
@@ -106,7 +106,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.prepare:
         for scale in SCALES.values():
-            load_problems(args.folder, scale.most)
+            load_problems(args.folder, scale.most, scale.instances)
         return
     scale = SCALES[args.scale or ("gpu" if device == "cuda" else "cpu")]
     if args.updates is not None:

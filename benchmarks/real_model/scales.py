@@ -12,6 +12,7 @@ class Scale:
         name (`str`): Name in the results.
         vocabulary (`str`): `"whole"`, or `"task"` for the tokens that the task and the probes need.
         most (`int`): Largest number of kinds of animals in a problem; the smallest is 2.
+        instances (`int`): Largest number of animals of one kind in a problem.
         longest (`int`): Longest completion in tokens.
         group (`int`): Completions per prompt, `num_generations`.
         micro_batch (`int`): Completions per forward pass.
@@ -35,6 +36,7 @@ class Scale:
     name: str
     vocabulary: str
     most: int
+    instances: int
     longest: int
     group: int
     micro_batch: int
@@ -66,6 +68,7 @@ SCALES = {
             name="gpu",
             vocabulary="whole",
             most=4,
+            instances=12,
             longest=128,
             group=8,
             micro_batch=64,
@@ -87,15 +90,16 @@ SCALES = {
             name="cpu",
             vocabulary="task",
             most=2,
+            instances=5,
             longest=56,
             group=8,
             micro_batch=16,
-            micro_batches=1,
+            micro_batches=2,
             updates_per_rollout=2,
-            updates=24,
-            learning_rate=2e-5,
+            updates=60,
+            learning_rate=5e-6,
             evaluate_every=1000,
-            problems=24,
+            problems=32,
             problems_between=16,
             facts_every=6,
             sampled=96,
@@ -109,6 +113,7 @@ SCALES = {
             name="rehearsal",
             vocabulary="task",
             most=2,
+            instances=5,
             longest=48,
             group=4,
             micro_batch=4,

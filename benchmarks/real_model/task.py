@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 # Never seen in training. Held-out problems about them test knowledge that training did not touch.
 UNSEEN = ("duck", "leech", "lion", "deer", "giraffe", "wasp", "cricket", "cockroach", "scorpion", "shrimp")
 SPLITS = ("warm_start", "train", "held_out", "unseen")
-INSTANCES = 12  # most animals of one kind
 
 
 class Problem(NamedTuple):
@@ -48,12 +47,12 @@ def demonstrate(problem: Problem) -> str:
     return f"{''.join(lines)} Total {terms}=\\boxed{{{problem.answer}}}"
 
 
-def _generate(seed: int, size: int, most: int) -> Iterator[tuple[Problem, set[str]]]:
-    """Problems of reasoning-gym with 2 to `most` kinds of animals, and the names of these."""
+def _generate(seed: int, size: int, most: int, instances: int) -> Iterator[tuple[Problem, set[str]]]:
+    """Problems of reasoning-gym, and the names of their animals."""
     import reasoning_gym
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
-    limits = {"min_animals": 2, "max_animals": most, "min_instances": 1, "max_instances": INSTANCES}
+    limits = {"min_animals": 2, "max_animals": most, "min_instances": 1, "max_instances": instances}
     for entry in reasoning_gym.create_dataset("leg_counting", seed=seed, size=size, **limits):
         animals = entry["metadata"]["animals"]
         question = entry["question"].split("\n\n")[1].strip()
@@ -61,12 +60,13 @@ def _generate(seed: int, size: int, most: int) -> Iterator[tuple[Problem, set[st
         yield Problem(f"{question}\n", entry["answer"], written), set(animals)
 
 
-def make_problems(most: int) -> dict[str, list[Problem]]:
+def make_problems(most: int, instances: int) -> dict[str, list[Problem]]:
     """
     All problems by split. No problem is in two splits, and those of `unseen` are only about animals of `UNSEEN`.
 
     Args:
         most (`int`): Largest number of kinds of animals in a problem, at least 2.
+        instances (`int`): Largest number of animals of one kind.
     """
     wanted: dict[str, tuple[int, int, Callable[[set[str]], bool]]] = {
         "held_out": (256, 4096, lambda names: names.isdisjoint(UNSEEN)),
@@ -76,23 +76,23 @@ def make_problems(most: int) -> dict[str, list[Problem]]:
     }
     problems, known = {}, set()
     for seed, (split, (count, tried, fits)) in enumerate(wanted.items(), start=1):
-        found = {p.prompt: p for p, names in _generate(seed * 10**6, tried, most) if fits(names)}
+        found = {p.prompt: p for p, names in _generate(seed * 10**6, tried, most, instances) if fits(names)}
         problems[split] = [p for prompt, p in found.items() if prompt not in known][:count]
         known |= {p.prompt for p in problems[split]}
     return problems
 
 
-def load_problems(folder: Path, most: int) -> dict[str, list[Problem]]:
+def load_problems(folder: Path, most: int, instances: int) -> dict[str, list[Problem]]:
     """
-    Reads the problems from `problems_{most}.json` in a folder; writes the file first if it does not exist.
+    Reads the problems from `problems_{most}_{instances}.json` in a folder; writes the file first if it does not exist.
 
     Raises:
         ModuleNotFoundError: If the file does not exist and reasoning-gym is not installed.
     """
-    path = folder / f"problems_{most}.json"
+    path = folder / f"problems_{most}_{instances}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(make_problems(most)))
+        path.write_text(json.dumps(make_problems(most, instances)))
     splits = json.loads(path.read_text())
     return {split: [Problem(*row) for row in splits[split]] for split in SPLITS}
 

@@ -61,7 +61,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     Gemma3ForCausalLM(config).save_pretrained(folder)
     (folder / "done").touch()
-    (folder.parent / "problems_2.json").write_text(
+    (folder.parent / "problems_2_5.json").write_text(
         json.dumps(
             {"warm_start": PROBLEMS[:24], "train": PROBLEMS[24:48], "held_out": PROBLEMS[48:], "unseen": PROBLEMS}
         )
