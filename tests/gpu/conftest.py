@@ -18,6 +18,8 @@ CUDA = pytest.param(
     "cuda",
     marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
 )
+# Both precisions on a GPU; for the rehearsal one is enough
+EACH_PRECISION = [("cpu", "bfloat16"), *(pytest.param("cuda", x, marks=CUDA.marks) for x in ("float32", "bfloat16"))]
 PEAKS: dict[str, float] = {}  # GiB by test
 
 

@@ -10,6 +10,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl_archer.objective import reasoning_gate
 
 from ..helpers import oracle
+from .conftest import EACH_PRECISION
 from .rollouts import PRECISIONS, distance, equal_roles, micro_batches, move, on, step, update
 
 SAME_OPERATIONS = 1e-5  # relative L2 distance of gradients in float32, also with other padding
@@ -92,7 +93,7 @@ def test_equals_the_oracle(device: str, path: str, output: Path, precision: str)
     assert norm.item() == pytest.approx(slope, rel={"float32": 2e-3, "bfloat16": 0.1}[precision])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("device", "precision"), EACH_PRECISION)
 def test_gate_on_the_devices_entropies(device: str, path: str, output: Path, precision: str) -> None:
     """A bf16 model gives float32 entropies. Those rounded to bf16, with ties, are split as the oracle does."""
     trainer = on(device, path, output, **PRECISIONS[precision])
@@ -111,7 +112,7 @@ def test_gate_on_the_devices_entropies(device: str, path: str, output: Path, pre
     assert ((share - 0.2 * lengths).abs() <= 1).all()
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("device", "precision"), EACH_PRECISION)
 def test_gradient_checkpointing_changes_nothing(device: str, path: str, output: Path, precision: str) -> None:
     (loss, gradient), (again, recomputed) = (
         update(on(device, path, output, gradient_checkpointing=on_or_off, **PRECISIONS[precision]))

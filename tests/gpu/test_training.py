@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
-from .conftest import CUDA
+from .conftest import CUDA, EACH_PRECISION
 from .rollouts import PRECISIONS, micro_batches, on, step
 
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -64,7 +64,7 @@ def test_generation_and_updates_on_the_device(device: str, path: str, output: Pa
     assert 1 <= logs[0]["completions/mean_length"] <= 12
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("device", "precision"), EACH_PRECISION)
 def test_reference_of_an_adapter_is_the_base_model(device: str, path: str, output: Path, precision: str) -> None:
     settings = {"trainer_kwargs": {"peft_config": LORA}, **PRECISIONS[precision]}
     trainer = on(device, path, output, max_steps=2, learning_rate=1.0, **settings)
@@ -115,11 +115,11 @@ def test_bad_numbers_are_not_trained_on(device: str, path: str, output: Path, mo
 
 
 @pytest.mark.usefixtures("deterministic")
-@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
-def test_resumed_run_is_bit_for_bit_the_undisturbed_one(device: str, path: str, output: Path, bf16: bool) -> None:
+@pytest.mark.parametrize(("device", "precision"), EACH_PRECISION)
+def test_resumed_run_is_bit_for_bit_the_undisturbed_one(device: str, path: str, output: Path, precision: str) -> None:
     """A checkpoint in the middle of a rollout's updates, with sampling on the device."""
     options = {"fixed": False, "num_iterations": 2, "max_steps": 4, "save_steps": 3, "optim": "adamw_torch"}
-    options |= {"max_completion_length": 12, "learning_rate": 1e-3, "bf16": bf16}
+    options |= {"max_completion_length": 12, "learning_rate": 1e-3, **PRECISIONS[precision]}
     undisturbed = on(device, path, output, **options)
     undisturbed.train()
     resumed = on(device, path, output, **options)
