@@ -7,10 +7,10 @@ VLLM := .venv-vllm
 PIP_FLAGS := --quiet --disable-pip-version-check
 PARALLEL := -n logical --dist worksteal
 # Tests that need nothing but the development tools
-PLAIN := not distributed and not browser and not vllm and not fuzz and not inspect
+PLAIN := not distributed and not browser and not vllm and not fuzz and not inspect and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-eval test-vllm test-all check format bench figures notebooks docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-eval test-vllm test-gpu test-all check format bench bench-gpu bench-real figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -64,6 +64,9 @@ test-eval: setup $(VENV)/.installed-eval ## Run the tests that evaluate with Ins
 test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
+test-gpu: setup ## Run the tests on a CUDA device: 4 minutes; skipped without one
+	@$(BIN)/pytest -m gpu tests/gpu $(ARGS)
+
 # Dependencies are resolved for torch only: vLLM's CPU wheel requires packages that we leave out
 $(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_engine/cpu_shims/*)
 	@echo "Installing vLLM for CPUs into $(VLLM) (once, 3 GB) ..."
@@ -100,6 +103,12 @@ bench: setup ## Run the benchmarks beside TRL (2 hours); write benchmarks/result
 	@$(BIN)/python -m benchmarks.example_run
 	@$(BIN)/python -m benchmarks.render
 	@$(BIN)/python -m benchmarks.figures
+
+bench-gpu: setup ## Benchmark the update phase beside TRL on a CUDA device (5 minutes)
+	@$(BIN)/python -m benchmarks.gpu --parts smoke,update_phase $(ARGS)
+
+bench-real: setup $(VENV)/.installed-real-model ## Train Gemma 3 270M with Archer and GRPO: minutes on a GPU, hours on a CPU
+	@$(BIN)/python -m benchmarks.real_model $(ARGS)
 
 figures: setup ## Redraw the figures of the README and docs/figures.md from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures

@@ -10,18 +10,31 @@ from typing import Any
 
 import torch
 
+import trl_archer
+
 RESULTS = Path(__file__).parent / "results"
+
+
+def commit() -> str:
+    """The commit of the code: `GIT_COMMIT` if set, for a copy without its repository, otherwise git's answer."""
+    if os.environ.get("GIT_COMMIT"):
+        return os.environ["GIT_COMMIT"]
+    try:
+        git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return git.stdout.strip() or "unknown"
 
 
 def environment() -> dict[str, Any]:
     """Commit, machine and versions of a measurement."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
-        "commit": git.stdout.strip() or "unknown",
+        "commit": commit(),
         "machine": f"{os.cpu_count()} x {platform.machine()} cores, {gpu}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("trl-archer", "trl", "transformers", "torch")},
+        "trl-archer": trl_archer.__version__,  # which may not be installed, only on the path
+        **{name: version(name) for name in ("trl", "transformers", "torch")},
     }
 
 

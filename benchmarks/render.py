@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import reference
 from .environment import load
+from .gpu import tables as gpu
 from .markdown import source, table
 from .scaling.tables import PLACES as SCALING
 
@@ -257,12 +258,14 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "passed_on_fields": reference.passed_on_fields,
     },
     "docs/rewards.md": {"rewards": rewards, "math_golds": math_golds, "math_hedges": math_hedges},
-    "docs/scaling.md": SCALING,
+    "docs/gpu.md": {"gpu_tests": gpu.tests, "real_model": gpu.real_model},
+    "docs/scaling.md": {**SCALING, "gpu_memory": gpu.memory},
     "docs/performance.md": {
         "compute_loss": compute_loss,
         "update_phase": update_phase,
         "breakdown": breakdown,
         "floor": floor,
+        "gpu_update_phase": gpu.update_phase,
     },
 }
 

@@ -1,0 +1,1 @@
+"""Measurements on a user's own GPU: `python -m benchmarks.gpu`. See docs/gpu.md."""
