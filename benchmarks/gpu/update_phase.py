@@ -21,12 +21,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.scaling.hardware import GPUS
 from benchmarks.scaling.measured import configuration
-from benchmarks.scaling.memory import kept_layers, passing
-from benchmarks.scaling.setup import Setup
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from trl_archer.commands.forecast.hardware import GPUS
+from trl_archer.commands.forecast.memory import kept_layers, passing
 from trl_archer.commands.forecast.models import MODELS, Shape
+from trl_archer.commands.forecast.setup import Setup
 from trl_archer.playground import build_tokenizer
 
 from .device import DEVICE, Stopwatch, matmul_rate, peak
