@@ -182,3 +182,18 @@ def test_a_checkpoint_without_evaluation_is_deleted_but_not_the_last(tmp_path):
 
     _delete_worse(tmp_path, State, Arguments, keep=1)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-4"}
+
+
+def test_a_recipe_names_benchmarks(toy, tmp_path):
+    from trl_archer.commands.train.run import parse, prepare
+
+    recipe = Path(__file__).parents[2] / "examples" / "recipes" / "playground.yaml"
+    flags = ["--config", str(recipe), "--output_dir", str(tmp_path), "--eval_benchmarks_steps", "5"]
+    with pytest.raises(ValueError, match="have no effect without eval_benchmarks"):
+        parse(flags)
+    with pytest.raises(ValueError, match=r"no benchmark 'aime2024'\. Did you mean 'aime24'\?"):
+        parse([*flags, "--eval_benchmarks", "aime2024"])
+    settings = parse([*flags, "--eval_benchmarks", json.dumps(toy.as_dict())])
+    trainer, _ = prepare(*settings)
+    (callback,) = [x for x in trainer.callback_handler.callbacks if isinstance(x, EvaluationCallback)]
+    assert (callback.every, callback.benchmarks[0].benchmark.max_new_tokens) == (5, 32)

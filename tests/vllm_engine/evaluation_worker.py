@@ -35,6 +35,7 @@ def main() -> None:
         config: dict[str, Any] = {"vllm_mode": mode}
         if server is not None:
             config |= {"vllm_server_base_url": server.url, "vllm_group_port": free_port()}
+            config |= {"vllm_server_timeout": 600}
         trainer = engine_trainer(path, folder, **config)
         completions: list[Any] = []
         if not alone:

@@ -154,9 +154,6 @@ def read_benchmark(entry: str | Mapping[str, Any] | Benchmark) -> Benchmark:
     ```python
     >>> read_benchmark("aime24").k, read_benchmark({"name": "aime24", "k": 8}).k
     (64, 8)
-    >>> read_benchmark("aime2024")
-    Traceback (most recent call last):
-    ValueError: There is no benchmark 'aime2024'. Did you mean 'aime24'? ...
 
     ```
     """
