@@ -1,7 +1,6 @@
 """The recipe lines of docs/data.md on rows in the layout of each public dataset. The problems are made up."""
 
 import base64
-import importlib.util
 import json
 import pickle
 import re
@@ -24,7 +23,6 @@ DOC = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 BLOCKS = re.findall(
     r"```yaml\n(.*?)```\n(?=\n)", DOC.partition("## Public datasets")[2].partition("## Rewards by")[0], re.DOTALL
 )
-HAS_LISTS = importlib.util.find_spec("trl_archer.rewards.math.golds") is not None  # reads lists that are text
 RECIPES = {recipe["dataset_name"]: recipe for recipe in map(yaml.safe_load, BLOCKS)}
 
 ASK = [{"content": "Tom has 1 apple and buys 2. How many has he?", "role": "user"}]
@@ -94,8 +92,6 @@ def test_every_dataset_has_rows() -> None:
 def test_recipe_lines(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if name in ("google-research-datasets/mbpp", "TIGER-Lab/AceCode-87K"):
-        pytest.importorskip("trl_archer.rewards.code.asserts")
     monkeypatch.setattr(TOKENIZER, "chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}")
     recipe = dict(RECIPES[name])
     recipe.pop("dataset_config", None)
@@ -112,7 +108,7 @@ def test_recipe_lines(
     if "math" in recipe["reward_funcs"]:
         asked = "".join(message["content"] for message in data[0]["prompt"])
         assert "\\boxed{}" in asked
-    if "code" not in recipe["reward_funcs"] and (HAS_LISTS or not name.startswith("Skywork")):
+    if "code" not in recipe["reward_funcs"]:
         answers = ["So the\nAnswer: 3" if name.startswith("Byted") else "So it is \\boxed{3}.", "\\boxed{4}"]
         assert rewards[0](answers, solution=[data[0]["solution"]] * 2) == [1.0, 0.0]
     if name.endswith("mbpp"):

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -84,56 +83,26 @@ def _may_score(reward: Any) -> bool:
     return row_check(reward) is None and package not in ("trl_archer", "trl")
 
 
-def _check_golds(reward: Callable[..., Sequence[float | None]], rows: Sequence[Row]) -> list[str | None]:
+def _check_golds(reward: Any, rows: Sequence[Row]) -> list[str | None]:
     """Grades each gold answer against itself."""
+    from ...rewards.math.golds import unscorable_golds  # other rewards do not need it
+
     golds = [row["solution"] for row in rows]
-    unscorable_golds = _function("trl_archer.rewards.math.golds", "unscorable_golds")
-    if unscorable_golds is None:
-        return _grade_golds(reward, golds)
     found = {index: f"the solution {gold!r:.100}: {reason}" for index, gold, reason in unscorable_golds(golds)}
-    return [found.get(index) for index in range(len(golds))]
-
-
-def _function(module: str, name: str) -> Callable[..., Any] | None:
-    """Returns a function of the rewards. They are imported here because other rewards do not need them."""
-    try:
-        return getattr(import_module(module), name, None)
-    except ModuleNotFoundError:
-        return None
-
-
-def _grade_golds(reward: Callable[..., Sequence[float | None]], golds: Sequence[Any]) -> list[str | None]:
-    firsts = [gold[0] if isinstance(gold, list) and gold else gold for gold in golds]
-    texts = [str(gold).rpartition("####")[2].strip() for gold in firsts]  # GSM8K's answers follow this sign
-    answers = [text if "\\boxed" in text else f"\\boxed{{{text}}}" for text in texts]
-    rewards = reward([f"</think>{answer}" for answer in answers], solution=list(golds))
-    verdicts: Mapping[float | None, str] = {None: "it cannot be read", 0.0: "it does not match itself"}
-    return [
-        f"the solution {gold!r:.100}: {verdicts[value]}" if value in verdicts else None
-        for gold, value in zip(golds, rewards, strict=True)
-    ]
+    return [found.get(index) for index in range(len(rows))]
 
 
 def _check_tests(reward: Any, rows: Sequence[Row]) -> list[str | None]:
     """Reads the tests of each row."""
-    tests, names = [row["tests"] for row in rows], [row.get("fn_name") for row in rows]
-    unscorable_tests = _function("trl_archer.rewards.code.cases", "unscorable_tests")
-    if unscorable_tests is None:
-        return [_read_tests(*pair) for pair in zip(tests, names, strict=True)]
+    from ...rewards.code.cases import unscorable_tests
+
     found = {
-        index: f"the tests {excerpt!r:.100}: {reason}" for index, excerpt, reason in unscorable_tests(tests, names)
+        index: f"the tests {excerpt!r:.100}: {reason}"
+        for index, excerpt, reason in unscorable_tests(
+            [row["tests"] for row in rows], [row.get("fn_name") for row in rows]
+        )
     }
     return [found.get(index) for index in range(len(rows))]
-
-
-def _read_tests(tests: Any, name: Any) -> str | None:
-    from ...rewards.code.cases import read_tests
-
-    try:
-        read_tests(tests, name)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 _CHECKS: Mapping[str, Callable[[Any, Sequence[Row]], list[str | None]]] = {
