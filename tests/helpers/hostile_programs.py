@@ -747,7 +747,7 @@ CONFUSION = [
     Hostile("crash", "import ctypes\nctypes.string_at(0)", (FAILED,), stdout=""),
     Hostile("abort", "import os\nos.abort()", (FAILED,), stdout=""),
     Hostile("overflow the stack", "import functools\nf = lambda: f()\nf()", (FAILED,), stdout=""),
-    Hostile("overflow the stack of C", "a = []\nfor _ in range(10**6):\n    a = [a]\nprint(a)", (FAILED,), stdout=""),
+    Hostile("overflow the stack of C", "a = []\nfor _ in range(10**5):\n    a = [a]\nprint(a)", (FAILED,), stdout=""),
     Hostile(
         "die by its own alarm",
         "import signal, time\nsignal.alarm(1)\nsignal.setitimer(signal.ITIMER_REAL, 0.05)\ntime.sleep(5)",
