@@ -25,21 +25,13 @@ _NO_SIGNAL = (
 )
 
 
-class _WithoutMissing(TrainerCallback):
-    """Removes values that are missing from a log, before trackers complain of each. The log history keeps them."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        for name in [name for name, value in (logs or {}).items() if value is None]:
-            del logs[name]  # type: ignore[union-attr]
-
-
 class ConsoleLog(TrainerCallback):
     """
     Prints one line per log: step, reward, entropy, KL, length, and the time that remains.
 
     It also says once if all groups have equal rewards, in which case there is nothing to learn from. All metrics remain
     in the `trainer_state.json` of each checkpoint and in the trackers of `report_to`. [`ConsoleLog.attach`] replaces
-    the callbacks of transformers that print to the console, and keeps metrics without a value from the trackers.
+    the callbacks of transformers that print to the console.
 
     Args:
         every (`int`, *optional*, defaults to `1`):
@@ -67,7 +59,6 @@ class ConsoleLog(TrainerCallback):
             trainer.remove_callback(printer)
         console = cls(**options)
         trainer.add_callback(console)
-        trainer.callback_handler.callbacks.insert(0, _WithoutMissing())  # before the trackers
         return console
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

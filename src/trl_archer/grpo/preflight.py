@@ -161,8 +161,7 @@ _USUAL = {
 
 
 def _likely(column: str, columns: Sequence[str]) -> str:
-    candidates = _USUAL.get(column, ())
-    return next((name for name in candidates if name in columns), candidates[0] if candidates else "its_name")
+    return next((name for name in _USUAL.get(column, ()) if name in columns), "COLUMN")
 
 
 def check_trainable(model: nn.Module) -> None:

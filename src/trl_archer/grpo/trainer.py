@@ -44,6 +44,7 @@ from .reference import check_reference, reference_from_memory
 from .reward_checks import check_reward_models, checked_reward, raise_on_all_ranks
 from .saving import CheckpointSaver, failing_together
 from .scoring import importance_sampling_ratio, sampling_metrics
+from .trackers import WithoutMissing
 from .updates import UpdateGuard, poison_backward
 from .vllm_retries import ServerWatch, generate_with_retries
 from .weights import load_all_weights
@@ -140,6 +141,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         weights = adapter_weights(model)
         with reference_from_memory(model, args, kwargs.get("peft_config") is not None):
             super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
+        self.callback_handler.callbacks.insert(0, WithoutMissing())  # before the trackers
         check_trainable(self.model)
         if kwargs.get("environment_factory") is None and kwargs.get("rollout_func") is None and not self._is_vlm:
             positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
