@@ -1,6 +1,6 @@
 r"""Verdicts on the gold answers of public data sets, and on answers that try to be right for everything, beside TRL's.
 
-python -m benchmarks.math_golds FOLDER
+python -m benchmarks.math_golds [FOLDER]
 
 `FOLDER` holds data sets as `.jsonl`, `.json` or `.csv` files, for example those under `evaluation/data` of
 QwenLM/Qwen2.5-Math. The gold answer is the first column of `COLUMNS` that a file has. Nothing of the folder is stored.
@@ -26,7 +26,7 @@ from trl_archer.rewards.math.extraction import has_box
 from trl_archer.rewards.math.golds import acceptable_answers, bare_gold, unscorable_golds
 from trl_archer.workers import WorkerPool
 
-from .environment import save
+from .environment import load, save
 
 COLUMNS = ("answer", "final_answer", "Short Answer", "Answer", "target", "solution")
 
@@ -89,13 +89,17 @@ def hedges() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="data sets; without it, only the hedges are measured again"
+    )
     args = parser.parse_args()
-    paths = sorted(path for path in args.folder.iterdir() if path.suffix in (".jsonl", ".json", ".csv"))
+    paths = (
+        [path for path in args.folder.iterdir() if path.suffix in (".jsonl", ".json", ".csv")] if args.folder else []
+    )
     result = {
         "command": "python -m benchmarks.math_golds FOLDER",
         "hedges": hedges(),
-        "data": {path.stem: golds(path) for path in paths},
+        "data": {path.stem: golds(path) for path in sorted(paths)} if args.folder else load("math_golds")["data"],
     }
     print(save("math_golds", result))
 

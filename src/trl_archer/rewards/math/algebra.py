@@ -77,6 +77,7 @@ _INFINITE = re.compile(
 _FLATTENED_TEXT = re.compile(r"(?<=_\{)\s*\\text\{([^{}]*)\}\s*(?=\})")
 _LETTER = re.compile(
     r"\\frac\{d(?:\^\{(?P<order>\d)\})?(?P<upper>[A-Za-z])?\}\{d(?P<lower>[a-z])(?:\^\{\d\})?\}|\\mathbb\{[A-Z]\}|"
+    r"\\(?:begin|end)\{[a-z]+\}(?:\{[clr| ]*\})?|"
     r"(?:\\(?P<symbol>(?:var)?(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|"
     r"upsilon|phi|chi|psi|omega)|Gamma(?! ?\()|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega|triangle|angle|ell|"
     r"hbar)(?![A-Za-z])|\\[A-Za-z]+|(?P<letter>[A-Za-z]))(?P<primes>'*)(?:_\{(?P<index>[^{}]*)\})?(?P<late>'*)"
@@ -112,7 +113,8 @@ class MathVerify:
         for exact, decimal in ((gold, answer.number), (answer, gold.number)):
             if decimal and decimal.decimals:
                 value = self.value(exact)
-                return value is not None and (value == decimal.value or rounds_to(value, decimal))
+                if value is not None and rounds_to(value, decimal):
+                    return True
         degrees = "\\circ" in gold.latex + answer.latex
         try:  # an angle in a formula may lack its sign: 180 - a
             return any(
@@ -171,7 +173,7 @@ def _latex(parsed: Answer, degrees: bool) -> str:
     latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})" if keep else r"\1", latex)
     latex = _INVERSE.sub(r"\1_{inverse}", latex)
     latex = _PRODUCT.sub(r" \\cdot ", _FLATTENED_TEXT.sub(r"\1", latex))
-    latex = latex if _ENVIRONMENT.search(latex) else _LETTER.sub(_symbol, latex)
+    latex = _LETTER.sub(_symbol, latex)
     return f"{latex}\\%" if parsed.unit == "percent" else latex
 
 
@@ -329,7 +331,8 @@ def _equal_expressions(gold: Expr, answer: Expr) -> bool:
 def _settled(expression: Expr) -> Expr | None:
     """The expression with sums and limits carried out. `None` if that fails, or is infinite or undefined."""
     settled = expression.doit()
-    parts = [part.doit() for part in expression.atoms(Function) if not part.free_symbols]  # 5/tan(pi/2) would be 0
+    # 5/tan(pi/2) would be 0
+    parts = [part.doit() for part in expression.atoms(Function, *_LIMITS) if not part.free_symbols]
     if expression.has(nan, zoo) or any(part.has(nan, zoo, oo, -oo) for part in parts):
         return None
     return None if settled.has(nan, zoo, oo, -oo, AccumBounds, *_LIMITS) else settled
