@@ -43,7 +43,8 @@ def main() -> None:
             (folder / "toy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             toy = {"name": "toy", "dataset": str(folder / "toy.jsonl"), "columns": {"id": "id"}, "k": 4}
             toy |= {"verifier": "countdown", "temperature": 1.0, "max_new_tokens": 8}
-            trainer.add_callback(EvaluationCallback(trainer, [toy], every=1))
+            callback = EvaluationCallback(trainer, [toy], every=1)
+            trainer.add_callback(callback)
             generate = trainer._generate
 
             def recorded(prompts: list[Any]) -> Any:
@@ -54,6 +55,9 @@ def main() -> None:
 
             trainer._generate = recorded
         trainer.train()
+        if not alone:
+            for _ in range(2):  # the same seeds and weights, whatever the engine did in between
+                callback._count(callback.benchmarks[0])
     digest = hashlib.sha256()
     for weight in trainer.model.state_dict().values():
         digest.update(weight.numpy().tobytes())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import load_public
 
 if TYPE_CHECKING:
-    from .benchmarks import PRESETS, Benchmark, load_benchmark, read_benchmark
+    from .benchmarks import Benchmark, load_benchmark, read_benchmark
     from .callback import EvaluationCallback
     from .estimators import avg_at_k, pass_at_k
     from .records import Estimate, ProblemRecord, estimate, summarize
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Public name -> module
 _PUBLIC = {
-    **dict.fromkeys(("PRESETS", "Benchmark", "load_benchmark", "read_benchmark"), ".benchmarks"),
+    **dict.fromkeys(("Benchmark", "load_benchmark", "read_benchmark"), ".benchmarks"),
     "EvaluationCallback": ".callback",
     **dict.fromkeys(("avg_at_k", "pass_at_k"), ".estimators"),
     **dict.fromkeys(("Estimate", "ProblemRecord", "estimate", "summarize"), ".records"),
@@ -25,7 +25,6 @@ _PUBLIC = {
     "sample": ".sampling",
 }
 __all__ = [
-    "PRESETS",
     "Benchmark",
     "Estimate",
     "EvaluationCallback",
