@@ -63,7 +63,8 @@ RELATIONS = {
     "A person who {} is called a": "teaches children:teacher,bakes bread:baker,flies planes:pilot,"
     "paints pictures:painter,writes poems:poet,grows crops:farmer,puts out fires:firefighter,"
     "takes pictures:photographer,repairs teeth:dentist,cuts hair:barber,catches fish:fisherman,"
-    "builds with wood:carpenter,judges in court:judge,sings songs:singer,rules a kingdom:king,serves food in a restaurant:waiter,treats sick animals:vet,repairs cars:mechanic,"
+    "builds with wood:carpenter,judges in court:judge,sings songs:singer,"
+    "rules a kingdom:king,serves food in a restaurant:waiter,treats sick animals:vet,repairs cars:mechanic,"
     "studies the stars:astronomer,designs houses:architect",
     "The color of {} is": "grass:green,snow:white,coal:black,blood:red,the clear sky:blue,a lemon:yellow,"
     "chocolate:brown,a ripe banana:yellow,milk:white,an emerald:green,a ruby:red,a crow:black",
