@@ -112,6 +112,7 @@ bench-real: setup $(VENV)/.installed-real-model ## Train Gemma 3 270M with Arche
 
 figures: setup ## Redraw the figures of the README and docs/figures.md from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures
+	@$(BIN)/python -m benchmarks.real_model.figures
 
 # For formulas, on systems without a font that has a table for mathematics
 MATH_FONT := docs/stylesheets/DejaVuSerif.ttf

@@ -10,6 +10,7 @@ from benchmarks.markdown import source, table
 
 NOT_RUN = "Not run on a GPU yet."
 MIB = 2**20
+FIGURES = RESULTS.parents[1] / "docs" / "figures"
 
 
 def results() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -153,5 +154,24 @@ def _scale(name: str, runs: list[dict[str, Any]], command: str) -> str:
         f"{scale['problems']} held-out problems, "
         f"{'whole vocabulary' if scale['vocabulary'] == 'whole' else 'vocabulary cut to the task'}:"
     )
+    pictures = "\n\n".join(filter(None, (picture(file, text) for file, text in _pictures(name).items())))
     origin = source({"command": command, "environment": first["environment"]}, "real_model", "../")
-    return f"{sizes}\n\n{table(header, rows)}\n\n{origin}"
+    return "\n\n".join(filter(None, [sizes, table(header, rows), origin, pictures]))
+
+
+def _pictures(scale: str) -> dict[str, str]:
+    return {
+        f"real_model_{scale}": "Reward, accuracy, entropy, KL and knowledge over the updates, for Archer and GRPO",
+        f"real_model_{scale}_spread": "Entropy of batches, prompts and responses on real text",
+        f"real_model_{scale}_tokens": "Tokens of real text that are most often reasoning, and most often knowledge",
+    }
+
+
+def picture(name: str, text: str) -> str:
+    """A picture of docs/figures in both themes; empty if it has not been drawn."""
+    if not (FIGURES / f"{name}_light.svg").exists():
+        return ""
+    return (
+        f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="figures/{name}_dark.svg">\n'
+        f'  <img alt="{text}" src="figures/{name}_light.svg" width="800">\n</picture>'
+    )

@@ -25,7 +25,7 @@ from .scales import SCALES, Scale
 from .task import Problem, demonstrate, digest, load_problems
 from .training import METHODS, measure, run
 from .warm_start import warm_start
-from .weights import NAME, cut, load, load_whole
+from .weights import NAME, cut, load, load_tokenizer, load_whole
 
 EVALUATION_SHARE = 0.15  # of the time of a run, kept for the measurement after it
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--gguf", type=Path, help="file of the weights, if the pip packages are not installed")
     parser.add_argument("--folder", type=Path, default=Path("runs/real_model"), help="folder for models and runs")
     parser.add_argument("--results", type=Path, default=RESULTS / "real_model.json", help="file to add results to")
-    parser.add_argument("--prepare", action="store_true", help="only write the problems, which needs reasoning-gym")
+    parser.add_argument("--prepare", action="store_true", help="only write the problems and the tokenizer")
     args = parser.parse_args()
     began = time.monotonic()
     deadline = began + args.budget
@@ -107,6 +107,7 @@ def main() -> None:
     if args.prepare:
         for scale in SCALES.values():
             load_problems(args.folder, scale.most, scale.instances)
+        load_tokenizer(args.folder, args.gguf)
         return
     scale = SCALES[args.scale or ("gpu" if device == "cuda" else "cpu")]
     if args.updates is not None:

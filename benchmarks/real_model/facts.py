@@ -41,7 +41,8 @@ RELATIONS = {
     "The opposite of {} is": "hot:cold,big:small,up:down,left:right,day:night,black:white,open:closed,fast:slow,"
     "high:low,light:dark,wet:dry,hard:soft,rich:poor,young:old,long:short,early:late,happy:sad,strong:weak,"
     "full:empty,clean:dirty,good:bad,true:false,win:lose,love:hate,begin:end,inside:outside,north:south,east:west,"
-    "push:pull,buy:sell,always:never,war:peace,life:death,friend:enemy,male:female,near:far,heavy:light,cheap:expensive",
+    "push:pull,buy:sell,always:never,war:peace,life:death,friend:enemy,male:female,near:far,"
+    "heavy:light,cheap:expensive",
     "The past tense of {} is": "go:went,see:saw,eat:ate,run:ran,take:took,give:gave,come:came,write:wrote,speak:spoke,"
     "break:broke,drive:drove,fall:fell,fly:flew,forget:forgot,grow:grew,know:knew,sing:sang,swim:swam,throw:threw,"
     "wear:wore,begin:began,choose:chose,drink:drank,buy:bought,bring:brought,think:thought,teach:taught,catch:caught,"
@@ -63,8 +64,8 @@ RELATIONS = {
     "A person who {} is called a": "teaches children:teacher,bakes bread:baker,flies planes:pilot,"
     "paints pictures:painter,writes poems:poet,grows crops:farmer,puts out fires:firefighter,"
     "takes pictures:photographer,repairs teeth:dentist,cuts hair:barber,catches fish:fisherman,"
-    "builds with wood:carpenter,judges in court:judge,sings songs:singer,rules a kingdom:king,"
-    "serves food in a restaurant:waiter,treats sick animals:vet,repairs cars:mechanic,"
+    "builds with wood:carpenter,judges in court:judge,sings songs:singer,"
+    "rules a kingdom:king,serves food in a restaurant:waiter,treats sick animals:vet,repairs cars:mechanic,"
     "studies the stars:astronomer,designs houses:architect",
     "The color of {} is": "grass:green,snow:white,coal:black,blood:red,the clear sky:blue,a lemon:yellow,"
     "chocolate:brown,a ripe banana:yellow,milk:white,an emerald:green,a ruby:red,a crow:black",

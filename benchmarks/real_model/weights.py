@@ -57,9 +57,18 @@ def load_whole(folder: Path, gguf: Path | None = None) -> Path:
     if (target / "done").exists():
         return target
     file = find_gguf(folder) if gguf is None else gguf
-    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(load_tokenizer(folder, file))
     quantized = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
     _save(quantized.config, quantized.state_dict(), tokenizer, target)
+    return target
+
+
+def load_tokenizer(folder: Path, gguf: Path | None = None) -> Path:
+    """Folder with the model's tokenizer. It is written once: reading it from the weights takes a while."""
+    target = folder / "tokenizer"
+    if not (target / "tokenizer.json").exists():
+        file = find_gguf(folder) if gguf is None else gguf
+        AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(target)
     return target
 
 
