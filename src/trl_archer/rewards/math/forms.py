@@ -52,7 +52,7 @@ _UNFINISHED = re.compile(r"^(?:[+=*/^]|and |or |\\text)|(?:[-+=*/^]| and| or)$")
 _ELLIPSIS = re.compile(r"\\ldots|\.\.\.")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _ANSWER_LABEL = re.compile(
-    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|ans|答案)s?\s*(?:is\s*)?(?::|[是为])"
+    r"(?:\\text\{)?\s*(?:the )?(?:final )?(?:answer|solution|result|total|an[s]|答案)s?\s*(?:is\s*)?(?::|[是为])"
     r"(?:\s*\}:?)?\s*(?=\S)",
     re.I,
 )
