@@ -65,7 +65,9 @@ def test_update_phase_and_its_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         case["memory"][method]["bytes"] = 2**30  # as a GPU would have counted
     # Padding removal makes the largest micro-batch no larger, and the real tokens are those of both
     assert case["memory"]["archer"]["tokens"] <= case["memory"]["grpo"]["tokens"]
-    assert case["real_tokens"] == sum(update_phase.draw_lengths(SMALL)) + sum(map(update_phase.prompt_length, range(32)))
+    assert case["real_tokens"] == sum(update_phase.draw_lengths(SMALL)) + sum(
+        map(update_phase.prompt_length, range(32))
+    )
 
     parts = {
         "tests": {"tests": 3, "failures": 1, "skipped": 0, "failed": ["test_x"], "peak_gib": {"test_x": 1.5}},
