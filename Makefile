@@ -64,8 +64,9 @@ test-eval: setup $(VENV)/.installed-eval ## Run the tests that evaluate with Ins
 test-browser: setup $(VENV)/.installed-trackio ## Run the tests in headless Chromium (Debian, Ubuntu: apt install chromium)
 	@$(BIN)/pytest -m browser $(ARGS)
 
+# Libraries warn of other things on a GPU than on a CPU, where a warning is an error
 test-gpu: setup ## Run the tests on a CUDA device: 4 minutes; skipped without one
-	@$(BIN)/pytest -m gpu tests/gpu $(ARGS)
+	@$(BIN)/pytest -W default -m gpu tests/gpu $(ARGS)
 
 # Dependencies are resolved for torch only: vLLM's CPU wheel requires packages that we leave out
 $(VLLM)/.installed: pyproject.toml requirements-vllm.txt $(wildcard tests/vllm_engine/cpu_shims/*)

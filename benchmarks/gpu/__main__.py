@@ -65,7 +65,16 @@ def tests(seconds: float, save: Callable[[Any], None], args: argparse.Namespace)
         report = Path(folder) / "report.xml"
         chosen = ["-m", "gpu"] if DEVICE == "cuda" else ["-m", "not gpu and not slow and not distributed"]
         command = [sys.executable, "-m", "pytest", "-q", "-x" if args.fail_fast else "-q", "-p", "no:cacheprovider"]
-        command += [*chosen, "tests/gpu", f"--junitxml={report}", "--durations=10", "-o", "junit_logging=no"]
+        command += [
+            "-W",
+            "default",
+            *chosen,
+            "tests/gpu",
+            f"--junitxml={report}",
+            "--durations=10",
+            "-o",
+            "junit_logging=no",
+        ]
         outcome = stream(command, seconds)
         if not report.exists():
             return {"exit": outcome, "error": "no report: the time was over, or pytest failed to start"}
