@@ -397,6 +397,7 @@ def test_example_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread
 
     module = ModuleType(f"trl_archer.rewards.{name}.reward")
     setattr(module, f"{name}_reward", reward)
+    setattr(module, f"get_{name}_reward", lambda **_: reward)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(TOKENIZER, "chat_template", "{% for m in messages %}{{ m['content'] }} {% endfor %}")
     model = save_model(tmp_path / "model")

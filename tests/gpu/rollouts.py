@@ -64,6 +64,10 @@ def micro_batches(trainer: Any) -> list[dict[str, Any]]:
     for step in range(trainer.args.gradient_accumulation_steps):
         trainer._step = step
         batches.append(trainer._prepare_inputs(rows))
+    for batch in batches:  # the first step of a rollout is on-policy, so the trainer keeps no scores for it
+        if "old_per_token_logps" not in batch:
+            with torch.no_grad():
+                batch["old_per_token_logps"] = trainer._logps(trainer.model, batch)
     return batches
 
 

@@ -54,8 +54,6 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         *(("loss_type", value, "dapo") for value in ("cispo", "sapo", "luspo", "vespo", "dpao")),
         ("importance_sampling_level", "sequence", "'token'"),
         ("top_entropy_quantile", 0.2, "entropy_quantile"),
-        ("entropy_coef", 0.01, "0.0"),
-        ("use_adaptive_entropy", True, "False"),
         ("sapo_temperature_neg", 2.0, "1.05"),
         ("delta", 1.5, "larger delta"),
         ("delta", 0.5, "larger delta"),

@@ -96,7 +96,7 @@ _SWITCHES = (
     (
         "eval_strategy",
         "eval_strategy: steps",
-        r"eval_\w+|num_generations_eval|per_device_eval_batch_size|dataset_test_split",
+        r"eval_(?!benchmarks)\w+|num_generations_eval|per_device_eval_batch_size|dataset_test_split",
     ),
     ("sync_ref_model", "sync_ref_model: true", r"ref_model_\w+"),
     ("use_liger_kernel", "use_liger_kernel: true", "liger_kernel_config"),

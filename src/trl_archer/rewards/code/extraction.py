@@ -12,12 +12,14 @@ _TAG = re.compile(r"\w{1,20}>")
 _LABEL = re.compile(r"[{.\s]*(\w*(?:[+#]+)?)")  # python3.11, {.python}, python:main.py, c++
 _REST = re.compile(r"[^\w'\"<`~]*(?:</\w{1,20}>[^\w'\"<`~]*)*")  # behind a closing fence: punctuation and closing tags
 
+_FENCE_LINE = re.compile(r"\s*(?:`{3,}|~{3,})\s*\S+")
+
 
 def opens_program(prompt: Any) -> bool:
     """Whether a prompt, plain or conversational, ends with an open fence of Python, so a completion is the program."""
     text = prompt if isinstance(prompt, str) else text_of(prompt[-1:]) if isinstance(prompt, list) else ""
     *_, last = text.rstrip().rsplit("\n", 1)
-    fence = _opening(last)
+    fence = _opening(last) if _FENCE_LINE.fullmatch(last) else None  # a sentence may name a fence without opening it
     return fence is not None and fence.label == "python" and list(_blocks(text))[-1:] == [("python", None)]
 
 
