@@ -8,6 +8,10 @@ class Scale:
     """
     Sizes of a run. Both methods have the same.
 
+    Learning rates are low for the small batches: on a CPU, 5e-6 with 32 completions per update was unstable. In 16
+    updates of Archer the reward went from 0.34 up to 0.67 and down to 0.08, and the KL of reasoning tokens reached 1.9
+    nats.
+
     Args:
         name (`str`): Name in the results.
         vocabulary (`str`): `"whole"`, or `"task"` for the tokens that the task and the probes need.
@@ -75,7 +79,7 @@ SCALES = {
             micro_batches=2,
             updates_per_rollout=2,
             updates=80,
-            learning_rate=1e-5,
+            learning_rate=2e-6,
             evaluate_every=30,
             problems=256,
             problems_between=64,
@@ -96,8 +100,8 @@ SCALES = {
             micro_batch=16,
             micro_batches=2,
             updates_per_rollout=2,
-            updates=60,
-            learning_rate=5e-6,
+            updates=120,
+            learning_rate=1.5e-6,
             evaluate_every=1000,
             problems=32,
             problems_between=16,

