@@ -129,7 +129,7 @@ MUTANTS = [
     Mutant(
         "only the sum of rewards", "trainer.py", 'self.multi_objective_aggregation == "normalize_then_sum"', "False"
     ),
-    Mutant("rank 0's groups everywhere", "trainer.py", "self.accelerator.process_index * len(prompts)", "0"),
+    Mutant("rank 0's groups everywhere", "trainer.py", "self.accelerator.process_index * len(inputs)", "0"),
     Mutant(
         "totals of one rank",
         "trainer.py",
