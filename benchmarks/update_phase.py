@@ -82,44 +82,63 @@ def save_model(folder: str) -> None:
 
 def make_trainer(method: str, folder: str, lengths: list[int], dropped: int) -> GRPOTrainer:
     """A trainer with fixed rollouts: random tokens of given lengths; the last `dropped` groups have equal rewards."""
-    trainer_class, config_class, own = {
-        "archer": (ArcherGRPOTrainer, ArcherGRPOConfig, {"epsilon_reasoning": 0.2, "beta_reasoning": 0.001}),
-        "grpo": (GRPOTrainer, GRPOConfig, {}),
-    }[method]
     generator = torch.Generator().manual_seed(1)
     prompts = torch.randint(3, SHAPE["vocabulary"], (ROWS, SHAPE["prompt"]), generator=generator).tolist()
     prompts = [prompt[: prompt_length(row)] for row, prompt in enumerate(prompts)]
     completions = [torch.randint(3, SHAPE["vocabulary"], (n,), generator=generator).tolist() for n in lengths]
 
-    def rollout(prompts_: list[str], trainer: Any) -> dict[str, Any]:
-        return {"prompt_ids": prompts, "completion_ids": completions, "logprobs": None}
+    rewards = [float(row % 2) if row < ROWS - dropped * GROUP else 1.0 for row in range(ROWS)]
+    return make_fixed_trainer(
+        method,
+        folder,
+        prompts,
+        completions,
+        rewards,
+        MICRO_BATCH,
+        UPDATES,
+        bf16=False,
+        gradient_checkpointing=False,
+        num_generations=GROUP,
+        max_completion_length=LONGEST,
+    )
 
-    def reward(completions: list[Any], **kwargs: Any) -> list[float]:
-        return [float(row % 2) if row < ROWS - dropped * GROUP else 1.0 for row in range(len(completions))]
 
+def make_fixed_trainer(
+    method: str,
+    folder: str,
+    prompts: list[list[int]],
+    completions: list[list[int]],
+    rewards: list[float],
+    micro_batch: int,
+    updates: int,
+    **config: Any,
+) -> GRPOTrainer:
+    """A trainer whose rollouts and rewards are given, with the same settings for both methods."""
+    trainer_class, config_class, own = {
+        "archer": (ArcherGRPOTrainer, ArcherGRPOConfig, {"epsilon_reasoning": 0.2, "beta_reasoning": 0.001}),
+        "grpo": (GRPOTrainer, GRPOConfig, {}),
+    }[method]
+    rows = len(completions)
     set_seed(0)
     args = config_class(
         output_dir=folder,
         use_cpu=DEVICE == "cpu",
-        bf16=False,
-        gradient_checkpointing=False,
         report_to=[],
         beta=0.001,
         use_bias_correction_kl=False,
-        num_generations=GROUP,
-        per_device_train_batch_size=MICRO_BATCH,
-        gradient_accumulation_steps=ROWS // MICRO_BATCH // UPDATES,
-        steps_per_generation=ROWS // MICRO_BATCH,
-        max_completion_length=LONGEST,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=rows // micro_batch // updates,
+        steps_per_generation=rows // micro_batch,
+        **config,
         **own,
     )
     trainer = trainer_class(
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-        reward,
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa"),
+        lambda completions, **kwargs: rewards[: len(completions)],
         args=args,
-        train_dataset=Dataset.from_dict({"prompt": ["1 2 ="] * ROWS}),
+        train_dataset=Dataset.from_dict({"prompt": ["1 2 ="] * rows}),
         processing_class=build_tokenizer(),
-        rollout_func=rollout,
+        rollout_func=lambda *_: {"prompt_ids": prompts, "completion_ids": completions, "logprobs": None},
     )
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = args.gradient_accumulation_steps

@@ -17,17 +17,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import AutoModelForCausalLM, set_seed
-from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.scaling.measured import configuration
-from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
+from benchmarks.update_phase import make_fixed_trainer
 from trl_archer.commands.forecast.hardware import GPUS
 from trl_archer.commands.forecast.memory import kept_layers, passing
 from trl_archer.commands.forecast.models import MODELS, Shape
 from trl_archer.commands.forecast.setup import Setup
-from trl_archer.playground import build_tokenizer
 
 from .device import DEVICE, Stopwatch, matmul_rate, peak
 
@@ -83,10 +80,6 @@ def prompt_length(row: int) -> int:
 
 def make_trainer(method: str, case: Case, folder: str, lengths: list[int]) -> Any:
     """A trainer with random tokens of these lengths as its rollouts."""
-    trainer_class, config_class, own = {
-        "archer": (ArcherGRPOTrainer, ArcherGRPOConfig, {"epsilon_reasoning": 0.2, "beta_reasoning": 0.001}),
-        "grpo": (GRPOTrainer, GRPOConfig, {}),
-    }[method]
     generator = torch.Generator().manual_seed(1)
 
     def draw(count: int) -> list[int]:
@@ -95,33 +88,19 @@ def make_trainer(method: str, case: Case, folder: str, lengths: list[int]) -> An
     group_prompts = [draw(prompt_length(row)) for row in range(0, ROWS, GROUP)]
     prompts = [group_prompts[row // GROUP] for row in range(ROWS)]
     completions = [draw(length) for length in lengths]
-    set_seed(0)
-    args = config_class(
-        output_dir=folder,
-        use_cpu=DEVICE == "cpu",
+    return make_fixed_trainer(
+        method,
+        folder,
+        prompts,
+        completions,
+        [float(row % 2) for row in range(ROWS)],
+        case.micro_batch,
+        UPDATES,
         bf16=True,
         gradient_checkpointing=True,
-        report_to=[],
-        beta=0.001,
-        use_bias_correction_kl=False,
         num_generations=GROUP,
-        per_device_train_batch_size=case.micro_batch,
-        gradient_accumulation_steps=ROWS // case.micro_batch // UPDATES,
-        steps_per_generation=ROWS // case.micro_batch,
         max_completion_length=case.longest,
-        **own,
     )
-    trainer = trainer_class(
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa"),
-        lambda completions, **kwargs: [float(row % 2) for row in range(len(completions))],
-        args=args,
-        train_dataset=Dataset.from_dict({"prompt": ["1 2 ="] * ROWS}),
-        processing_class=build_tokenizer(),
-        rollout_func=lambda *_: {"prompt_ids": prompts, "completion_ids": completions, "logprobs": None},
-    )
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = args.gradient_accumulation_steps
-    return trainer
 
 
 def next_rollout(trainer: Any) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from . import __doc__ as description
 from . import __version__
@@ -29,15 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_demo(commands)
     add_recipes(commands)
-    _add_check(commands)
-    _add_train(commands)
+    _add_with_rest(
+        commands, "check", ".commands.check", "check a recipe without GPUs: settings, data, prompts and memory"
+    )
+    _add_with_rest(
+        commands,
+        "train",
+        ".commands.train.run",
+        "train a model with a recipe, on one GPU or on many with accelerate launch",
+    )
     _add_export(commands)
     add_eval(commands)
     add_compare(commands)
     add_study(commands)
     add_figures(commands)
     args, rest = parser.parse_known_args(argv)
-    if rest and args.run not in (_run_check, _run_train):
+    if rest and args.run is not _run_with_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
     try:
@@ -89,31 +97,14 @@ def _run_demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_check(commands: argparse._SubParsersAction) -> None:
-    check = commands.add_parser(
-        "check", help="check a recipe without GPUs: settings, data, prompts and memory", add_help=False
-    )
-    check.set_defaults(run=_run_check)
+def _add_with_rest(commands: argparse._SubParsersAction, name: str, module: str, description: str) -> None:
+    """Adds a command whose flags come from TRL's dataclasses, which are too slow to import for the other commands."""
+    parser = commands.add_parser(name, help=description, add_help=False)
+    parser.set_defaults(run=_run_with_rest, module=module)
 
 
-def _run_check(args: argparse.Namespace) -> int:
-    from .commands.check import main as check
-
-    return check(args.rest)
-
-
-def _add_train(commands: argparse._SubParsersAction) -> None:
-    train = commands.add_parser(
-        "train", help="train a model with a recipe, on one GPU or on many with accelerate launch", add_help=False
-    )
-    # Its flags come from TRL's dataclasses, which are too slow to import for the other commands
-    train.set_defaults(run=_run_train)
-
-
-def _run_train(args: argparse.Namespace) -> int:
-    from .commands.train.run import main as train
-
-    return train(args.rest)
+def _run_with_rest(args: argparse.Namespace) -> int:
+    return import_module(args.module, __package__).main(args.rest)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

@@ -105,11 +105,6 @@ class ArcherGRPOConfig(DurableGRPOConfig):
             use_bias_correction_kl=self.use_bias_correction_kl,
         )
 
-    @property
-    def strictly_on_policy(self) -> bool:
-        """Whether every update sees only fresh samples, so that all ratios are 1 and clip ranges have no effect."""
-        return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
-
     def __post_init__(self):
         super().__post_init__()
         spans_rollouts = self.steps_per_generation % self.gradient_accumulation_steps != 0

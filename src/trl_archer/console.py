@@ -7,16 +7,16 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-# Metric of a log -> its name and format on the console. The first one that a run has is shown
-_SHOWN: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("reward",), "reward", ".3f"),
-    (("entropy",), "entropy", ".3f"),
-    (("entropy/reasoning",), "reasoning", ".3f"),
-    (("kl",), "KL", ".4f"),
-    (("completions/mean_length",), "length", ".0f"),
-    (("completions/clipped_ratio",), "truncated", ".0%"),
-    (("clip_ratio/region_mean",), "clipped", ".1%"),
-    (("grad_norm",), "grad", ".2g"),
+# Metric of a log, its name and its format on the console
+_SHOWN = (
+    ("reward", "reward", ".3f"),
+    ("entropy", "entropy", ".3f"),
+    ("entropy/reasoning", "reasoning", ".3f"),
+    ("kl", "KL", ".4f"),
+    ("completions/mean_length", "length", ".0f"),
+    ("completions/clipped_ratio", "truncated", ".0%"),
+    ("clip_ratio/region_mean", "clipped", ".1%"),
+    ("grad_norm", "grad", ".2g"),
 )
 _NO_SIGNAL = (
     "All groups have equal rewards (mean {reward:.3g}), so nothing was learned from them. If the reward is 0, the "
@@ -74,8 +74,8 @@ class ConsoleLog(TrainerCallback):
         prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
         values = [
             f"{title} {value:{form}}"
-            for names, title, form in _SHOWN
-            if isinstance(value := next((logs[prefix + n] for n in names if prefix + n in logs), None), int | float)
+            for name, title, form in _SHOWN
+            if isinstance(value := logs.get(prefix + name), int | float)
         ]
         step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
         line = [step, *(["evaluation"] if prefix else []), *values, *([] if prefix else self._pace(state))]

@@ -198,7 +198,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     def _surrogate_weight(self, inputs: dict[str, Any], per_token_logps: Tensor, mask: Tensor) -> Tensor | None:
         """Multiplies vLLM's importance ratio and TRL's off-policy sequence mask, `(B, T)` or `(B, 1)`."""
         weight = None
-        if self.use_vllm and self.vllm_importance_sampling_correction:
+        if self._corrects_sampling:
             weight = inputs["importance_sampling_ratio"]
         if self.args.off_policy_mask_threshold is not None:
             advantages = inputs["advantages"]

@@ -107,6 +107,11 @@ class DurableGRPOConfig(GRPOConfig):
     max_failed_saves: int = 3
     max_generation_retries: int = 5
 
+    @property
+    def strictly_on_policy(self) -> bool:
+        """Whether every update sees only fresh samples, so that all ratios are 1 and clip ranges have no effect."""
+        return self.gradient_accumulation_steps % (self.steps_per_generation * self.num_iterations) == 0
+
     def __post_init__(self):
         self._check()  # before TRL computes anything from the values
         super().__post_init__()

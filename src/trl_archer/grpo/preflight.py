@@ -113,7 +113,12 @@ def check_dataset(
         return
     columns = column_names(dataset)
     if columns is not None:
-        check_columns(name, columns, needed, lambda column, first: f"`dataset.rename_column({first!r}, {column!r})`")
+        check_columns(
+            name,
+            columns,
+            needed,
+            lambda column: f"`dataset.rename_column({_likely(column, columns)!r}, {column!r})`",
+        )
     if isinstance(dataset, Dataset) and "prompt" in dataset.column_names:  # else a transform makes it
         batches = dataset.select_columns("prompt").with_format("arrow").iter(10_000)
         missing = sum(batch["prompt"].null_count for batch in batches)
@@ -134,9 +139,7 @@ def column_names(dataset: Any) -> Sequence[str] | None:
     return next((list(row) for row in dataset), None) if columns is None else columns
 
 
-def check_columns(
-    name: str, columns: Sequence[str], needed: Mapping[str, str], remedy: Callable[[str, str], str]
-) -> None:
+def check_columns(name: str, columns: Sequence[str], needed: Mapping[str, str], remedy: Callable[[str], str]) -> None:
     """
     Checks that columns exist.
 
@@ -148,20 +151,21 @@ def check_columns(
             raise ValueError(
                 f"{name} has no column {column!r}, which {user} needs. Its columns: "
                 f"{', '.join(map(repr, columns)) or 'none'}. Rename the one that holds it, as in "
-                f"{remedy(column, _likely(column, columns))}."
+                f"{remedy(column)}."
             )
 
 
-# Columns of public data sets that hold a prompt or a gold answer
-_USUAL = {
-    "prompt": ("question", "problem", "messages", "input", "instruction"),
-    "solution": ("answer", "ground_truth", "reward_model", "gold", "target", "output"),
-    "tests": ("test_cases", "input_output", "test", "private_test_cases"),
+# Names that public datasets use, most specific first. A dot reaches into a column
+USUAL_COLUMNS = {
+    "prompt": "problem question question_content description query instruction text messages conversations input",
+    "solution": "answer final_answer expected_answer ground_truth reward_model.ground_truth gold target",
+    "tests": "test_cases input_output verification_info public_test_cases public_tests test_list ground_truth "
+    "reward_model.ground_truth test",
 }
 
 
 def _likely(column: str, columns: Sequence[str]) -> str:
-    return next((name for name in _USUAL.get(column, ()) if name in columns), "COLUMN")
+    return next((name for name in USUAL_COLUMNS.get(column, "").split() if name in columns), "COLUMN")
 
 
 def check_trainable(model: nn.Module) -> None:

@@ -134,16 +134,18 @@ class DurableGRPOTrainer(GRPOTrainer):
         refuse_unsloth(type(self))
         args = self._checked_config(model, args)
         self._preflight = preflight or run_preflight(args, model, kwargs.get("quantization_config"))
-        # An environment may supply the prompts, and a rollout function other columns
-        if kwargs.get("environment_factory") is None:
+        # An environment may supply the prompts, and a rollout function other columns and tokens
+        has_prompts = kwargs.get("environment_factory") is None
+        makes_rollouts = kwargs.get("rollout_func") is None
+        if has_prompts:
             functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
-            check_data(train_dataset, eval_dataset, functions if kwargs.get("rollout_func") is None else [], args)
+            check_data(train_dataset, eval_dataset, functions if makes_rollouts else [], args)
         weights = adapter_weights(model)
         with reference_from_memory(model, args, kwargs.get("peft_config") is not None):
             super().__init__(model, reward_funcs, args, train_dataset, eval_dataset, **kwargs)
         self.callback_handler.callbacks.insert(0, WithoutMissing())  # before the trackers
         check_trainable(self.model)
-        if kwargs.get("environment_factory") is None and kwargs.get("rollout_func") is None and not self._is_vlm:
+        if has_prompts and makes_rollouts and not self._is_vlm:
             positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
             for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
                 check_prompts(name, dataset, lambda prompt: self._tokenize_prompts([prompt])[0][0], positions)
@@ -267,23 +269,17 @@ class DurableGRPOTrainer(GRPOTrainer):
 
     # Scores of the old and the reference policy
 
-    @contextmanager
-    def _scoring_deferred(self) -> Iterator[None]:
-        """Leaves the passes of the old and reference policies out of TRL's rollouts."""
+    def _generate_and_score_completions(self, inputs):
+        """Returns TRL's rollouts without log-probabilities of the old and reference policies; see `_score`."""
         corrects = self.vllm_importance_sampling_correction
         self._defers_scoring, self.vllm_importance_sampling_correction = True, False
         try:
-            yield
+            output = super()._generate_and_score_completions(inputs)
         finally:
             self._defers_scoring, self.vllm_importance_sampling_correction = False, corrects
-
-    def _generate_and_score_completions(self, inputs):
-        """Returns TRL's rollouts without log-probabilities of the old and reference policies; see `_score`."""
-        with self._scoring_deferred():
-            output = super()._generate_and_score_completions(inputs)
-        return {
-            name: value for name, value in output.items() if name not in ("old_per_token_logps", "ref_per_token_logps")
-        }
+        for name in ("old_per_token_logps", "ref_per_token_logps"):
+            output.pop(name, None)
+        return output
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
         if self._defers_scoring:
@@ -299,11 +295,6 @@ class DurableGRPOTrainer(GRPOTrainer):
     def _corrects_sampling(self) -> bool:
         return self.use_vllm and self.vllm_importance_sampling_correction
 
-    @property
-    def _reuses_rollouts(self) -> bool:
-        """Whether the policy changes between the first and the last use of a rollout, as TRL decides it."""
-        return self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
-
     @torch.no_grad()
     def _score(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """
@@ -313,7 +304,8 @@ class DurableGRPOTrainer(GRPOTrainer):
         every dtype and with any position embedding. Without vLLM's correction, the first optimizer step of a rollout
         needs no pass of the old policy: it is the policy. See `training_step`.
         """
-        on_policy = self._per_window if self.model.training and self._reuses_rollouts else len(micro_batches)
+        always_on_policy = self.args.strictly_on_policy or not self.model.training
+        on_policy = len(micro_batches) if always_on_policy else self._per_window
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             for batch in micro_batches[0 if self._corrects_sampling else on_policy :]:
                 batch["old_per_token_logps"] = self._logps(self.model, batch)
@@ -353,7 +345,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         if self.beta != 0 and self.state.global_step == 0 and not self._reference_is_checked:
             check_reference(logps, batch["ref_per_token_logps"], loss_mask(batch), self.accelerator, self.args)
             self._reference_is_checked = self.accelerator.sync_gradients
-        if self._reuses_rollouts and self.num_iterations > 1:
+        if self.num_iterations > 1 and not self.args.strictly_on_policy:
             batch.setdefault("old_per_token_logps", logps)
         return loss
 

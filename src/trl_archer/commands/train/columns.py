@@ -9,27 +9,20 @@ import pyarrow  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from datasets import IterableDataset
 
+from ...grpo import preflight
 from .literals import read_text
 from .sources import Data
 
 _APART = "mapped to "
 _MISSING = object()
 _FIRST = 16  # rows of a stream of which one must have a field
-_USUAL = {  # names that public datasets use, most specific first
-    "prompt": "problem question question_content description query instruction text messages conversations input",
-    "solution": "answer final_answer expected_answer ground_truth reward_model.ground_truth gold target",
-    "tests": "test_cases input_output verification_info public_test_cases public_tests test_list ground_truth "
-    "reward_model.ground_truth test",
-}
 
 Row = Mapping[str, Any]
 
 
 def column_names(data: Data) -> list[str]:
-    """Returns the columns of a dataset. Those of a stream are known only from its rows."""
-    if data.column_names is not None:
-        return list(data.column_names)
-    return list(next(iter(data), {}))
+    """Returns the columns of a dataset, none for an empty stream."""
+    return list(preflight.column_names(data) or ())
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -40,7 +33,7 @@ def quoted(names: Iterable[str]) -> str:
 def suggest_column(needed: str, data: Data) -> str:
     """Returns the column that probably holds what is needed, or `COLUMN` if none looks like it."""
     first: Row = next(iter(data), {})
-    for name in _USUAL.get(needed, "").split():
+    for name in preflight.USUAL_COLUMNS.get(needed, "").split():
         root, *inside = name.split(".")
         if root in first and (not inside or (isinstance(first[root], Mapping) and inside[0] in first[root])):
             return name

@@ -64,10 +64,12 @@ def check_rows(data: Data, needed: Mapping[str, str], label: str) -> None:
     if next(iter(data), None) is None:
         raise ValueError(f"{label} has no rows.")
 
-    def remedy(column: str, _: str) -> str:
-        return f"`dataset_columns: {{{column}: {suggest_column(column, data)}}}`"
-
-    check_columns(label, column_names(data), needed, remedy)
+    check_columns(
+        label,
+        column_names(data),
+        needed,
+        lambda column: f"`dataset_columns: {{{column}: {suggest_column(column, data)}}}`",
+    )
 
 
 def drop_long_prompts(
