@@ -86,10 +86,9 @@ def test_other_commands_do_not_import_what_train_needs() -> None:
     assert result.stdout.splitlines()[-1] == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.training
-@pytest.mark.parametrize(
-    "flags", [[], *(pytest.param(flags, marks=pytest.mark.slow) for flags in (["--lora"], ["--method", "grpo"]))]
-)
+@pytest.mark.parametrize("flags", [[], ["--lora"], ["--method", "grpo"]])
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     of_an_earlier_demo = step_path(tmp_path / "token_records", 1)
     of_an_earlier_demo.parent.mkdir()

@@ -73,8 +73,8 @@ def run_dir(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("kind", "tied"),
     [
-        ("all linear", False),
         ("tied as one", True),
+        pytest.param("all linear", False, marks=pytest.mark.slow),
         pytest.param("all linear", True, marks=pytest.mark.slow),
         *(
             pytest.param(f"own {kind}", tied, marks=pytest.mark.slow)

@@ -360,6 +360,7 @@ def run(command: Sequence[str], cwd: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_command_and_resume(folder: Path) -> None:
     command = ["trl_archer.cli", "train", "--config", "recipe.yaml"]

@@ -253,6 +253,7 @@ def test_make_targets_that_are_mentioned_exist() -> None:
         assert mentioned <= targets, document.name
 
 
+@pytest.mark.slow
 @pytest.mark.training
 def test_quickstart_learns(tmp_path: Path) -> None:
     script = ROOT / "examples" / "quickstart.py"

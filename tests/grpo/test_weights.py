@@ -92,7 +92,9 @@ def test_a_parameter_that_is_missing_is_named(tmp_path: Path) -> None:
         load_all_weights(deeper, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["qwen3_moe", "mixtral", "gpt_neox"])
+@pytest.mark.parametrize(
+    "name", ["qwen3_moe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mixtral", "gpt_neox"))]
+)
 def test_resume_is_exact(tmp_path: Path, name: str) -> None:
     """Bit-for-bit in the middle of a rollout, and `load_best_model_at_end` loads the best checkpoint."""
     start = tmp_path / "start"

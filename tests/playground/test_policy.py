@@ -109,6 +109,7 @@ def test_missing_weights_say_how_to_make_them(monkeypatch, tmp_path):
         load_policy()
 
 
+@pytest.mark.slow
 def test_shipped_policy_behaves_as_its_card_says(shipped, metrics):
     model, tokenizer = shipped
     expected = metrics["evaluation"]

@@ -33,6 +33,9 @@ BRIEF = dataclasses.replace(LIMITS, wall_seconds=0.4)
 LATE = 0.5  # seconds a program may run past its wall limit
 
 isolations = functools.cache(probe)
+# `make test` takes the isolation that code runs in here, and `make test-slow` the others
+USED = next((name for name, problem in isolations().items() if not problem), SAFE_ISOLATIONS[0])
+ISOLATIONS = [pytest.param(name, marks=[pytest.mark.slow] if name != USED else []) for name in SAFE_ISOLATIONS]
 
 
 class Sandboxed:
@@ -117,7 +120,7 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
         harness.remove()
 
 
-@pytest.fixture(scope="module", params=SAFE_ISOLATIONS)
+@pytest.fixture(scope="module", params=ISOLATIONS)
 def sandboxed(harness: Harness, request: pytest.FixtureRequest) -> Sandboxed:
     skip_unless_it_works(request.param)
     sandboxed = Sandboxed(harness, request.param)

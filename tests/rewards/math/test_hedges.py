@@ -14,6 +14,7 @@ def earned(pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
     return {pair for pair, outcome in zip(pairs, outcomes, strict=True) if outcome.value and outcome.value[0]}
 
 
+@pytest.mark.slow
 def test_every_answer_against_a_gold():
     pairs = [(GOLDS[7 * index % len(GOLDS)], answer) for index, answer in enumerate(ANSWERS)]
     assert earned(pairs) == REALLY_EQUAL.intersection(pairs)
