@@ -9,7 +9,7 @@ import trl_archer
 PACKAGE = Path(trl_archer.__file__).parent
 MAX_ROOT_MODULES = 14
 HELPERS = {"_files", "_lazy"}
-METHOD = {"config", "groups", "metrics", "objective", "options"}
+METHOD = {"config", "groups", "methods", "metrics", "objective", "options"}
 ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"commands"},
@@ -26,8 +26,9 @@ ALLOWED: dict[str, set[str]] = {
         *METHOD,
     },
     "trainer": {"evaluation", "grpo", "records", *METHOD},
-    "config": {"grpo", "objective", "options"},
-    "metrics": {"objective"},
+    "config": {"grpo", "methods", "objective", "options"},
+    "methods": {"grpo", "objective"},
+    "metrics": {"methods", "objective"},
     "records": {"config", "objective"},
     "figures": {"evaluation", "records"},
     "playground": {"evaluation", "objective"},

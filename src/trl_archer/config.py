@@ -4,14 +4,15 @@ from dataclasses import MISSING, dataclass, fields
 
 from trl import GRPOConfig
 
-from .grpo.config import DurableGRPOConfig, help_from_docstring
+from .grpo.config import help_from_docstring
+from .methods.config import MethodConfig
 from .objective import Constraint, Constraints
 from .options import LOSS_TYPES, REJECTED
 
 
 @help_from_docstring
 @dataclass
-class ArcherGRPOConfig(DurableGRPOConfig):
+class ArcherGRPOConfig(MethodConfig):
     r"""
     Configuration class for the [`ArcherGRPOTrainer`].
 
@@ -23,6 +24,8 @@ class ArcherGRPOConfig(DurableGRPOConfig):
     TRL's defaults are on-policy: every ratio is exactly 1, and the clip ranges have no effect. The paper makes three
     passes over each rollout (`num_iterations=3`). Setting `steps_per_generation` above `gradient_accumulation_steps`
     also moves ratios away from 1.
+
+    The fields of [`~methods.MethodConfig`] replace parts of Archer by methods of other papers.
 
     Parameters:
         > Parameters that control the split
@@ -169,6 +172,8 @@ class ArcherGRPOConfig(DurableGRPOConfig):
                 f"beta_reasoning={self.beta_reasoning} needs a reference model, which beta=0.0 does not load. Set beta "
                 "to a small positive value, such as 1e-6, or beta_reasoning to 0.0."
             )
+        roles = (self.constraints.knowledge, self.constraints.reasoning)
+        self._check_probability_range([role.epsilon_low for role in roles], [role.epsilon_high for role in roles])
         widest = max(self.constraints.knowledge.epsilon_high, self.constraints.reasoning.epsilon_high)
         if self.delta is not None and self.delta <= 1 + widest:
             raise ValueError(

@@ -9,38 +9,41 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .methods.flow import entropy_change
 from .objective import ArcherTokenLoss
 
 # Order of the vector. Sums over tokens come first, then sums over responses, then extremes.
-_TOKEN_SUMS = ("tokens", "entropy", "kl", "clipped_low", "clipped_high", "capped", "bounded")
+# Quadrants of the entropy flow: sign of the advantage, and whether a token is likelier than average, in nats
+_FLOWS = tuple(f"entropy_flow/{sign}_{kind}" for sign in ("positive", "negative") for kind in ("likely", "unlikely"))
+_TOKEN_SUMS = ("tokens", "entropy", "kl", "clipped_low", "clipped_high", "capped", "bounded", *_FLOWS)
 _SUMS = (
     *(f"{name}/{role}" for role in ("reasoning", "knowledge") for name in _TOKEN_SUMS),
     *("responses", "threshold", "mean_entropy", "squared_deviation", "aux_loss", "micro_batches"),
 )
 _EXTREMES = ("smallest share clipped low", "largest share clipped high", "largest |log ratio|")
+WIDTH = len(_SUMS) + len(_EXTREMES)
 
 
-def token_statistics(
-    pieces: ArcherTokenLoss, entropies: Tensor, mask: Tensor, aux_loss: Tensor | None = None
-) -> Tensor:
+def token_statistics(pieces: ArcherTokenLoss, aux_loss: Tensor | None = None) -> Tensor:
     """
     Computes the sums and extremes of one micro-batch on one rank.
 
     Args:
         pieces ([`ArcherTokenLoss`]): Per-token pieces of the loss.
-        entropies (`Tensor` of shape `(B, T)`): Token entropies in nats.
-        mask (`Tensor` of shape `(B, T)`): Nonzero where a slot holds a token that counts.
         aux_loss (`Tensor`, *optional*): Load-balancing loss of a mixture-of-experts model.
 
     Returns:
-        `Tensor` of shape `(K,)`: float32, for [`summarize`]. With a graded gate, each token counts toward both roles in
-        proportion to its weight.
+        `Tensor` of shape `(WIDTH,)`: float32, for [`summarize`]. With a graded gate, each token counts toward both
+        roles in proportion to its weight.
     """
-    mask = mask.bool()
-    entropies = torch.where(mask, entropies.detach().float(), 0.0)
+    logps, _, _, advantages, entropies, mask, _ = pieces.tokens
+    entropies = entropies.float()
+    flow = entropy_change(logps, entropies, advantages).float()
+    likely, positive = logps + entropies > 0, advantages > 0
+    flows = [torch.where(side & kind, flow, 0.0) for side in (positive, ~positive) for kind in (likely, ~likely)]
     low, high = pieces.clipped_low.float(), pieces.clipped_high.float()
     tokens, reasoning = mask.float(), pieces.gate.float()
-    columns = (tokens, entropies, pieces.kl.float(), low, high, pieces.capped.float(), pieces.bounded.float())
+    columns = (tokens, entropies, pieces.kl.float(), low, high, pieces.capped.float(), pieces.bounded.float(), *flows)
     by_token = [(weight * x).sum() for weight in (reasoning, tokens - reasoning) for x in columns]
 
     lengths = mask.sum(dim=1)
@@ -59,24 +62,24 @@ def token_statistics(
 
 
 def summarize(
-    statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool, with_delta: bool = False
+    statistics: Sequence[Tensor], with_kl: bool, with_aux_loss: bool, with_cap: bool = False
 ) -> dict[str, float]:
     """
     Computes means over all tokens, responses or micro-batches of a logging window. A micro-batch with a non-finite
     sum, whose update is skipped, is left out.
 
     Args:
-        statistics (`Sequence` of `Tensor` of shape `(world * K,)`): Gathered results of [`token_statistics`].
+        statistics (`Sequence` of `Tensor` of shape `(world, WIDTH)`): Gathered results of [`token_statistics`].
         with_kl (`bool`): Whether there is a reference model.
         with_aux_loss (`bool`): Whether there is a load-balancing loss.
-        with_delta (`bool`): Whether there is a dual clip.
+        with_cap (`bool`): Whether there is a dual clip or another cap on weights.
 
     Returns:
         `dict[str, float]`: Value by metric name; NaN where there was nothing to average, such as the entropy of
         reasoning tokens when every token is knowledge.
     """
-    table = torch.cat([row.reshape(-1, len(_SUMS) + len(_EXTREMES)) for row in statistics]).cpu().double()
-    table = table[table[:, : len(_SUMS)].isfinite().all(dim=1)]
+    table = torch.cat([rows.reshape(-1, WIDTH) for rows in statistics]).cpu().double()
+    table = table[finite_rows(table)]
     total = dict(zip(_SUMS, table.sum(dim=0).tolist(), strict=False))
     lowest, highest, farthest = _extremes(table) if total["responses"] else (float("nan"),) * 3
     for name in _TOKEN_SUMS:
@@ -105,8 +108,11 @@ def summarize(
         metrics[f"entropy/{role}"] = mean("entropy", f"/{role}")
         metrics[f"clip_ratio/{role}/low_mean"] = mean("clipped_low", f"/{role}")
         metrics[f"clip_ratio/{role}/high_mean"] = mean("clipped_high", f"/{role}")
-    if with_delta:
-        metrics["clip_ratio/delta_mean"] = mean("capped")
+        # Of all tokens, so that the flows add up
+        metrics.update({f"{name}/{role}": _ratio(total[f"{name}/{role}"], total["tokens"]) for name in _FLOWS})
+    metrics["entropy_flow"] = sum(_ratio(total[name], total["tokens"]) for name in _FLOWS)
+    if with_cap:
+        metrics["clip_ratio/capped_mean"] = mean("capped")
     if with_kl:
         metrics["kl"] = mean("kl")
         metrics.update({f"kl/{role}": mean("kl", f"/{role}") for role in ("reasoning", "knowledge")})
@@ -115,13 +121,18 @@ def summarize(
     return metrics
 
 
-def entropy_and_tokens(statistics: Tensor) -> Tensor:
-    """Sums entropies and counts tokens over all ranks, `(2,)`, of one gathered micro-batch."""
-    table = statistics.view(-1, len(_SUMS) + len(_EXTREMES)).sum(dim=0)
-    reasoning, knowledge = (
-        table[[_SUMS.index(f"{name}/{role}") for name in ("entropy", "tokens")]] for role in ("reasoning", "knowledge")
+def finite_rows(table: Tensor) -> Tensor:
+    """Marks the micro-batches of a table `(N, WIDTH)` whose sums are all finite, `(N,)`."""
+    return table[:, : len(_SUMS)].isfinite().all(dim=1)
+
+
+def mean_token_entropy(table: Tensor) -> float:
+    """Returns the mean entropy in nats over the tokens of a table `(N, WIDTH)`; NaN without a token."""
+    entropies, tokens = (
+        sum(table[:, _SUMS.index(f"{name}/{role}")].sum().item() for role in ("reasoning", "knowledge"))
+        for name in ("entropy", "tokens")
     )
-    return reasoning + knowledge
+    return _ratio(entropies, tokens)
 
 
 def _extremes(table: Tensor) -> tuple[float, ...]:

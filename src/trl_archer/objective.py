@@ -9,9 +9,11 @@ Every function works on per-token tensors of shape `(B, T)`: `B` responses, padd
 - Eq. (5): [`clipped_surrogate`] and [`k3_kl`] are its terms, [`archer_token_loss`] combines them, and [`aggregate`]
   sums the token losses.
 
-[`Constraints`] holds all settings. Equal constraints for both roles give GRPO, without a separate branch.
+[`Constraints`] holds all settings. Equal constraints for both roles give GRPO, without a separate branch. A [`Method`]
+replaces the clip range, the surrogate or the token weights of Eq. (5) by those of another paper; see [`methods`].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,6 +79,51 @@ PAPER = Constraints()
 LOG_RATIO_BOUND = 20.0  # nats; as in the paper's reference code
 
 
+class Tokens(NamedTuple):
+    """
+    What a [`Method`] may use of each token, all of shape `(B, T)`. Slots outside the mask hold 0, and ratio 1. Only
+    `logps` and `ratio` have a gradient.
+
+    Attributes:
+        logps (`Tensor`): Log-probabilities of the policy, in nats.
+        old_logps (`Tensor`): Log-probabilities of the policy that the responses were sampled from, in nats.
+        ratio (`Tensor`): Probability ratio of the two.
+        advantages (`Tensor`): Advantages.
+        entropies (`Tensor`): Token entropies in nats.
+        mask (`Tensor`, bool): Whether a slot holds a token that counts.
+        gate (`Tensor`): Weight of the reasoning role in [0, 1].
+    """
+
+    logps: Tensor
+    old_logps: Tensor
+    ratio: Tensor
+    advantages: Tensor
+    entropies: Tensor
+    mask: Tensor
+    gate: Tensor
+
+    def detached(self) -> "Tokens":
+        """Returns the same tensors without gradient."""
+        return Tokens(*(x.detach() for x in self))
+
+
+class Surrogate(NamedTuple):
+    """
+    A surrogate and what it stopped, all of shape `(B, T)`.
+
+    Attributes:
+        value (`Tensor`): The surrogate, to be maximized.
+        clipped_low (`Tensor`, bool): Whether the lower end of the clip range stopped the token's gradient.
+        clipped_high (`Tensor`, bool): Whether the upper end of the clip range stopped it.
+        capped (`Tensor`, bool): Whether a cap bounds the token's weight.
+    """
+
+    value: Tensor
+    clipped_low: Tensor
+    clipped_high: Tensor
+    capped: Tensor
+
+
 class ArcherTokenLoss(NamedTuple):
     """
     The pieces of the Archer loss, one value per token slot. Slots outside the mask hold 0 (or `False`).
@@ -98,9 +145,11 @@ class ArcherTokenLoss(NamedTuple):
         clipped_high (`Tensor` of shape `(B, T)`, bool):
             Whether the upper end of the clip range stopped it.
         capped (`Tensor` of shape `(B, T)`, bool):
-            Whether `delta` stopped it (dual clip).
+            Whether `delta` stopped it (dual clip), or the cap of another surrogate bounds its weight.
         bounded (`Tensor` of shape `(B, T)`, bool):
             Whether a log-ratio, to the old policy or to the reference, was beyond `LOG_RATIO_BOUND`.
+        tokens ([`Tokens`]):
+            What the loss was computed from, without gradient.
     """
 
     loss: Tensor
@@ -112,6 +161,7 @@ class ArcherTokenLoss(NamedTuple):
     clipped_high: Tensor
     capped: Tensor
     bounded: Tensor
+    tokens: Tokens
 
 
 def _gate_and_threshold(
@@ -293,6 +343,69 @@ def k3_kl(per_token_logps: Tensor, ref_per_token_logps: Tensor) -> Tensor:
     return torch.exp(difference) - difference - 1
 
 
+def role_range(tokens: Tokens, constraints: Constraints) -> tuple[Tensor, Tensor]:
+    """
+    Returns the clip range of each token's role (Wang et al. 2025, Eq. 3).
+
+    Args:
+        tokens ([`Tokens`]): Tokens of a micro-batch, with their gate.
+        constraints ([`Constraints`]): Clip range of each role.
+
+    Returns:
+        `tuple[Tensor, Tensor]` of shape `(B, T)`: Distances of the lower and upper bound from ratio 1.
+    """
+    knowledge, reasoning = constraints.knowledge, constraints.reasoning
+    return (
+        interpolate(tokens.gate, knowledge.epsilon_low, reasoning.epsilon_low),
+        interpolate(tokens.gate, knowledge.epsilon_high, reasoning.epsilon_high),
+    )
+
+
+def clip(tokens: Tokens, epsilon_low: Tensor, epsilon_high: Tensor, constraints: Constraints) -> Surrogate:
+    """
+    PPO's clipped surrogate, with what it stopped. See [`clipped_surrogate`].
+
+    Args:
+        tokens ([`Tokens`]): Tokens of a micro-batch.
+        epsilon_low (`Tensor` of shape `(B, T)`): Distance of the lower bound from ratio 1.
+        epsilon_high (`Tensor` of shape `(B, T)`): Distance of the upper bound from ratio 1.
+        constraints ([`Constraints`]): Holds the cap `delta`.
+
+    Returns:
+        [`Surrogate`]: Its value has the gradient.
+    """
+    ratio, advantages, delta = tokens.ratio, tokens.advantages, constraints.delta
+    return Surrogate(
+        clipped_surrogate(ratio, advantages, epsilon_low, epsilon_high, delta),
+        clipped_low=(ratio < 1 - epsilon_low) & (advantages < 0),
+        clipped_high=(ratio > 1 + epsilon_high) & (advantages > 0),
+        capped=(ratio > (torch.inf if delta is None else delta)) & (advantages < 0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """
+    How the constraints act on a token. The defaults are Archer; [`methods`] has those of other papers.
+
+    Attributes:
+        clip_range (`Callable`):
+            Returns the clip range of each token from [`Tokens`] and [`Constraints`], as [`role_range`] does.
+        surrogate (`Callable`):
+            Returns a [`Surrogate`] from [`Tokens`], the clip range and [`Constraints`], as [`clip`] does.
+        token_weights (`Callable`, *optional*):
+            Returns a weight of each token's surrogate from [`Tokens`] without gradient and [`Surrogate`]. The KL term
+            keeps weight 1.
+    """
+
+    clip_range: Callable[[Tokens, Constraints], tuple[Tensor, Tensor]] = role_range
+    surrogate: Callable[[Tokens, Tensor, Tensor, Constraints], Surrogate] = clip
+    token_weights: Callable[[Tokens, Surrogate], Tensor] | None = None
+
+
+ARCHER = Method()
+
+
 def archer_token_loss(
     per_token_logps: Tensor,
     old_per_token_logps: Tensor | None,
@@ -303,6 +416,7 @@ def archer_token_loss(
     ref_per_token_logps: Tensor | None = None,
     surrogate_weight: Tensor | None = None,
     constraints: Constraints = PAPER,
+    method: Method = ARCHER,
 ) -> ArcherTokenLoss:
     r"""
     Loss of every token under the dual-token constraints (Wang et al. 2025, the summand of Eq. 5, negated).
@@ -331,6 +445,8 @@ def archer_token_loss(
             Factor for the surrogate term but not for the KL term, such as an importance weight or a 0/1 selection.
         constraints ([`Constraints`], *optional*, defaults to `PAPER`):
             Clip ranges, KL weights and the split; the paper's by default.
+        method ([`Method`], *optional*, defaults to `ARCHER`):
+            How the constraints act.
 
     Returns:
         [`ArcherTokenLoss`]: the loss and its pieces.
@@ -352,20 +468,26 @@ def archer_token_loss(
     # (2) which role
     gate, tau = _gate_and_threshold(entropies, mask, constraints.entropy_quantile, constraints.gate_width)
 
-    # (3) and (4) its clip range and KL weight
-    epsilon_low = interpolate(gate, knowledge.epsilon_low, reasoning.epsilon_low)
-    epsilon_high = interpolate(gate, knowledge.epsilon_high, reasoning.epsilon_high)
-    beta = interpolate(gate, knowledge.beta, reasoning.beta)
-
-    # (5) surrogate and KL. Padding is neutralized before `exp`, so that no NaN can reach a gradient: its ratio is
-    # 1, its advantage and KL are 0, and so is its loss.
+    # Padding is neutralized before `exp`, so that no NaN can reach a gradient: its ratio is 1, its advantage and KL are
+    # 0, and so is its loss
     logps = torch.where(mask, per_token_logps, 0.0)
     logps = logps.to(torch.promote_types(logps.dtype, torch.float32))
     old_logps = logps.detach() if old_per_token_logps is None else torch.where(mask, old_per_token_logps, 0.0)
     log_ratio = logps - old_logps
     ratio = torch.exp(log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND))
     bounded = log_ratio.abs() > LOG_RATIO_BOUND
-    loss = -clipped_surrogate(ratio, advantages, epsilon_low, epsilon_high, constraints.delta)
+    entropies = torch.where(mask, entropies.detach(), 0.0).to(logps.dtype)
+    tokens = Tokens(logps, old_logps, ratio, advantages, entropies, mask, gate)
+
+    # (3) and (4) its clip range and KL weight
+    epsilon_low, epsilon_high = method.clip_range(tokens, constraints)
+    beta = interpolate(gate, knowledge.beta, reasoning.beta)
+
+    # (5) surrogate and KL
+    surrogate = method.surrogate(tokens, epsilon_low, epsilon_high, constraints)
+    loss = -surrogate.value
+    if method.token_weights is not None:
+        loss = loss * method.token_weights(tokens.detached(), surrogate)
     if surrogate_weight is not None:
         loss = loss * torch.where(mask, surrogate_weight, 0.0)
     if ref_per_token_logps is None:
@@ -384,10 +506,11 @@ def archer_token_loss(
         ratio=torch.where(mask, ratio.detach(), 0.0),
         gate=gate,
         entropy_threshold=tau,
-        clipped_low=(ratio < 1 - epsilon_low) & (advantages < 0),
-        clipped_high=(ratio > 1 + epsilon_high) & (advantages > 0),
-        capped=(ratio > (torch.inf if constraints.delta is None else constraints.delta)) & (advantages < 0),
+        clipped_low=surrogate.clipped_low,
+        clipped_high=surrogate.clipped_high,
+        capped=surrogate.capped,
         bounded=bounded,
+        tokens=tokens.detached(),
     )
 
 

@@ -15,7 +15,9 @@ from .evaluation.repetition import generated_ids, repeated_ngram_share
 from .groups import weighted_rewards, zero_std_groups
 from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
-from .metrics import entropy_and_tokens, summarize, token_statistics
+from .methods.flow import entropy_balance, raised_and_lowered
+from .methods.running import LAMBDA, RunningMethod
+from .metrics import WIDTH, finite_rows, mean_token_entropy, summarize, token_statistics
 from .objective import Totals, aggregate, archer_token_loss, mean_entropy
 from .records.recorder import TokenRecorder
 
@@ -78,12 +80,13 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     config_class = ArcherGRPOConfig
     args: ArcherGRPOConfig
     entropy_coef: float
-    _entropy_window_stats: Tensor | None
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: ArcherGRPOConfig | None = None, *rest, **kwargs):
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self._calculate_rewards = partial(self._remember_rewards, self._calculate_rewards)  # type: ignore[method-assign]
+        self._method = RunningMethod(self.args)
         self._statistics: dict[str, list[Tensor]] = {"train": [], "eval": []}
+        self._rows_of_step: list[Tensor] = []
         records = self.args.token_records_steps is not None
         self._recorder = TokenRecorder(self.args, self.processing_class.decode) if records else None
         if self.args.strictly_on_policy:
@@ -139,6 +142,32 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
     def _keeps_empty_rows(self) -> bool:
         return self.aux_loss_enabled  # this loss counts every token of the micro-batch
 
+    @property
+    def _scores_entropies(self) -> bool:
+        return self._method.needs_old_entropies and self.model.training
+
+    def _score(self, micro_batches):
+        """Adds OPEFO's lambda of each optimizer step, over all its tokens and ranks, before the step."""
+        micro_batches = super()._score(micro_batches)
+        if self._scores_entropies:
+            sums = torch.stack([self._raised_and_lowered(batch) for batch in micro_batches])
+            sums = self.accelerator.reduce(sums, reduction="sum")
+            for start in range(0, len(micro_batches), self._per_window):
+                window = slice(start, start + self._per_window)
+                balance = entropy_balance(*sums[window].double().sum(dim=0).tolist())
+                for batch in micro_batches[window]:
+                    batch[LAMBDA] = balance
+        return micro_batches
+
+    @staticmethod
+    def _raised_and_lowered(batch: dict[str, Any]) -> Tensor:
+        mask = loss_mask(batch).bool()
+        logps, entropies = (
+            torch.where(mask, batch.pop(name), 0.0).float() for name in ("old_per_token_logps", "old_entropies")
+        )
+        advantages = batch["advantages"] if batch["advantages"].dim() == 2 else batch["advantages"].unsqueeze(1)
+        return raised_and_lowered(logps, entropies, torch.where(mask, advantages, 0.0))
+
     # Loss
 
     @profiling_decorator
@@ -157,6 +186,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
             ref_per_token_logps=inputs["ref_per_token_logps"] if self.args.beta != 0 else None,
             surrogate_weight=self._surrogate_weight(inputs, per_token_logps, mask),
             constraints=self.args.constraints,
+            method=self._method.of(inputs, self.state.global_step, self.state.max_steps),
         )
         loss = aggregate(pieces.loss, mask, self.args.loss_type, totals)
         if self.aux_loss_enabled:
@@ -164,10 +194,13 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         if self._entropy_bonus_enabled:
             loss = loss - self._entropy_weight * mean_entropy(entropies, mask, totals)
 
-        statistics = self.accelerator.gather(token_statistics(pieces, entropies, mask, aux_loss))
-        self._statistics[self._mode].append(statistics)
-        if self._entropy_bonus_enabled and self.model.training:
-            self._adapt_entropy_coef(statistics)
+        own = self._method.measure(pieces)
+        rows = self.accelerator.gather(torch.cat([token_statistics(pieces, aux_loss), own])).view(-1, WIDTH + len(own))
+        self._statistics[self._mode].append(rows[:, :WIDTH])
+        if self.model.training and (self._entropy_bonus_enabled or self._method.learns):
+            self._rows_of_step.append(rows)
+            if self.accelerator.sync_gradients:
+                self._learn_from_step()
         if self._recorder is not None and self.model.training:
             step = self.state.global_step + 1
             self._recorder.record(self.accelerator, step, inputs, mask, per_token_logps, entropies, pieces)
@@ -179,15 +212,22 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         is_high = self.use_adaptive_entropy and self._last_world_entropy > self.args.entropy_target
         return 0.0 if is_high else self.entropy_coef
 
-    def _adapt_entropy_coef(self, statistics: Tensor) -> None:
-        """Adapts TRL's coefficient after an optimizer step, by TRL's rule and the entropy of all ranks."""
-        sums = entropy_and_tokens(statistics)
-        self._entropy_window_stats = sums if self._entropy_window_stats is None else self._entropy_window_stats + sums
-        if not self.accelerator.sync_gradients:
-            return
-        entropy = (self._entropy_window_stats[0] / self._entropy_window_stats[1]).item()
-        self._entropy_window_stats = None
-        if self.use_adaptive_entropy and math.isfinite(entropy):  # not if nothing counted
+    def _learn_from_step(self) -> None:
+        """Reads the statistics of an optimizer step, over all micro-batches and ranks."""
+        table = torch.cat(self._rows_of_step).cpu().double()
+        self._rows_of_step.clear()
+        table = table[finite_rows(table)]
+        entropy = mean_token_entropy(table)
+        if math.isfinite(entropy):  # not if nothing counted
+            self._method.update(table[:, WIDTH:], entropy, self.state.global_step, self.state.max_steps)
+        for name, value in self._method.metrics().items():
+            self._metrics["train"][name].append(value)
+        if self._entropy_bonus_enabled:
+            self._adapt_entropy_coef(entropy)
+
+    def _adapt_entropy_coef(self, entropy: float) -> None:
+        """Adapts TRL's coefficient after an optimizer step, by TRL's rule."""
+        if self.use_adaptive_entropy and math.isfinite(entropy):
             self._last_world_entropy = entropy
             if entropy <= self.args.entropy_target:
                 self.entropy_coef = min(self.entropy_coef + self.args.entropy_coef_delta, self.args.entropy_coef_max)
@@ -232,15 +272,20 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
                 statistics,
                 with_kl=self.args.beta != 0,
                 with_aux_loss=self.aux_loss_enabled,
-                with_delta=self.args.delta is not None,
+                with_cap=self.args.delta is not None or self.args.surrogate != "clip",
             )
             self._metrics[self._mode].update({name: [value] for name, value in metrics.items()})
             statistics.clear()
         super().log(logs, start_time)
 
     def _state_to_save(self) -> dict[str, Any]:
-        return {**super()._state_to_save(), "statistics": [row.cpu() for row in self._statistics["train"]]}
+        return {
+            **super()._state_to_save(),
+            "statistics": [row.cpu() for row in self._statistics["train"]],
+            "method": self._method.state(self.state.max_steps),
+        }
 
     def _restore(self, progress: dict[str, Any]) -> None:
         super()._restore(progress)
         self._statistics["train"] = [row.to(self.accelerator.device) for row in progress["statistics"]]
+        self._method.restore(progress["method"], self.state.max_steps)

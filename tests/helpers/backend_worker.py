@@ -54,36 +54,34 @@ def reward(prompts: list[str], completion_ids: list[list[int]], **kwargs: Any) -
     ]
 
 
-def make(model_path: str, output: Path, backend: str, lora: bool) -> Any:
+def make(model_path: str, output: Path, backend: str, lora: bool, **changes: Any) -> Any:
     world = 1 if backend == "single" else 2
     set_seed(0)  # of the adapter
-    return make_trainer(
-        model_path,
-        output,
-        reward_funcs=reward,
-        config_class=Config,
-        trainer_kwargs={"rollout_func": rollout, "peft_config": LORA if lora else None},
+    options = {
         # One process keeps TRL's layout and is the measure; the ranks go without padding
-        remove_padding=backend != "single",
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=8 // world,
-        steps_per_generation=8 // world,
-        num_generations=GROUP,
-        num_iterations=3,
-        max_completion_length=LONGEST,
-        shuffle_dataset=False,
-        max_steps=3,
+        "remove_padding": backend != "single",
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 8 // world,
+        "steps_per_generation": 8 // world,
+        "num_generations": GROUP,
+        "num_iterations": 3,
+        "max_completion_length": LONGEST,
+        "shuffle_dataset": False,
+        "max_steps": 3,
         # Adam would divide gradients that are zero but for rounding by their own size
-        adam_epsilon=1.0,
-        learning_rate=1.0 if lora else 0.05,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.1 if lora else 0.0,  # clipping would hide a wrong scale
-        beta=0.1,
-        beta_reasoning=0.02,
-        save_steps=2,
-        token_records_steps=3,
+        "adam_epsilon": 1.0,
+        "learning_rate": 1.0 if lora else 0.05,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.1 if lora else 0.0,  # clipping would hide a wrong scale
+        "beta": 0.1,
+        "beta_reasoning": 0.02,
+        "save_steps": 2,
+        "token_records_steps": 3,
         **BACKENDS.get(backend, SINGLE).arguments,
-    )
+        **changes,
+    }
+    kwargs = {"rollout_func": rollout, "peft_config": LORA if lora else None}
+    return make_trainer(model_path, output, reward_funcs=reward, config_class=Config, trainer_kwargs=kwargs, **options)
 
 
 def held(parameter: torch.Tensor) -> int:

@@ -48,6 +48,8 @@ def tokens_of(trainer: Any, inputs: dict[str, Any]) -> dict[str, list[Any]]:
         "capped": terms.capped,
         "bounded": terms.bounded,
         "ratio": terms.ratio,
+        "logp": logps.tolist(),
+        "advantage": [[a] * len(m) for a, m in zip(inputs["advantages"].tolist(), mask, strict=True)],
     }
     for name, rows in columns.items():
         flat[name] = [x for row, keep in zip(rows, mask, strict=True) for x in oracle.kept(row, keep)]
@@ -71,7 +73,7 @@ def expected_metrics(flat: dict[str, list[Any]]) -> dict[str, float]:
         "clip_ratio/region_mean": mean(flat["low"]) + mean(flat["high"]),
         "clip_ratio/low_min": min(flat["low_share"]),
         "clip_ratio/high_max": max(flat["high_share"]),
-        "clip_ratio/delta_mean": mean(flat["capped"]),
+        "clip_ratio/capped_mean": mean(flat["capped"]),
         "log_ratio/max": max(abs(math.log(x)) for x in flat["ratio"]),
         "log_ratio/bounded": mean(flat["bounded"]),
         "archer/reasoning_fraction": mean(flat["gate"]),
@@ -83,7 +85,19 @@ def expected_metrics(flat: dict[str, list[Any]]) -> dict[str, float]:
         metrics[f"kl/{name}"] = of_role("kl", role)
         metrics[f"clip_ratio/{name}/low_mean"] = of_role("low", role)
         metrics[f"clip_ratio/{name}/high_mean"] = of_role("high", role)
-    return metrics
+    flows = {
+        f"entropy_flow/{sign}_{kind}/{role}": 0.0
+        for sign in ("positive", "negative")
+        for kind in ("likely", "unlikely")
+        for role in ("reasoning", "knowledge")
+    }
+    for logp, entropy, advantage, weight in zip(
+        *(flat[x] for x in ("logp", "entropy", "advantage", "gate")), strict=True
+    ):
+        change = -advantage * (1 - math.exp(logp)) ** 2 * (logp + entropy)
+        sign, kind = "positive" if advantage > 0 else "negative", "likely" if logp + entropy > 0 else "unlikely"
+        flows[f"entropy_flow/{sign}_{kind}/{'reasoning' if weight else 'knowledge'}"] += change / len(flat["logp"])
+    return {**metrics, **flows, "entropy_flow": sum(flows.values())}
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -107,7 +121,7 @@ def test_logged_metrics_over_unequal_micro_batches(model_path: str, tmp_path: Pa
         torch.testing.assert_close(logs[prefix + name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
     assert expected["clip_ratio/reasoning/high_mean"] > 0
     assert expected["clip_ratio/knowledge/low_mean"] > 0
-    assert expected["clip_ratio/delta_mean"] > 0
+    assert expected["clip_ratio/capped_mean"] > 0
     assert expected["log_ratio/bounded"] > 0
 
 
@@ -147,7 +161,7 @@ def random_statistics(seed: int, rows: int) -> tuple[Any, ...]:
 def statistics_of(rows: slice, batch: tuple[Any, ...]) -> torch.Tensor:
     logps, old, advantages, entropies, mask, ref = (x[rows] for x in batch)
     pieces = token_loss(logps, old, advantages, entropies, mask, ref_per_token_logps=ref, gate_width=0.4)
-    return token_statistics(pieces, entropies, mask)
+    return token_statistics(pieces)
 
 
 def test_ranks_and_micro_batches_add_up() -> None:
@@ -175,7 +189,7 @@ def test_nothing_to_average_is_nan_not_zero() -> None:
     mask = torch.zeros(2, 3)
     blank = torch.zeros(2, 3)
     pieces = token_loss(blank, blank, torch.ones(2), blank, mask, ref_per_token_logps=blank)
-    metrics = summarize([token_statistics(pieces, blank, mask)], with_kl=True, with_aux_loss=True)
+    metrics = summarize([token_statistics(pieces)], with_kl=True, with_aux_loss=True)
     assert metrics.pop("aux_loss") == 0
     assert all(value != value for value in metrics.values())
 

@@ -295,6 +295,11 @@ class DurableGRPOTrainer(GRPOTrainer):
     def _corrects_sampling(self) -> bool:
         return self.use_vllm and self.vllm_importance_sampling_correction
 
+    @property
+    def _scores_entropies(self) -> bool:
+        """Whether the loss needs the entropies of the old policy, `old_entropies`, and so its pass on every rollout."""
+        return False
+
     @torch.no_grad()
     def _score(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """
@@ -307,8 +312,11 @@ class DurableGRPOTrainer(GRPOTrainer):
         always_on_policy = self.args.strictly_on_policy or not self.model.training
         on_policy = len(micro_batches) if always_on_policy else self._per_window
         with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            for batch in micro_batches[0 if self._corrects_sampling else on_policy :]:
-                batch["old_per_token_logps"] = self._logps(self.model, batch)
+            for batch in micro_batches[0 if self._corrects_sampling or self._scores_entropies else on_policy :]:
+                logps, entropies, _ = self._forward(self.model, batch, compute_entropy=self._scores_entropies)
+                batch["old_per_token_logps"] = logps
+                if self._scores_entropies:
+                    batch["old_entropies"] = entropies
             if self.beta != 0:
                 with self._reference() as reference:
                     for batch in micro_batches:
