@@ -89,7 +89,7 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         self._rows_of_step: list[Tensor] = []
         records = self.args.token_records_steps is not None
         self._recorder = TokenRecorder(self.args, self.processing_class.decode) if records else None
-        if self.args.strictly_on_policy:
+        if self.args.strictly_on_policy and self.args.token_weights != "opefo":  # which asks for it
             logger.warning(
                 "The configuration is strictly on-policy: every ratio is exactly 1, so clip ranges have no effect and "
                 "only the KL weights distinguish reasoning from knowledge tokens. Set `num_iterations` above 1 (the "

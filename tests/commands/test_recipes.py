@@ -20,7 +20,7 @@ from trl_archer.commands.train.columns import map_columns
 from trl_archer.commands.train.launch import BatchGeometry, batch_geometry
 from trl_archer.commands.train.prompts import format_prompts
 from trl_archer.commands.train.recipe import RecipeParser, read_recipe
-from trl_archer.commands.train.run import make_parser
+from trl_archer.commands.train.run import Objective, make_parser
 from trl_archer.commands.train.run import parse as parse_run
 from trl_archer.grpo.config import DurableGRPOConfig
 from trl_archer.rewards.named import REWARDS
@@ -74,7 +74,7 @@ def load(path: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> tuple[Trai
     monkeypatch.setattr(launch, "launched_processes", lambda: processes)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))  # vLLM counts as installed
     monkeypatch.setattr(DurableGRPOConfig, "world_size", processes)
-    parser = make_parser("grpo" if "grpo" in flags else "archer")
+    parser = make_parser(Objective("grpo" if "grpo" in flags else "archer"))
     made = parser.parse_args_and_config(["--config", str(path), "--use_cpu", *flags])
     return made[0], made[1], made[2]
 

@@ -199,7 +199,7 @@ def _listing(kind: str, config: str, runs: Sequence[StudyRun]) -> Iterator[str]:
 def _check(runs: Sequence[StudyRun]) -> None:
     """Checks all settings before the first run starts."""
     from .eval import load_benchmarks
-    from .train.run import make_parser
+    from .train.run import make_parser, objective_of
 
     evaluations: list[dict[str, Any]] = []
     for run in runs:
@@ -210,7 +210,7 @@ def _check(runs: Sequence[StudyRun]) -> None:
                 "another output_dir."
             )
         try:
-            make_parser(run.recipe.get("method", "archer")).set_defaults_with_config(**run.recipe)
+            make_parser(objective_of(run.recipe)).set_defaults_with_config(**run.recipe)
         except (ValueError, KeyError) as error:
             raise ValueError(f"{run.name}: {error}") from None
         if run.eval not in evaluations:

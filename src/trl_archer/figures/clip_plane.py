@@ -50,6 +50,10 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
     bounds, delta = {role: _ratios(settings, role) for role in ROLES}, settings.get("delta")
     figure, axes = new_figure(colors, 1, 2, height=4.1, compress=True)
     tokens, notes, _ = (None, [], "") if records is None else token_table(records)
+    archers = {"surrogate": "clip", "clip_range": "roles"}
+    for name, value in archers.items():
+        if settings.get(name, value) != value:
+            notes.append(f"The run has {name}={settings[name]!r}, which clips other tokens than the ranges drawn here.")
     lowest = _LOWEST if tokens is None else _lowest_decade(tokens)
     for ax, name, start in ((axes[0, 0], "Linear", 0.0), (axes[0, 1], "Logarithmic", lowest)):
         title(ax, name, colors.ink)

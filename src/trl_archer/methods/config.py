@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ..grpo.config import DurableGRPOConfig, help_from_docstring
 from ..objective import Surrogate, clip
@@ -11,9 +10,18 @@ from .ranges import SCHEDULES, ProbabilityRange
 from .surrogates import aspo, cispo, dppo
 from .weights import ClipCov, Opefo, Probability, Steer, TokenWeights
 
-_SURROGATES = ("clip", "aspo", "cispo", "dppo")
-_CLIP_RANGES = ("roles", "probability")
-_TOKEN_WEIGHTS = (None, "opefo", "probability", "steer", "clip_cov")
+_CHOICES = {
+    "surrogate": ("clip", "aspo", "cispo", "dppo"),
+    "clip_range": ("roles", "probability"),
+    "token_weights": (None, "opefo", "probability", "steer", "clip_cov"),
+    "clip_schedule": SCHEDULES,
+}
+_INTERVALS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "aspo_cap": (lambda x: x >= 1, "[1, ∞)"),
+    "probability_alpha": (lambda x: 0 <= x <= 1, "[0, 1]"),
+    "steer_min_weight": (lambda x: 0 < x <= 1, "(0, 1]"),
+    "clip_cov_ratio": (lambda x: 0 <= x < 1, "[0, 1)"),
+}
 
 # Field -> the choice that reads it
 _READ_BY = {
@@ -121,12 +129,11 @@ class MethodConfig(DurableGRPOConfig):
 
     def _check(self) -> None:
         super()._check()
-        for name, choices in (
-            ("surrogate", _SURROGATES),
-            ("clip_range", _CLIP_RANGES),
-            ("token_weights", _TOKEN_WEIGHTS),
-            ("clip_schedule", SCHEDULES),
-        ):
+        self._check_choices()
+        self._check_values()
+
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is none of {', '.join(map(repr, choices))}.")
         for name, (choice, value) in _READ_BY.items():
@@ -138,32 +145,23 @@ class MethodConfig(DurableGRPOConfig):
         if self.surrogate != "clip" and self.delta is not None:
             raise ValueError(
                 f"delta={self.delta} is the dual clip of surrogate='clip', and surrogate={self.surrogate!r} bounds "
-                "weights by itself. Set delta to None" + (", and aspo_cap." if self.surrogate == "aspo" else ".")
+                f"weights by itself. Set delta to None{', or change aspo_cap' if self.surrogate == 'aspo' else ''}."
             )
         if self.surrogate in ("cispo", "dppo") and self.clip_range == "probability":
             raise ValueError(
                 f"clip_range='probability' bounds the ratio, which surrogate={self.surrogate!r} does not clip. Use "
                 "surrogate='clip' or 'aspo', or clip_range='roles'."
             )
-        for name, lowest, highest, closed in (
-            ("probability_alpha", 0, 1, "[]"),
-            ("steer_min_weight", 0, 1, "(]"),
-            ("clip_cov_ratio", 0, 1, "[)"),
-        ):
-            self._check_number(name)
-            value = getattr(self, name)
-            above = value >= lowest if closed[0] == "[" else value > lowest
-            if not (above and (value <= highest if closed[1] == "]" else value < highest)):
+
+    def _check_values(self) -> None:
+        for name in _READ_BY:
+            if name not in ("clip_schedule", "opefo_off_policy"):
+                self._check_number(name)
+        for name, (is_inside, interval) in _INTERVALS.items():
+            if not is_inside(getattr(self, name)):
                 raise ValueError(
-                    f"{name}={value} is outside {closed[0]}{lowest}, {highest}{closed[1]}. The default is "
-                    f"{self._default(name)}."
+                    f"{name}={getattr(self, name)} is outside {interval}. The default is {self._default(name)}."
                 )
-        for name in (n for n, (choice, _) in _READ_BY.items() if choice != "token_weights" and n != "clip_schedule"):
-            self._check_number(name)
-        if self.aspo_cap < 1:
-            raise ValueError(f"aspo_cap={self.aspo_cap} is below 1, the weight of a token that has not moved. Use 3.0.")
-        for name in ("clip_cov_low", "clip_cov_high"):
-            self._check_number(name)
         if self.clip_cov_low >= self.clip_cov_high:
             raise ValueError(
                 f"clip_cov_low={self.clip_cov_low} is not below clip_cov_high={self.clip_cov_high}. Use 1.0 and 5.0."
@@ -212,10 +210,3 @@ class MethodConfig(DurableGRPOConfig):
             case "clip_cov":
                 return ClipCov(self.clip_cov_ratio, self.clip_cov_low, self.clip_cov_high)
         return None
-
-    @property
-    def method_settings(self) -> dict[str, Any]:
-        """The fields that select the method, and those that it reads."""
-        chosen = {name: getattr(self, name) for name in ("surrogate", "clip_range", "token_weights")}
-        read = {n: getattr(self, n) for n, (choice, value) in _READ_BY.items() if chosen[choice] == value}
-        return {**chosen, **read}

@@ -30,7 +30,8 @@ class TokenRecorder:
 
     def __init__(self, args: ArcherGRPOConfig, decode: Callable[[list[int]], str]):
         self._folder = Path(args.output_dir) / FOLDER
-        self._settings = {**asdict(args.constraints), "loss_type": args.loss_type, "temperature": args.temperature}
+        names = ("loss_type", "temperature", "surrogate", "clip_range", "token_weights")
+        self._settings = {**asdict(args.constraints), **{name: getattr(args, name) for name in names}}
         self._decode = decode
         self._rank = args.process_index
         self._every = args.token_records_steps or 0

@@ -22,6 +22,9 @@ class TrainArguments(GRPOScriptArguments):
         method (`str`, *optional*, defaults to `"archer"`):
             `"archer"` trains with `ArcherGRPOTrainer`. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and
             any of TRL's losses (`loss_type`); fields that only Archer has are then ignored.
+        preset (`str`, *optional*):
+            Objective of a paper with its values, such as `"archer2"`, `"opefo"` or `"dapo"`. As a flag it replaces what
+            the recipe says of the objective. In a recipe, the recipe's other fields replace the preset's.
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
             `"playground"`.
@@ -75,6 +78,7 @@ class TrainArguments(GRPOScriptArguments):
     """
 
     method: str = field(default="archer", metadata={"choices": ["archer", "grpo"]})
+    preset: str | None = None
     dataset_name: str | None = None
     reward_funcs: list[str] | None = None
     eval_dataset_name: str | None = None

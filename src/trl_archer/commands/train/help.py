@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 _SHORT = {
-    "Run": "config resume_from_checkpoint model_name_or_path output_dir method num_processes max_steps seed",
+    "Run": "config resume_from_checkpoint model_name_or_path output_dir method preset num_processes max_steps seed",
     "Data": "dataset_name dataset_config dataset_train_split dataset_test_split dataset_columns prompt_template "
     "conversational system_prompt max_prompt_length",
     "Rewards": "reward_funcs reward_weights",

@@ -22,7 +22,7 @@ class RecipeParser(TrlParser):
     Unknown keys and flags, duplicate keys, values of the wrong type and values outside a field's choices raise an error
     that names the key and the nearest valid name. Flags cannot be abbreviated. `check` is called before the dataclasses
     are created, with all values by field, and with the fields that flags or recipe set. Recipe keys in `ignored` are
-    skipped with a warning.
+    skipped with a warning. `preset` holds values that replace the recipe's, or that the recipe's replace.
     """
 
     def __init__(
@@ -30,11 +30,14 @@ class RecipeParser(TrlParser):
         dataclass_types: Iterable[type] | None = None,
         check: Callable[[Mapping[str, Any], Collection[str]], None] | None = None,
         ignored: Collection[str] = (),
+        preset: Mapping[str, Any] | None = None,
+        preset_wins: bool = False,
         **kwargs: Any,
     ):
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)
         self._check = check
         self._ignored = ignored
+        self._preset, self._preset_wins = preset or {}, preset_wins
         self._given: set[str] = set()
         for dataclass_type in self.dataclass_types:
             for name, kind in get_type_hints(dataclass_type).items():
@@ -63,6 +66,7 @@ class RecipeParser(TrlParser):
         if len(known.config) > 1:
             raise ValueError(f"--config is given {len(known.config)} times. A run has one recipe; override with flags.")
         if not known.config:
+            self.set_defaults_with_config()
             return super().parse_args_and_config(rest, **kwargs)
         (path,) = known.config
         read_recipe(path)
@@ -77,6 +81,7 @@ class RecipeParser(TrlParser):
         if unused:
             logger.warning("The recipe's %s: only Archer has these fields, so they are ignored.", ", ".join(unused))
         config = {key: value for key, value in config.items() if key not in unused}
+        config = {**config, **self._preset} if self._preset_wins else {**self._preset, **config}
         actions = self._actions_by_field()
         _refuse_unknown(config, actions, "key", _RecipeError)
         self._given = set(config)

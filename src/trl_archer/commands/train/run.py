@@ -5,11 +5,11 @@ import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -34,6 +34,7 @@ from .data import load_data
 from .failure import report_refusal
 from .help import full_help, short_help
 from .launch import batch_geometry, check_devices, check_launch, count_processes
+from .presets import find_preset
 from .recipe import RecipeParser, read_recipe
 from .resume import check_new_run, check_same_model, record_run
 from .sources import PLAYGROUND
@@ -55,7 +56,7 @@ Trains a model with ArcherGRPOTrainer, or with any of TRL's GRPO losses (--metho
 def main(argv: Sequence[str]) -> int:
     """Runs `trl-archer train`; returns 0, 1 if the policy collapsed, or 2 if the run is refused at the start."""
     if asked := {"-h", "--help", "--help-all"}.intersection(argv):
-        parser = make_parser(_method([word for word in argv if word not in asked]))
+        parser = make_parser(_objective([word for word in argv if word not in asked]))
         print(full_help(parser, _sections()) if "--help-all" in asked else short_help(parser))
         raise SystemExit(0)
     silence_libraries()
@@ -77,13 +78,27 @@ def silence_libraries() -> None:
             warnings.filterwarnings("ignore", category=category, module=rf"{library}(\.|$)")
 
 
-def make_parser(method: str = "archer", check: Callable[..., None] = check_launch) -> RecipeParser:
+class Objective(NamedTuple):
+    """What the parser depends on: the method, and the values of a preset, which a flag makes replace the recipe's."""
+
+    method: str = "archer"
+    preset: Mapping[str, Any] = {}
+    preset_wins: bool = False
+
+
+_ARCHER = Objective()
+
+
+def make_parser(objective: Objective = _ARCHER, check: Callable[..., None] = check_launch) -> RecipeParser:
     """Builds the parser of flags and recipes. `check` is called with all values, and with the fields that are set."""
+    method, preset, preset_wins = objective
     fields = {name: {f.name for f in dataclasses.fields(config)} for name, config in _CONFIGS.items()}
     parser = RecipeParser(
         (TrainArguments, _CONFIGS[method], ModelConfig),
         check=check,
         ignored=fields["archer"] - fields[method],
+        preset=preset,
+        preset_wins=preset_wins,
         prog="trl-archer train",
         usage="trl-archer train --config RECIPE.yaml [--resume [PATH]] [--field value ...]",
         description=_DESCRIPTION,
@@ -115,7 +130,7 @@ def parse(argv: Sequence[str], check: Callable[..., None] = check_launch) -> Set
         ValueError: If a value is invalid; the message names the field, its value and the fix.
     """
     argv = _located(argv)
-    arguments, config, model, *_ = make_parser(_method(argv), check).parse_args_and_config(argv)
+    arguments, config, model, *_ = make_parser(_objective(argv), check).parse_args_and_config(argv)
     if model.model_name_or_path is None:
         raise ValueError("model_name_or_path is missing. Name a model on the Hub, a folder, or 'playground'.")
     if model.model_name_or_path == PLAYGROUND:
@@ -176,6 +191,7 @@ def _before(argv: Sequence[str]) -> argparse.Namespace | None:
     """Reads the flags that the parser depends on. `None` if they are invalid, which the parser reports."""
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     before.add_argument("--method")
+    before.add_argument("--preset")
     before.add_argument("--config", action="append", default=[])
     before.add_argument("--num_processes", "--num-processes", type=int)
     before.add_argument("--gradient_accumulation_steps", "--gradient-accumulation-steps")
@@ -185,14 +201,31 @@ def _before(argv: Sequence[str]) -> argparse.Namespace | None:
         return None
 
 
-def _method(argv: Sequence[str]) -> str:
-    """Returns the method that the flags or the recipe request. The parser depends on it and refuses invalid ones."""
+def _objective(argv: Sequence[str]) -> Objective:
+    """Returns what flags and recipe request. The parser refuses invalid methods."""
     known = _before(argv)
     if known is None:
-        return "archer"
-    recipe = read_recipe(known.config[0]) if known.method is None and len(known.config) == 1 else {}
-    method = known.method or recipe.get("method")
-    return method if method in _CONFIGS else "archer"
+        return _ARCHER
+    recipe = read_recipe(known.config[0]) if len(known.config) == 1 else {}
+    return objective_of(recipe, method=known.method, preset=known.preset)
+
+
+def objective_of(recipe: Mapping[str, Any], method: str | None = None, preset: str | None = None) -> Objective:
+    """
+    Returns the objective that a recipe requests, or a method or preset that replaces its own.
+
+    Raises:
+        ValueError: If there is no such preset, or it is one of another method.
+    """
+    name, wins = preset or recipe.get("preset"), preset is not None
+    if name is None:
+        method = method or recipe.get("method")
+        return Objective(method if method in _CONFIGS else "archer")
+    found = find_preset(name)
+    asked = method or (None if wins else recipe.get("method"))
+    if asked not in (None, found.method):
+        raise ValueError(f"preset={name!r} belongs to method={found.method!r}, not {asked!r}. Remove one of the two.")
+    return Objective(found.method, {**found.values, "method": found.method}, wins)
 
 
 def prepare(
