@@ -100,6 +100,7 @@ bench: setup ## Run the benchmarks beside TRL (2 hours); write benchmarks/result
 	@$(BIN)/python -m benchmarks.rewards
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.ablation
+	@$(BIN)/python -m benchmarks.methods
 	@$(BIN)/python -m benchmarks.scaling
 	@$(BIN)/python -m benchmarks.example_run
 	@$(BIN)/python -m benchmarks.render

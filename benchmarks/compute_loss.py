@@ -32,8 +32,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_trainers(shape: dict[str, Any], folder: str) -> dict[str, GRPOTrainer]:
-    """Archer and TRL's GRPO with equal models."""
+# Name -> trainer, configuration and its fields
+Variants = dict[str, tuple[type[GRPOTrainer], type[GRPOConfig], dict[str, Any]]]
+VARIANTS: Variants = {"archer": (ArcherGRPOTrainer, ArcherGRPOConfig, {}), "grpo": (GRPOTrainer, GRPOConfig, {})}
+
+
+def make_trainers(shape: dict[str, Any], folder: str, variants: Variants) -> dict[str, GRPOTrainer]:
+    """Trainers with equal models."""
     set_seed(0)
     tokenizer = build_tokenizer()
     config = LlamaConfig(
@@ -49,8 +54,7 @@ def make_trainers(shape: dict[str, Any], folder: str) -> dict[str, GRPOTrainer]:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     trainers: dict[str, GRPOTrainer] = {}
-    classes = {"archer": (ArcherGRPOTrainer, ArcherGRPOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
-    for name, (trainer_class, config_class) in classes.items():
+    for name, (trainer_class, config_class, own) in variants.items():
         args = config_class(
             output_dir=folder,
             use_cpu=DEVICE == "cpu",
@@ -59,9 +63,7 @@ def make_trainers(shape: dict[str, Any], folder: str) -> dict[str, GRPOTrainer]:
             report_to=[],
             per_device_train_batch_size=shape["rows"],
             num_generations=2,
-            num_iterations=2,
-            beta=0.001,
-            use_bias_correction_kl=False,
+            **{"num_iterations": 2, "beta": 0.001, "use_bias_correction_kl": False, **own},
         )
         trainers[name] = trainer_class(
             AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
@@ -124,17 +126,28 @@ def peak_bytes(step: Callable[[], None]) -> int:
     return peak
 
 
-def measure(shape: dict[str, Any], rounds: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        trainers = make_trainers(shape, folder)
-    inputs = make_inputs(shape)
-    steps = {name: (lambda trainer=trainer: one_step(trainer, inputs)) for name, trainer in trainers.items()}
+def alternate(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step in each round, after one to warm up. Every other round has the opposite order."""
     for step in steps.values():
         step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     for index in range(rounds):
         for name in list(steps)[:: 1 if index % 2 else -1]:
             times[name].append(seconds(steps[name]))
+    return times
+
+
+def make_steps(shape: dict[str, Any], variants: Variants) -> dict[str, Callable[[], None]]:
+    """Loss and backward pass of each variant, on the same inputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = make_trainers(shape, folder, variants)
+    inputs = make_inputs(shape)
+    return {name: (lambda trainer=trainer: one_step(trainer, inputs)) for name, trainer in trainers.items()}
+
+
+def measure(shape: dict[str, Any], rounds: int) -> dict[str, Any]:
+    steps = make_steps(shape, VARIANTS)
+    times = alternate(steps, rounds)
     ratios = [a / b for a, b in zip(times["archer"], times["grpo"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
     peaks = {name: peak_bytes(step) for name, step in steps.items()}

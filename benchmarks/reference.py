@@ -39,9 +39,11 @@ def own_fields() -> str:
     """Every parameter that `ArcherGRPOConfig` documents, by group."""
     from trl_archer import ArcherGRPOConfig
     from trl_archer.grpo import DurableGRPOConfig
+    from trl_archer.methods import MethodConfig
 
     defaults, parts, group = _defaults(ArcherGRPOConfig), [], None
-    parameters = [p for cls in (ArcherGRPOConfig, DurableGRPOConfig) for p in documented_parameters(str(cls.__doc__))]
+    classes = (ArcherGRPOConfig, MethodConfig, DurableGRPOConfig)
+    parameters = [p for cls in classes for p in documented_parameters(str(cls.__doc__))]
     for group in dict.fromkeys(parameter.group for parameter in parameters):
         rows = [
             [f"`{p.name}`", f"{p.kind}, {_value(defaults[p.name])}", RANGES.get(p.name, ""), p.text]
@@ -105,6 +107,24 @@ def passed_on_fields() -> str:
         "[transformers' `TrainingArguments`](https://huggingface.co/docs/transformers/main_classes/trainer"
         f"#transformers.TrainingArguments): {names(HONORED_BY_TRAINER)}."
     )
+
+
+def presets() -> str:
+    """Presets of `trl-archer train`, with the values that differ from the trainer's defaults."""
+    from trl_archer import ArcherGRPOConfig
+    from trl_archer.commands.train.presets import PRESETS
+    from trl_archer.grpo import DurableGRPOConfig
+
+    configs: dict[str, type] = {"archer": ArcherGRPOConfig, "grpo": DurableGRPOConfig}
+    rows = []
+    for name, preset in PRESETS.items():
+        defaults = _defaults(configs[preset.method])
+        paper = f"[{preset.paper}](https://arxiv.org/abs/{preset.paper})"
+        values = [f"`{k}={v!r}`" for k, v in preset.values.items() if v != defaults[k]]
+        rows.append(
+            [f"`{name}`", paper, configs[preset.method].__name__.replace("Config", "Trainer"), ", ".join(values)]
+        )
+    return table(["preset", "paper", "trainer", "values beside the trainer's defaults"], rows)
 
 
 def train_arguments() -> str:

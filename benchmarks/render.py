@@ -237,6 +237,30 @@ def math_hedges() -> str:
     )
 
 
+def methods() -> str:
+    """Cost and playground results of each preset."""
+    result = load("methods")
+    rows = []
+    for name in dict.fromkeys(run["preset"] for run in result["runs"]):
+        runs = [run for run in result["runs"] if run["preset"] == name]
+        after = [run["after"]["avg_at_k"] for run in runs]
+        entropy = statistics.mean(run["after"]["entropy_reasoning"] for run in runs)
+        ratios = result["time"].get(name, {})
+        times = [f"{ratios[shape]['time_ratio']:.2f}" if ratios else "" for shape in ("short", "long")]
+        spread = f" ({min(after):.3f} to {max(after):.3f})" if len(after) > 1 else ""
+        rows.append([f"`{name}`", *times, f"{statistics.mean(after):.3f}{spread}", f"{entropy:.2f}"])
+    before, seeds = result["runs"][0]["before"], len({run["seed"] for run in result["runs"]})
+    titles = ["preset", "time, short responses", "time, long responses", "avg@8", "entropy of reasoning tokens"]
+    return (
+        "Time is that of loss and backward pass, over Archer's. avg@8 is measured on the playground, on "
+        f"{result['problems']} held-out problems, after {result['steps']} updates with {seeds} "
+        f"seed{'s' if seeds > 1 else ''}. Before training it is {before['avg_at_k']:.3f}, and the entropy of reasoning "
+        f"tokens is {before['entropy_reasoning']:.2f} nats. All runs make one pass over a rollout in four updates, except "
+        "`opefo`, which samples before each update.\n\n"
+        f"{table(titles, rows)}\n\n{source(result, 'methods', '../')}"
+    )
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"shown": shown, "playground_sentence": playground_sentence},
     "docs/index.md": {
@@ -247,6 +271,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
+    "docs/methods.md": {"presets": reference.presets, "methods": methods},
     "docs/metrics.md": {"playground_entropies": playground_entropies},
     "docs/faq.md": {"ablation": ablation},
     "docs/data.md": {"train_arguments": reference.train_arguments},

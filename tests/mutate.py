@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TESTS = [
     "tests/objective",
+    "tests/methods",
     *(f"tests/trainer/test_{name}.py" for name in ("oracle", "equals_grpo", "invariance", "metrics", "groups")),
     "tests/grpo/test_padding.py",
     "tests/grpo/test_scoring.py",
@@ -28,6 +29,7 @@ TESTS = [
 FIRST = {
     "trainer.py": [f"tests/trainer/test_{name}.py" for name in ("oracle", "groups", "metrics", "invariance")],
     "metrics.py": ["tests/trainer/test_metrics.py"],
+    **{f"methods/{name}.py": ["tests/methods"] for name in ("surrogates", "ranges", "weights", "flow", "running")},
     "grpo/padding.py": ["tests/grpo/test_padding.py"],
     "grpo/trainer.py": ["tests/grpo/test_scoring.py", "tests/grpo/test_padding.py"],
     "grpo/reward_checks.py": ["tests/trainer/test_groups.py"],
@@ -45,12 +47,12 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
-    Mutant("flipped sign", "objective.py", "loss = -clipped_surrogate(", "loss = clipped_surrogate("),
+    Mutant("flipped sign", "objective.py", "loss = -surrogate.value", "loss = surrogate.value"),
     Mutant(
         "swapped ranges",
         "objective.py",
-        "(gate, knowledge.epsilon_low, reasoning.epsilon_low)",
-        "(gate, reasoning.epsilon_low, knowledge.epsilon_low)",
+        "(tokens.gate, knowledge.epsilon_low, reasoning.epsilon_low)",
+        "(tokens.gate, reasoning.epsilon_low, knowledge.epsilon_low)",
     ),
     Mutant(
         "swapped KL weights",
@@ -169,7 +171,12 @@ MUTANTS = [
         "(ref_per_token_logps - per_token_logps).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)",
         "ref_per_token_logps - per_token_logps",
     ),
-    Mutant("dual clip of both signs", "objective.py", "constraints.delta)) & (advantages < 0)", "constraints.delta))"),
+    Mutant(
+        "dual clip of both signs",
+        "objective.py",
+        "capped=(ratio > (torch.inf if delta is None else delta)) & (advantages < 0)",
+        "capped=ratio > (torch.inf if delta is None else delta)",
+    ),
     Mutant(
         "dropped rows are forwarded",
         "grpo/padding.py",
@@ -184,6 +191,63 @@ MUTANTS = [
         "micro_batches",
     ),
     Mutant("empty updates are made", "grpo/trainer.py", "self._tokens_of_update == 0 and", "False and"),
+    Mutant("ASPO without the flip", "methods/surrogates.py", "torch.where(positive, 1 / bounded, bounded)", "bounded"),
+    Mutant("ASPO without its soft dual clip", "methods/surrogates.py", "weight.clamp(max=cap)", "weight"),
+    Mutant(
+        "CISPO with clipped tokens",
+        "methods/surrogates.py",
+        "torch.minimum(ratio, 1 + epsilon_high), nowhere)",
+        "torch.minimum(ratio, 1 + epsilon_high), capped)",
+    ),
+    Mutant(
+        "DPPO in log-probabilities",
+        "methods/surrogates.py",
+        "tokens.logps.detach().exp() - tokens.old_logps.exp()",
+        "tokens.logps.detach() - tokens.old_logps",
+    ),
+    Mutant(
+        "range with a gradient",
+        "methods/ranges.py",
+        "probability = tokens.logps.detach().exp()",
+        "probability = tokens.logps.exp()",
+    ),
+    Mutant("schedule the other way round", "methods/ranges.py", "else 2 - 2 * progress", "else 2 * progress - 1"),
+    Mutant("no memory of the schedule", "methods/ranges.py", 'self.state["rises"] = 1.0', "pass"),
+    Mutant("OPEFO with one weight for all", "methods/weights.py", "1 + lam * entropy_change", "1 + lam + 0 * entropy_change"),
+    Mutant("lambda of the wrong sign", "methods/flow.py", "(lowered - raised) / total", "(raised - lowered) / total"),
+    Mutant("lambda of a micro-batch", "trainer.py", "*sums[window].double()", "*sums[start : start + 1].double()"),
+    Mutant("AR of the new policy", "methods/weights.py", "tokens.old_logps.exp() + (1", "tokens.logps.exp() + (1"),
+    Mutant("STEER with a fixed scale", "methods/weights.py", 'self.state["largest"] = table.max()', "table.max()"),
+    Mutant(
+        "Clip-Cov without centering",
+        "methods/weights.py",
+        'tokens.logps - self.state.get("logp", 0.0)',
+        "tokens.logps",
+    ),
+    Mutant(
+        "Clip-Cov with the same tokens in each step",
+        "methods/running.py",
+        "self._seed * 1_000_003 + step",
+        "self._seed * 1_000_003",
+    ),
+    Mutant(
+        "statistics of one micro-batch",
+        "trainer.py",
+        "            if self.accelerator.sync_gradients:\n                self._learn_from_step()",
+        "            self._learn_from_step()",
+    ),
+    Mutant(
+        "method forgotten at resume",
+        "methods/running.py",
+        'self.weights.state = dict(state["weights"])',
+        "pass",
+    ),
+    Mutant(
+        "entropy flow by the wrong sign",
+        "metrics.py",
+        "likely, positive = logps + entropies > 0",
+        "likely, positive = logps + entropies < 0",
+    ),
 ]
 
 
