@@ -255,8 +255,8 @@ def methods() -> str:
         "Time is that of loss and backward pass, over Archer's. avg@8 is measured on the playground, on "
         f"{result['problems']} held-out problems, after {result['steps']} updates with {seeds} "
         f"seed{'s' if seeds > 1 else ''}. Before training it is {before['avg_at_k']:.3f}, and the entropy of reasoning "
-        f"tokens is {before['entropy_reasoning']:.2f} nats. All runs make one pass over a rollout in four updates, except "
-        "`opefo`, which samples before each update.\n\n"
+        f"tokens is {before['entropy_reasoning']:.2f} nats. All runs make one pass over a rollout in four updates, "
+        "except `opefo`, which samples before each update.\n\n"
         f"{table(titles, rows)}\n\n{source(result, 'methods', '../')}"
     )
 

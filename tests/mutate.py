@@ -213,7 +213,12 @@ MUTANTS = [
     ),
     Mutant("schedule the other way round", "methods/ranges.py", "else 2 - 2 * progress", "else 2 * progress - 1"),
     Mutant("no memory of the schedule", "methods/ranges.py", 'self.state["rises"] = 1.0', "pass"),
-    Mutant("OPEFO with one weight for all", "methods/weights.py", "1 + lam * entropy_change", "1 + lam + 0 * entropy_change"),
+    Mutant(
+        "OPEFO with one weight for all",
+        "methods/weights.py",
+        "1 + lam * entropy_change",
+        "1 + lam + 0 * entropy_change",
+    ),
     Mutant("lambda of the wrong sign", "methods/flow.py", "(lowered - raised) / total", "(raised - lowered) / total"),
     Mutant("lambda of a micro-batch", "trainer.py", "*sums[window].double()", "*sums[start : start + 1].double()"),
     Mutant("AR of the new policy", "methods/weights.py", "tokens.old_logps.exp() + (1", "tokens.logps.exp() + (1"),

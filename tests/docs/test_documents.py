@@ -24,6 +24,7 @@ from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
 from trl_archer.cli import main
 from trl_archer.grpo import DurableGRPOConfig
 from trl_archer.grpo.config import documented_parameters
+from trl_archer.methods import MethodConfig
 
 from ..helpers.tiny import length_reward, make_trainer
 
@@ -67,7 +68,9 @@ def test_metrics_reference_lists_what_is_logged(model_path: str, tmp_path: Path)
         trainer.train()
         names = {name for entry in trainer.state.log_history for name in entry if not name.startswith("train_")}
         logged.append({name.replace("length_reward", "NAME") for name in names - {"epoch", "step", "total_flos"}})
-    assert _documented_metrics("Archer's metrics") == logged[0] - logged[1]
+    roles = ("reasoning", "knowledge")
+    flows = {name.replace("ROLE", role) for name in _documented_metrics("Entropy flow") for role in roles}
+    assert _documented_metrics("Archer's metrics") | flows == logged[0] - logged[1]
     assert logged[1] <= logged[0]
     in_some_runs = _documented_metrics("TRL's metrics") - logged[1]
     assert _documented_metrics("TRL's metrics") >= logged[1]
@@ -224,7 +227,7 @@ def test_ranges_of_the_reference_are_those_that_are_checked(name: str, bounds: s
 def test_every_field_is_on_the_configuration_page() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     own = {f.name for f in fields(ArcherGRPOConfig)} - {f.name for f in fields(GRPOConfig)}
-    docstrings = (str(config.__doc__) for config in (ArcherGRPOConfig, DurableGRPOConfig))
+    docstrings = (str(config.__doc__) for config in (ArcherGRPOConfig, MethodConfig, DurableGRPOConfig))
     documented = {parameter.name for text in docstrings for parameter in documented_parameters(text)}
     assert own <= documented
     # Fields such as `_n_gpu` are not options

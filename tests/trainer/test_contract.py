@@ -14,6 +14,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, options
 from trl_archer.grpo import DurableGRPOConfig, DurableGRPOTrainer
 from trl_archer.grpo.trainer import IMAGE_INPUTS
+from trl_archer.methods import MethodConfig
 
 from ..helpers.tiny import make_inputs, make_trainer
 
@@ -117,9 +118,16 @@ def test_every_inherited_field_is_in_exactly_one_table() -> None:
     [
         (
             ArcherGRPOConfig,
-            DurableGRPOConfig,
+            MethodConfig,
             "entropy_quantile gate_width epsilon_reasoning epsilon_reasoning_high beta beta_reasoning "
             "use_bias_correction_kl mask_zero_std_groups token_records_steps",
+        ),
+        (
+            MethodConfig,
+            DurableGRPOConfig,
+            "surrogate clip_range token_weights aspo_cap clip_schedule clip_slope_low clip_slope_high clip_offset_low "
+            "clip_offset_high opefo_off_policy probability_alpha steer_min_weight clip_cov_ratio clip_cov_low "
+            "clip_cov_high",
         ),
         (
             DurableGRPOConfig,
