@@ -53,6 +53,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         ("epsilon", 1.5, "epsilon_high"),
         *(("loss_type", value, "dapo") for value in ("cispo", "sapo", "luspo", "vespo", "dpao")),
         ("importance_sampling_level", "sequence", "'token'"),
+        *(("metric_for_best_model", value, "'eval_reward'") for value in ("loss", "eval_loss")),
         ("top_entropy_quantile", 0.2, "entropy_quantile"),
         ("sapo_temperature_neg", 2.0, "1.05"),
         ("delta", 1.5, "larger delta"),
@@ -124,3 +125,11 @@ def test_command_line(tmp_path: Path) -> None:
 def test_round_trip_through_its_dictionary(tmp_path: Path) -> None:
     made = config(tmp_path, epsilon_reasoning=0.4)
     assert made.to_dict()["epsilon_reasoning"] == 0.4
+
+
+def test_the_best_model_is_not_chosen_by_the_loss(tmp_path: Path) -> None:
+    """Which is the Trainer's default."""
+    options: dict[str, Any] = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 500}
+    with pytest.raises(ValueError, match="metric_for_best_model='loss': the loss of a policy gradient"):
+        config(tmp_path, **options)
+    assert config(tmp_path, **options, metric_for_best_model="eval_reward").greater_is_better

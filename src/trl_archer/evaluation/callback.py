@@ -198,12 +198,6 @@ def _check_metric(args: Any, benchmarks: Sequence[LoadedBenchmark], every: int |
         if keep_best is not None:
             raise ValueError(f"keep_best={keep_best} needs metric_for_best_model, such as {ours[0]!r}.")
         return
-    if metric.removeprefix("eval_") == "loss":
-        raise ValueError(
-            f"metric_for_best_model={metric!r}: the loss of a policy gradient does not measure quality. It is near 0 "
-            f"whatever the policy solves, because advantages are centered in each group. Use {ours[0]!r} or "
-            "'eval_reward'."
-        )
     name = metric.removeprefix("eval_")
     if "/" in name and name.split("/")[0] in {entry.split("/")[0] for entry in ours} and name not in ours:
         raise ValueError(f"metric_for_best_model={metric!r} is not logged. Use one of {', '.join(ours)}.")

@@ -115,6 +115,12 @@ class DurableGRPOConfig(GRPOConfig):
     def __post_init__(self):
         self._check()  # before TRL computes anything from the values
         super().__post_init__()
+        if (self.metric_for_best_model or "").removeprefix("eval_") == "loss":  # the Trainer's default
+            raise ValueError(
+                f"metric_for_best_model={self.metric_for_best_model!r}: the loss of a policy gradient does not measure "
+                "quality. It is near 0 whatever the policy solves, because advantages are centered in each group. Use "
+                "'eval_reward', or the metric of a benchmark, such as 'aime24/avg@64'."
+            )
         if self.use_transformers_continuous_batching and (self.bf16 or self.fp16):
             raise ValueError(
                 "use_transformers_continuous_batching=True with bf16 or fp16: TRL casts the trained weights themselves "
