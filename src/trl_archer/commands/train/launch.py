@@ -77,7 +77,7 @@ def check_launch(
     if settings is not None:
         check_deepspeed(*settings, values, processes)
         if installed and importlib.util.find_spec("deepspeed") is None:
-            raise ValueError("DeepSpeed is not installed. Run `pip install 'deepspeed>=0.19.8'`.")
+            raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
 
 
 # Fields that act only if another one is set: the switch, how to set it, and the fields

@@ -307,11 +307,12 @@ def _has_stopped(trainer: "DurableGRPOTrainer", callback: type[CollapseAlarm] | 
 def _check_installed(config: DurableGRPOConfig, model: ModelConfig) -> None:
     missing = sorted(set(config.report_to) - set(get_available_reporting_integrations()))
     if missing:
-        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. Install it, or remove it.")
+        how = "Run `pip install 'trl-archer[trackio]'`" if missing[0] == "trackio" else "Install it"
+        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. {how}, or remove it.")
     if "/" in str(model.attn_implementation) and not is_kernels_available():
         raise ValueError(
             f"attn_implementation={model.attn_implementation!r} is a kernel on the Hub. Run "
-            "`pip install 'transformers[kernels]'`, or set attn_implementation: sdpa."
+            "`pip install 'trl-archer[kernels]'`, or set attn_implementation: sdpa."
         )
 
 
