@@ -253,10 +253,9 @@ print(f"trained: {trainable:,} of {trainer.model.num_parameters():,} parameters"
 # %% [markdown]
 # ## Before
 #
-# `EvaluationCallback` evaluates on a benchmark, here a file with the test problems. It generates as the trainer does and
-# scores with a verifier, which need not be the reward. avg@K is the accuracy of one sample. pass@K is the share of
-# problems that at least one of K samples solves. The callback also evaluates during training, which stays the same bit
-# for bit.
+# `EvaluationCallback` evaluates on a benchmark, here a file with the test problems. It generates as the trainer does
+# and scores with a verifier that need not be the reward. avg@K is the accuracy of one sample. pass@K is the share of
+# problems that at least one of K samples solves. It also evaluates during training, which stays the same bit for bit.
 
 # %%
 K = 4
@@ -331,9 +330,9 @@ print(greedy_after[0][0])
 # %% [markdown]
 # ## After
 #
-# Each evaluation has written a report with the counts of every problem. `compare` pairs two reports by problem, which is
-# more precise than two separate numbers, and says what can be concluded. To compare methods, train several seeds of
-# each: one run says nothing about the method.
+# Each evaluation has written a report with the counts of every problem. `compare` pairs two reports by problem. This is
+# more precise than two separate numbers. To compare methods, train several seeds of each: one run says nothing about
+# the method.
 
 # %%
 reports = {
