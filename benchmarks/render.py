@@ -237,6 +237,17 @@ def math_hedges() -> str:
     )
 
 
+def evaluation_report() -> str:
+    result = load("evaluation_report")
+    seconds = result["seconds"]
+    return (
+        f"For {result['problems']:,} problems with {result['samples']} samples each, counting, statistics and writing "
+        f"take {seconds['report']:.0f} s, and `compare` takes {seconds['compare']:.0f} s more. The process needs "
+        f"{result['peak_mib']:,.0f} MiB in all, because samples are counted as they are read. "
+        f"({source(result, 'evaluation_report', '../').rstrip('.')}.)"
+    )
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"shown": shown, "playground_sentence": playground_sentence},
     "docs/index.md": {
@@ -245,6 +256,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "install": partial(from_readme, "install"),
         "playground": playground,
     },
+    "docs/evaluation.md": {"evaluation_report": evaluation_report},
     "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
     "docs/metrics.md": {"playground_entropies": playground_entropies},
