@@ -242,8 +242,8 @@ def evaluation_report() -> str:
     seconds = result["seconds"]
     return (
         f"For {result['problems']:,} problems with {result['samples']} samples each, counting, statistics and writing "
-        f"take {seconds['report']:.0f} s, and `compare` takes {seconds['compare']:.0f} s more. The process needs "
-        f"{result['peak_mib']:,.0f} MiB in all, because samples are counted as they are read. "
+        f"take {seconds['report']:.0f} s of one core, and `compare` takes {seconds['compare']:.0f} s. The process needs "
+        f"{result['peak_mib']:,.0f} MiB, because samples are counted as they are read. "
         f"({source(result, 'evaluation_report', '../').rstrip('.')}.)"
     )
 
