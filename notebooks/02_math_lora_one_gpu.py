@@ -375,7 +375,7 @@ assert run.series("skipped_updates")[1][-1] == 0
 
 # the training
 if SIZE == "tiny":
-    assert difference.avg.low > 0.05  # 95% interval over problems
+    assert difference.avg.low > 0  # 95% interval over problems
     operators = [record.gate[i] for record in records.completions for i in (1,) if record.tokens[i].strip() in "+-"]
     assert sum(operators) > 0.5 * len(operators)
 avg_before, avg_after = (value.value for value in difference.values)

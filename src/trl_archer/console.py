@@ -79,6 +79,8 @@ class ConsoleLog(TrainerCallback):
             if isinstance(value := logs.get(prefix + name), int | float)
         ]
         step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
+        if not state.max_steps:
+            step = "before training"
         if prefix:
             values += _benchmarks(logs)
         line = [step, *(["evaluation"] if prefix else []), *values, *([] if prefix else self._pace(state))]

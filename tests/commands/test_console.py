@@ -61,6 +61,12 @@ def test_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == expected
 
 
+def test_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    state = SimpleNamespace(global_step=0, max_steps=0, is_world_process_zero=True)
+    ConsoleLog().on_log(None, state, None, logs={"eval_toy/avg@1": 0.25})
+    assert capsys.readouterr().out == "before training   evaluation   toy avg@1 0.250\n"
+
+
 def test_groups_without_signal_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     empty = {"reward": 0.0, "frac_reward_zero_std": 1.0, "entropy": None, "kl": None}
     show(LOGS, empty, empty)
