@@ -254,6 +254,7 @@ PLACES: dict[str, dict[str, Callable[[], str]]] = {
         "objective": partial(from_readme, "objective"),
         "script": partial(from_readme, "script"),
         "install": partial(from_readme, "install"),
+        "status": partial(from_readme, "status"),
         "playground": playground,
     },
     "docs/evaluation.md": {"evaluation_report": evaluation_report},
