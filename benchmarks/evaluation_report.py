@@ -23,7 +23,7 @@ from trl_archer.evaluation.records import Outcome, count_outcomes
 from trl_archer.evaluation.report import build_report, read_report, write_report
 
 PROBLEMS, SAMPLES = 10_000, 64
-LOGGED = 2_000  # samples in the log; writing them takes longer than reading
+LOGGED = 6_400  # samples in the log; writing them takes longer than reading
 
 
 def outcomes(problems: int, samples: int, seed: int = 0) -> Iterator[Outcome]:

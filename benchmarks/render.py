@@ -241,8 +241,8 @@ def evaluation_report() -> str:
     result = load("evaluation_report")
     report, compare, log = (f"{result['seconds'][name]:.1f} s" for name in ("report", "compare", "log"))
     return (
-        f"For {result['problems']:,} problems with {result['samples']} samples each, the report takes {report} of one core "
-        f"and {result['peak_mib']:,.0f} MiB, and `compare` takes {compare}. Samples are counted as they are read. "
+        f"For {result['problems']:,} problems with {result['samples']} samples each, the report takes {report} of one "
+        f"core and {result['peak_mib']:,.0f} MiB, and `compare` takes {compare}. Samples are counted as they are read. "
         f"Counting a log of Inspect with 20,000 samples takes {log}: `trl-archer eval` starts a new log after as many "
         f"samples, counts each one when it is complete, and stores the counts.\n\n"
         f"{source(result, 'evaluation_report', '../')}"
