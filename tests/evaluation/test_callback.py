@@ -169,9 +169,8 @@ def test_evaluates_with_the_trainer(model_path, tmp_path, toy):
     ],
 )
 def test_settings_that_cannot_work(config, options, message, model_path, tmp_path, toy):
-    trainer = make_trainer(model_path, tmp_path, **config)
     with pytest.raises(ValueError, match=re.escape(message)):
-        EvaluationCallback(trainer, [toy], **options)
+        EvaluationCallback(make_trainer(model_path, tmp_path, **config), [toy], **options)
 
 
 def test_benchmarks_that_cannot_work(model_path, tmp_path, toy):
