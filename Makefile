@@ -98,6 +98,7 @@ bench: setup ## Run the benchmarks beside TRL (2 hours); write benchmarks/result
 	@$(BIN)/python -m benchmarks.update_phase
 	@$(BIN)/python -m benchmarks.step_breakdown
 	@$(BIN)/python -m benchmarks.rewards
+	@$(BIN)/python -m benchmarks.evaluation_report
 	@$(BIN)/python -m benchmarks.playground
 	@$(BIN)/python -m benchmarks.ablation
 	@$(BIN)/python -m benchmarks.methods

@@ -261,14 +261,28 @@ def methods() -> str:
     )
 
 
+def evaluation_report() -> str:
+    result = load("evaluation_report")
+    report, compare, log = (f"{result['seconds'][name]:.1f} s" for name in ("report", "compare", "log"))
+    return (
+        f"For {result['problems']:,} problems with {result['samples']} samples each, the report takes {report} of one "
+        f"core and {result['peak_mib']:,.0f} MiB, and `compare` takes {compare}. Samples are counted as they are read. "
+        f"Counting a log of Inspect with 20,000 samples takes {log}: `trl-archer eval` starts a new log after as many "
+        f"samples, counts each one when it is complete, and stores the counts.\n\n"
+        f"{source(result, 'evaluation_report', '../')}"
+    )
+
+
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"shown": shown, "playground_sentence": playground_sentence},
     "docs/index.md": {
         "objective": partial(from_readme, "objective"),
         "script": partial(from_readme, "script"),
         "install": partial(from_readme, "install"),
+        "status": partial(from_readme, "status"),
         "playground": playground,
     },
+    "docs/evaluation.md": {"evaluation_report": evaluation_report},
     "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
     "docs/methods.md": {"presets": reference.presets, "methods": methods},

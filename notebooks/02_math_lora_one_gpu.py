@@ -37,12 +37,13 @@ import warnings
 
 import torch
 from datasets import Dataset, disable_progress_bars, load_dataset
+from IPython.display import Markdown
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 from transformers.trainer_callback import PrinterCallback
 
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer, ConsoleLog
-from trl_archer.evaluation import avg_at_k, pass_at_k, sample
+from trl_archer.evaluation import EvaluationCallback, Method, compare, read_report, render_comparison, sample
 from trl_archer.figures import (
     SampleCounts,
     plot_accuracy_curves,
@@ -101,7 +102,7 @@ if SIZE == "full":
     train, test = load_dataset("openai/gsm8k", "main", split=["train", "test[:100]"])
 else:
     train, test = generated(1024, seed=0), generated(48, seed=1)
-train, test = (data.map(to_row, remove_columns=data.column_names) for data in (train, test))
+train, test = (data.map(to_row, remove_columns="answer") for data in (train, test))
 print(test[0]["prompt"][1]["content"])
 print("solution:", test[0]["solution"])
 
@@ -252,26 +253,33 @@ print(f"trained: {trainable:,} of {trainer.model.num_parameters():,} parameters"
 # %% [markdown]
 # ## Before
 #
-# Several samples per problem give a more precise estimate than one. avg@k is the share of correct samples, pass@k the
-# share of problems with a correct one among k. Both reject `None` instead of counting it as wrong.
+# `EvaluationCallback` evaluates on a benchmark, here a file with the test problems. It generates as the trainer does
+# and scores with a verifier that need not be the reward. avg@K is the accuracy of one sample. pass@K is the share of
+# problems that at least one of K samples solves. It also evaluates during training, which stays the same bit for bit.
 
 # %%
 K = 4
-prompts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in test["prompt"]]
-options = {"max_new_tokens": config.max_completion_length}
-
-
-def evaluate(model):
-    texts = sample(model, tokenizer, prompts, K, **options)
-    return [math_reward(group, solution=[right] * K) for group, right in zip(texts, test["solution"], strict=True)]
+test.select_columns(["question", "solution"]).to_json("test.jsonl")
+benchmark = {
+    "name": "word_problems",
+    "dataset": "test.jsonl",
+    "columns": {"prompt": "question"},  # `math` reads the column `solution`
+    "verifier": "math",
+    "k": K,
+    "temperature": 1.0,
+    "max_new_tokens": config.max_completion_length,
+}
+evaluation = EvaluationCallback(trainer, [benchmark], every=config.max_steps // 2, system_prompt=SYSTEM_PROMPT)
+trainer.add_callback(evaluation)
+metrics = evaluation.evaluate()
+prompts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in test["prompt"][:8]]
 
 
 def greedy(model):
-    return sample(model, tokenizer, prompts[:8], 1, temperature=0.0, **options)
+    return sample(model, tokenizer, prompts, 1, temperature=0.0, max_new_tokens=config.max_completion_length)
 
 
-before, greedy_before = evaluate(trainer.model), greedy(trainer.model)
-print(f"avg@{K} {avg_at_k(before):.3f}   pass@{K} {pass_at_k(before, K):.3f}")
+greedy_before = greedy(trainer.model)
 print(greedy_before[0][0])
 
 # %% [markdown]
@@ -293,20 +301,6 @@ plot_training_dynamics(run)
 plot_constraints(run, entropy_quantile=config.entropy_quantile)
 
 # %% [markdown]
-# ## After
-
-# %%
-after, greedy_after = evaluate(trainer.model), greedy(trainer.model)
-print(f"avg@{K} {avg_at_k(after):.3f}   pass@{K} {pass_at_k(after, K):.3f}")
-print(greedy_after[0][0])
-plot_accuracy_curves(
-    {
-        "before": SampleCounts([int(sum(row)) for row in before], K),
-        "after": SampleCounts([int(sum(row)) for row in after], K),
-    }
-)
-
-# %% [markdown]
 # ## Which tokens are reasoning
 #
 # Over the recorded updates: the tokens that were most often above their response's threshold, and those that rarely
@@ -323,6 +317,7 @@ plot_frequent_tokens(records, top=10, min_count=20)
 # leaves the base model, the reference of the KL term.
 
 # %%
+greedy_after = greedy(trainer.model)
 trainer.save_model(f"{OUTPUT}/adapter")
 size = os.path.getsize(f"{OUTPUT}/adapter/adapter_model.safetensors")
 base = AutoModelForCausalLM.from_pretrained(MODEL, dtype=DTYPE).to(trainer.model.device)
@@ -330,6 +325,34 @@ greedy_reloaded = greedy(PeftModel.from_pretrained(base, f"{OUTPUT}/adapter"))
 with trainer.model.disable_adapter():
     greedy_without = greedy(trainer.model)
 print(f"adapter: {size / 1e6:.1f} MB")
+print(greedy_after[0][0])
+
+# %% [markdown]
+# ## After
+#
+# Each evaluation has written a report with the counts of every problem. `compare` pairs two reports by problem. This is
+# more precise than two separate numbers. To compare methods, train several seeds of each: one run says nothing about
+# the method.
+
+# %%
+reports = {
+    name: read_report(f"{OUTPUT}/evaluations/step-{step:06d}")
+    for name, step in {"before": 0, "after": config.max_steps}.items()
+}
+(difference,) = compare(*(Method(name, [report]) for name, report in reports.items()))
+Markdown(render_comparison([difference]))
+
+# %%
+counts = {
+    name: [problem["correct"] for problem in report["benchmarks"]["word_problems"]["problems"]]
+    for name, report in reports.items()
+}
+plot_accuracy_curves({name: SampleCounts(correct, K) for name, correct in counts.items()})
+
+# %% [markdown]
+# The command line does the same for a saved model, with the settings of the paper for AIME, MATH-500 and others:
+# `trl-archer eval --model runs/math_lora/adapter --benchmarks math500`, and `trl-archer compare` for its reports
+# ([evaluation](../docs/evaluation.md)).
 
 # %% [markdown]
 # ## Checks
@@ -352,7 +375,9 @@ assert run.series("skipped_updates")[1][-1] == 0
 
 # the training
 if SIZE == "tiny":
-    assert avg_at_k(after) > avg_at_k(before) + 0.05
+    assert difference.avg.low > 0  # 95% interval over problems
     operators = [record.gate[i] for record in records.completions for i in (1,) if record.tokens[i].strip() in "+-"]
     assert sum(operators) > 0.5 * len(operators)
-print(f"avg@{K} {avg_at_k(before):.3f} -> {avg_at_k(after):.3f}. All checks pass.")
+avg_before, avg_after = (value.value for value in difference.values)
+assert abs(metrics[f"eval_word_problems/avg@{K}"] - avg_before) < 1e-9
+print(f"avg@{K} {avg_before:.3f} -> {avg_after:.3f}. All checks pass.")

@@ -33,6 +33,8 @@ def _output(output: dict[str, Any]) -> str:
         return (
             f'<p><img alt="Figure drawn by the cell above" src="data:image/png;base64,{data["image/png"].strip()}"></p>'
         )
+    if "text/markdown" in data:
+        return data["text/markdown"]
     if "text/html" in data:
         return re.sub(r"\s*\n\s*", "&#10;", data["text/html"])  # a blank line would end the block of HTML
     text = "".join(output.get("text", "")) or data.get("text/plain", "")

@@ -1,7 +1,8 @@
 """One readable line per log, instead of a dictionary of all metrics."""
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import TrainerCallback
@@ -78,6 +79,10 @@ class ConsoleLog(TrainerCallback):
             if isinstance(value := logs.get(prefix + name), int | float)
         ]
         step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
+        if not state.max_steps:
+            step = "before training"
+        if prefix:
+            values += _benchmarks(logs)
         line = [step, *(["evaluation"] if prefix else []), *values, *([] if prefix else self._pace(state))]
         if prefix or state.global_step % self._every == 0:
             print("   ".join(line), flush=True)
@@ -90,6 +95,17 @@ class ConsoleLog(TrainerCallback):
             return []
         seconds = (time.perf_counter() - self._start[0]) / (state.global_step - self._start[1])
         return [f"{seconds:.3g} s/step", f"{_duration(seconds * (state.max_steps - state.global_step))} left"]
+
+
+def _benchmarks(logs: Mapping[str, Any]) -> Iterator[str]:
+    """Yields accuracy, standard error and pass@K of each benchmark in a log."""
+    for key, value in logs.items():
+        if found := re.fullmatch(r"eval_(.+)/avg@(\d+)", key):
+            name, k = found.groups()
+            error, passed = (logs.get(f"eval_{name}/{metric}") for metric in ("stderr", f"pass@{k}"))
+            yield f"{name} avg@{k} {value:.3f}" + ("" if error is None else f" ± {error:.3f}")
+            if passed is not None and k != "1":
+                yield f"pass@{k} {passed:.3f}"
 
 
 def _duration(seconds: float) -> str:

@@ -40,6 +40,13 @@ def test_files(runs, capsys):
     assert {path.name for path in output.iterdir()} >= {"comparison.png", "comparison.svg"}
 
 
+def test_without_matplotlib_there_is_a_table_but_no_figure(runs, capsys, monkeypatch):
+    monkeypatch.setattr("trl_archer.commands.compare.find_spec", lambda name: None)
+    assert main(["compare", pair(runs, "grpo"), pair(runs, "archer"), "--output", str(runs / "out")]) == 0
+    assert "Run `pip install 'trl-archer[plots]'`" in capsys.readouterr().out
+    assert {path.name for path in (runs / "out").iterdir()} == {"comparison.md", "comparison.json"}
+
+
 def test_all_pairs(runs, capsys):
     three = [pair(runs, "grpo"), pair(runs, "archer"), pair(runs, "grpo").replace("grpo=", "again=")]
     assert main(["compare", *three, "--all-pairs", "--output", str(runs / "out")]) == 0

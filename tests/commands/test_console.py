@@ -54,6 +54,19 @@ def test_evaluation_end_and_other_ranks(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == ""
 
 
+def test_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"avg@4": 0.41234, "stderr": 0.0213, "pass@4": 0.7, "truncated": 0.1}
+    show({**{f"eval_math500/{name}": value for name, value in found.items()}, "eval_one/avg@1": 0.5})
+    expected = "step   7/120   evaluation   math500 avg@4 0.412 ± 0.021   pass@4 0.700   one avg@1 0.500\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    state = SimpleNamespace(global_step=0, max_steps=0, is_world_process_zero=True)
+    ConsoleLog().on_log(None, state, None, logs={"eval_toy/avg@1": 0.25})
+    assert capsys.readouterr().out == "before training   evaluation   toy avg@1 0.250\n"
+
+
 def test_groups_without_signal_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     empty = {"reward": 0.0, "frac_reward_zero_std": 1.0, "entropy": None, "kl": None}
     show(LOGS, empty, empty)

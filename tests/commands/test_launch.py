@@ -38,13 +38,25 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIXED_PRECISION", "USE_DEEPSPEED", "DEEPSPEED_CONFIG_FILE", "GRADIENT_ACCUMULATION_STEPS"):
         monkeypatch.delenv(f"ACCELERATE_{name}", raising=False)
     monkeypatch.delenv("ACCELERATE_GRADIENT_CLIPPING", raising=False)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in ("WORLD_SIZE", "MASTER_PORT", "ACCELERATE_USE_CPU"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def installed(name: str) -> ModuleType:
     module = ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
     return module
+
+
+def test_processes_that_accelerate_did_not_start(monkeypatch: pytest.MonkeyPatch, defaults: dict[str, Any]) -> None:
+    """`accelerate launch --cpu --num_processes 2` sets these variables and starts one process."""
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    check_launch(defaults)  # set by the user, for something else
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    with pytest.raises(ValueError, match="asked for several processes on the CPU but started one"):
+        check_launch(defaults)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_launch(defaults)
 
 
 def test_defaults_pass(defaults: dict[str, Any]) -> None:

@@ -37,6 +37,13 @@ def config(tmp_path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(autouse=True)
+def inspect_installed(request, monkeypatch):
+    """Only the whole study needs Inspect."""
+    if not request.node.get_closest_marker("inspect"):
+        monkeypatch.setattr("trl_archer.commands.eval.find_spec", lambda name: True)
+
+
 def write(config: dict[str, Any], folder: Path) -> str:
     (folder / "study.yaml").write_text(yaml.dump(config, sort_keys=False))
     return str(folder / "study.yaml")
@@ -75,6 +82,13 @@ def test_runs(config, tmp_path):
 def test_refusals(changes, message, config, tmp_path, capsys):
     assert main(["study", "--config", write({**config, **changes}, tmp_path)]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_without_inspect_nothing_is_trained(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trl_archer.commands.eval.find_spec", lambda name: None)
+    assert main(["study", "--config", write(config, tmp_path)]) == 2
+    assert "needs Inspect, which is not installed. Run `pip install 'trl-archer[eval]'`" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 

@@ -19,7 +19,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import trl_archer
 from trl_archer.commands.train import run as run_module
+from trl_archer.commands.train.card import command_line
 from trl_archer.commands.train.recipe import read_recipe
 from trl_archer.commands.train.resume import check_same_model
 from trl_archer.commands.train.run import main, train
@@ -121,7 +123,15 @@ def test_run(folder: Path, model_path: str, capsys: pytest.CaptureFixture[str], 
             assert "| `epsilon_reasoning` | 0.5 |" in text
             assert text.count("## Training settings") == 1
             assert "huggingface.co/None" not in text
-    assert "- trl-archer\n" in (folder / "out" / "README.md").read_text()
+    card = (folder / "out" / "README.md").read_text()
+    assert "- trl-archer\n" in card
+    assert f"trl-archer {trl_archer.__version__} on 1 process" in card
+    assert "```bash\ntrl-archer train --config recipe.yaml\n```" in card
+    assert "# Model Card for out\n" in card
+    assert 'model="out"' in card
+    assert "huggingface.co/papers/2507.15778" in card
+    assert "huggingface.co/datasets" not in card  # the data is a local file
+    assert "| `dataset` | data.jsonl |" in card
     record = json.loads((folder / "out" / "run.json").read_text())
     assert record["model"]["model_name_or_path"] == model_path
     assert record["training"]["learning_rate"] == 0.01
@@ -175,7 +185,7 @@ def test_collapse(folder: Path, caplog: pytest.LogCaptureFixture, threads: Any, 
         (["--deepspeed", "{bad"], "deepspeed='{bad' is not valid JSON: Expecting property name"),
         (["--report_to", "wandb"], "report_to=['wandb']: 'wandb' is not installed."),
         (["--report_to", "trackio", "wandb"], "report_to=['trackio', 'wandb']: 'wandb' is not installed."),
-        (["--attn_implementation", "kernels-community/flash-attn2"], "pip install 'transformers[kernels]'"),
+        (["--attn_implementation", "kernels-community/flash-attn2"], "pip install 'trl-archer[kernels]'"),
         (["--collapse_patience", "0"], "collapse_patience=0"),
         (["--use_vllm"], "vLLM is not installed. Run `pip install 'trl-archer[vllm]'`"),
         (["--resume"], "output_dir='out' has no complete checkpoint to resume from (there is none)"),
@@ -271,15 +281,40 @@ def test_end_of_a_run(tmp_path: Path) -> None:
     )
     trainer.args.generation_batch_size = trainer.args.num_generations = 8
     trainer.args.num_iterations = 1
-    train(trainer, Path("out/checkpoint-2"), "some/data")
+    train(trainer, Path("out/checkpoint-2"))
     assert trainer.method_calls[-4:] == [
         call.accelerator.print("Model saved to out."),
-        call.push_to_hub(dataset_name="some/data"),
+        call.push_to_hub(),
         call.accelerator.print(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}."),
         call.end(),
     ]
     trainer.train.assert_called_once_with(resume_from_checkpoint="out/checkpoint-2")
     trainer.save_model.assert_called_once_with("out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["--config", "my recipe.yaml"], "trl-archer train --config 'my recipe.yaml'"),
+        (["--hub_token", "hf_secret", "--seed", "1"], "trl-archer train --hub_token ... --seed 1"),
+        (["--hub-token=hf_secret", "--push_to_hub_token", "hf_secret"], "--hub-token=... --push_to_hub_token ..."),
+    ],
+)
+def test_a_card_holds_no_token(arguments: list[str], command: str) -> None:
+    assert command_line(arguments).endswith(command)
+
+
+def test_a_hub_that_cannot_be_used_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whoami(self: Any, token: str | None) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", whoami)
+    assert main(["--config", "recipe.yaml", "--push_to_hub", "true"]) == 2
+    error = capsys.readouterr().err
+    assert "push_to_hub=True, but the Hub cannot be used (ConnectionError: Name or service not known)" in error
+    assert "run `hf upload REPOSITORY out` after training" in error
 
 
 def test_what_resume_means(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from trl_archer.evaluation import EvaluationCallback, sample
+from trl_archer.evaluation import EvaluationCallback, Method, compare, sample
 from trl_archer.evaluation.benchmarks import Benchmark, load_benchmark
 from trl_archer.evaluation.callback import _delete_worse
 from trl_archer.evaluation.report import read_records, read_report
@@ -53,13 +53,33 @@ def logged(trainer: Any, prefix: str = "") -> list[dict[str, Any]]:
 
 def test_training_is_the_same_bit_for_bit(model_path, tmp_path, toy):
     alone = train(model_path, tmp_path / "alone")
-    both = train(model_path, tmp_path / "both", lambda trainer: EvaluationCallback(trainer, [toy], every=1))
+
+    def evaluation(trainer: Any) -> EvaluationCallback:
+        callback = EvaluationCallback(trainer, [toy], every=1)
+        callback.evaluate()  # before training
+        return callback
+
+    both = train(model_path, tmp_path / "both", evaluation)
     for name, weight in alone.model.state_dict().items():
         assert torch.equal(weight, both.model.state_dict()[name]), name
     assert logged(both) == logged(alone)
     assert len([row for row in both.state.log_history if "eval_toy/avg@4" in row]) == 4
     assert both.num_generations_eval == alone.num_generations_eval
     assert both.generation_config.to_dict() == alone.generation_config.to_dict()
+
+
+def test_evaluates_before_training(model_path, tmp_path, toy):
+    trainer = make_trainer(model_path, tmp_path, reward_funcs=noisy_reward, max_steps=1)
+    evaluation = EvaluationCallback(trainer, [toy], every=1)
+    trainer.add_callback(evaluation)
+    metrics = evaluation.evaluate()
+    assert 0 <= metrics["eval_toy/avg@4"] <= metrics["eval_toy/pass@4"] <= 1
+    trainer.train()
+    folder = Path(trainer.args.output_dir) / "evaluations"
+    before, after = (read_report(folder / f"step-{step:06d}") for step in (0, 1))
+    assert (before["settings"]["step"], after["settings"]["step"]) == (0, 1)
+    (difference,) = compare(Method("before", [before]), Method("after", [after]))
+    assert difference.values[0].value == pytest.approx(metrics["eval_toy/avg@4"])
 
 
 def test_numbers_are_those_of_the_policy(tmp_path, toy):
@@ -148,9 +168,8 @@ def test_evaluates_with_the_trainer(model_path, tmp_path, toy):
     ],
 )
 def test_settings_that_cannot_work(config, options, message, model_path, tmp_path, toy):
-    trainer = make_trainer(model_path, tmp_path, **config)
     with pytest.raises(ValueError, match=re.escape(message)):
-        EvaluationCallback(trainer, [toy], **options)
+        EvaluationCallback(make_trainer(model_path, tmp_path, **config), [toy], **options)
 
 
 def test_benchmarks_that_cannot_work(model_path, tmp_path, toy):

@@ -138,7 +138,7 @@ def test_without_matplotlib_all_but_drawing_works() -> None:
         "import sys\nsys.modules['matplotlib'] = None\nfrom trl_archer.figures import read_run, write_token_view\n"
         "try:\n    from trl_archer.figures import plot_constraints\nexcept ImportError as error:\n    print(error)"
     )
-    assert run_python(code) == "plot_constraints needs matplotlib; `pip install trl-archer[plots]` to draw.\n"
+    assert run_python(code) == "plot_constraints needs matplotlib. Run `pip install 'trl-archer[plots]'`.\n"
 
 
 @pytest.mark.parametrize("name", figures.__all__)

@@ -168,6 +168,14 @@ def test_clipped_tokens_lie_outside_their_range() -> None:
         assert ((ratio < low) | (ratio > high)).all()
 
 
+def test_both_planes_show_the_same_tokens() -> None:
+    records = make_records()
+    linear, logarithmic = plot_clip_plane(records.settings, records).axes
+    for left, right in zip(linear.collections[-2:], logarithmic.collections[-2:], strict=True):
+        assert len(left.get_offsets()) > 0
+        np.testing.assert_array_equal(left.get_offsets(), right.get_offsets())
+
+
 def test_neither_role_hides_the_other() -> None:
     """Drawn one after the other, the second role would cover the first."""
     records = make_records()
@@ -184,7 +192,7 @@ def test_tokens_that_are_not_drawn_are_noted(monkeypatch: pytest.MonkeyPatch) ->
     rare = replace(first, per_token_logps=np.where(np.arange(40) == 5, -30, first.per_token_logps))
     figure = plot_clip_plane(records.settings, TokenRecords([rare, *records.completions[1:]], records.settings))
     notes = "\n".join(figure.notes)
-    assert "1 of 456 tokens have a probability below 0.001 and are off the axes" in notes
+    assert "1 of 456 tokens have a probability below 0.001 and are off the logarithmic axes" in notes
     assert "The gate is graded" in notes
     assert "10 of " in notes
     others, stopped = figure.axes[1].collections[-2:]

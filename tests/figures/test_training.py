@@ -121,6 +121,29 @@ def test_default_smoothing_follows_the_length_of_the_run() -> None:
     assert figure.notes == ["Lines: Gaussian mean, sigma 4 steps. Pale: raw values."]
 
 
+def test_logs_far_apart_are_not_smoothed() -> None:
+    """A Gaussian that reaches no neighbor would change nothing, and the note would be wrong."""
+    figure = plot_training_dynamics(make_run(steps=range(0, 151, 10)))
+    assert len(panels(figure)["Reward"].lines) == 1
+    assert figure.notes == []
+
+
+def test_pale_lines_are_what_the_note_says() -> None:
+    long, other = (make_run(name, steps=range(201)) for name in ("archer", "grpo"))
+    assert plot_training_dynamics([long, long]).notes[0].endswith("Pale: seeds.")
+    assert plot_training_dynamics([long, long, other]).notes[0].endswith("Pale: seeds or raw values.")
+
+
+def test_small_changes_of_length_look_small() -> None:
+    lengths = [28.0, 27.9, 28.03, 28.0, 28.0]
+    low, high = panels(plot_training_dynamics(make_run(metrics={"completions/mean_length": lengths})))[
+        "Response length"
+    ].get_ylim()
+    assert low < 27.9
+    assert high > 28.03
+    assert high - low > 2.8
+
+
 def test_gaps_stay_open_and_are_noted() -> None:
     run = make_run(metrics={"reward": [1.0, None, float("inf"), 4.0, 5.0]})
     figure = plot_training_dynamics(run, smoothing=0)

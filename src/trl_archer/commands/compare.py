@@ -64,11 +64,12 @@ def write_comparison(runs: list[str], output: Path, all_pairs: bool = False, the
     for name, written in (("comparison.md", text), ("comparison.json", content + "\n")):
         with whole_file(output / name) as temporary:
             temporary.write_text(written, encoding="utf-8")
-    if find_spec("matplotlib") is not None:
-        from ..figures import save
-        from .compare_figure import plot_comparison
+    if find_spec("matplotlib") is None:
+        return f"{text}\nNo figure was drawn: that needs matplotlib. Run `pip install 'trl-archer[plots]'`.\n"
+    from ..figures import save
+    from .compare_figure import plot_comparison
 
-        save(plot_comparison(methods, paths, theme), output / "comparison", vector="svg")
+    save(plot_comparison(methods, paths, theme), output / "comparison", vector="svg")
     return text
 
 

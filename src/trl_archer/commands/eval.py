@@ -83,8 +83,7 @@ def evaluate(args: argparse.Namespace) -> int:
         ValueError: If the evaluation cannot start.
         RuntimeError: If it stopped before its end.
     """
-    if find_spec("inspect_ai") is None:
-        raise ValueError("Inspect is not installed. Run `pip install 'trl-archer[eval]'`.")
+    check_inspect()
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit={args.limit} keeps no problem. Use 1 or more.")
     benchmarks = load_benchmarks(args)
@@ -121,6 +120,12 @@ def evaluate(args: argparse.Namespace) -> int:
     print(render(report))
     print(f"Written to {output / REPORT}. To read every sample: inspect view --log-dir {output / 'logs'}")
     return int(any(result["summary"]["failed"] for result in report["benchmarks"].values()))
+
+
+def check_inspect() -> None:
+    """Raises `ValueError` if Inspect is not installed."""
+    if find_spec("inspect_ai") is None:
+        raise ValueError("Evaluation needs Inspect, which is not installed. Run `pip install 'trl-archer[eval]'`.")
 
 
 def load_benchmarks(args: argparse.Namespace) -> list[LoadedBenchmark]:

@@ -198,7 +198,7 @@ def _listing(kind: str, config: str, runs: Sequence[StudyRun]) -> Iterator[str]:
 
 def _check(runs: Sequence[StudyRun]) -> None:
     """Checks all settings before the first run starts."""
-    from .eval import load_benchmarks
+    from .eval import check_inspect, load_benchmarks
     from .train.run import make_parser, objective_of
 
     evaluations: list[dict[str, Any]] = []
@@ -216,6 +216,7 @@ def _check(runs: Sequence[StudyRun]) -> None:
         if run.eval not in evaluations:
             evaluations.append(run.eval)
             load_benchmarks(_parse_eval(run))
+    check_inspect()
 
 
 def _eval_flags(run: StudyRun) -> list[str]:

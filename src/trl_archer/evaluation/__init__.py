@@ -10,6 +10,7 @@ from .._lazy import load_public
 if TYPE_CHECKING:
     from .benchmarks import Benchmark, load_benchmark, read_benchmark
     from .callback import EvaluationCallback
+    from .comparison import Method, compare, render_comparison
     from .estimators import avg_at_k, pass_at_k
     from .records import Estimate, ProblemRecord, estimate, summarize
     from .report import build_report, read_report, write_report
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     **dict.fromkeys(("Benchmark", "load_benchmark", "read_benchmark"), ".benchmarks"),
     "EvaluationCallback": ".callback",
+    **dict.fromkeys(("Method", "compare", "render_comparison"), ".comparison"),
     **dict.fromkeys(("avg_at_k", "pass_at_k"), ".estimators"),
     **dict.fromkeys(("Estimate", "ProblemRecord", "estimate", "summarize"), ".records"),
     **dict.fromkeys(("build_report", "read_report", "write_report"), ".report"),
@@ -28,14 +30,17 @@ __all__ = [
     "Benchmark",
     "Estimate",
     "EvaluationCallback",
+    "Method",
     "ProblemRecord",
     "avg_at_k",
     "build_report",
+    "compare",
     "estimate",
     "load_benchmark",
     "pass_at_k",
     "read_benchmark",
     "read_report",
+    "render_comparison",
     "sample",
     "summarize",
     "write_report",

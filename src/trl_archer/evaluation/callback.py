@@ -31,13 +31,16 @@ class EvaluationCallback(TrainerCallback):
     the counts of each problem to `evaluations/step-N` in `output_dir`, for `trl-archer compare`. Training is the same
     with and without it, bit for bit.
 
-    `metric_for_best_model` accepts these metrics, such as `"aime24/avg@64"`.
+    `metric_for_best_model` accepts these metrics, such as `"aime24/avg@64"`. [`EvaluationCallback.evaluate`] evaluates
+    at once, for example before training.
 
     Example:
 
     ```python
     trainer = ArcherGRPOTrainer(...)
-    trainer.add_callback(EvaluationCallback(trainer, ["math500", {"name": "aime24", "k": 8}], every=100))
+    evaluation = EvaluationCallback(trainer, ["math500", {"name": "aime24", "k": 8}], every=100)
+    trainer.add_callback(evaluation)
+    evaluation.evaluate()
     trainer.train()
     ```
 
@@ -77,6 +80,18 @@ class EvaluationCallback(TrainerCallback):
         _check_benchmarks(trainer.args, self.benchmarks, every)
         _check_metric(trainer.args, self.benchmarks, every, keep_best)
         self._is_conversational = is_conversational(next(iter(trainer.train_dataset)))
+
+    def evaluate(self) -> dict[str, float]:
+        """
+        Evaluates now, on all ranks, logs, and writes the report of the current step.
+
+        Before training, ZeRO-3 and FSDP have not sharded the model yet, so evaluate the initial model with
+        `trl-archer eval` there.
+
+        Returns:
+            `dict[str, float]`: The metrics.
+        """
+        return self._evaluate(self.trainer.state)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.every is None or state.global_step % self.every:

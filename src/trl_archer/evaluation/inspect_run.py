@@ -106,13 +106,18 @@ def run_benchmark(
             raise RuntimeError(
                 f"{loaded.benchmark.name}: the evaluation stopped early ({reason}). The same command continues it."
             )
-        records += _counts(log, Path(folder) / f"problems-{start}-{stop}.json")
+        records += count_log(log, Path(folder) / f"problems-{start}-{stop}.json")
     order = {problem.id: index for index, problem in enumerate(loaded.problems)}
     return sorted(records, key=lambda record: order[record.id])
 
 
-def _counts(log: EvalLog, stored: Path) -> list[ProblemRecord]:
-    """Counts of each problem. They are stored beside the log, because a log of 20,000 samples takes seconds to read."""
+def count_log(log: EvalLog, stored: Path) -> list[ProblemRecord]:
+    """
+    Counts the samples of each problem in a log.
+
+    The counts are stored in a file, because a log of 20,000 samples takes seconds to read, and read from there if it
+    belongs to this log.
+    """
     name = Path(log.location).name
     if stored.is_file() and (content := json.loads(stored.read_text()))["log"] == name:
         return [ProblemRecord(**row) for row in content["records"]]

@@ -1,5 +1,5 @@
 """
-Figures of training runs, token records and evaluations. Needs matplotlib: `pip install trl-archer[plots]`.
+Figures of training runs, token records and evaluations. Needs matplotlib: `pip install 'trl-archer[plots]'`.
 
 Every `plot_*` function returns a [`~matplotlib.figure.Figure`]; [`save`] writes it. The figure and its `notes` list
 what could not be drawn.
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise ImportError(f"{name} needs matplotlib; `pip install trl-archer[plots]` to draw.") from error
+        raise ImportError(f"{name} needs matplotlib. Run `pip install 'trl-archer[plots]'`.") from error
 
 
 def __dir__() -> list[str]:

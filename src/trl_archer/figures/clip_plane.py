@@ -78,6 +78,7 @@ def plot_clip_plane(settings: Any, records: TokenRecords | None = None, theme: s
         shown[f"dual clip: ratio {delta:.3g}, negative advantage"] = Line2D([], [], color=colors.muted, **_DELTA)
     if tokens is not None:
         notes += _notes_on(tokens, lowest)
+        _draw_tokens(linear, tokens, [], colors)
         shown |= _draw_tokens(logarithmic, tokens, notes, colors)
     shown["ratio 1"] = Line2D([], [], color=colors.muted, **NOMINAL)
     where = {"loc": "outside upper left", "ncols": 3, "columnspacing": 1.2, "handlelength": 1.5}
@@ -133,7 +134,9 @@ def _notes_on(tokens: "DataFrame", lowest: float) -> list[str]:
     notes = []
     below = (np.exp(tokens[_LOGPS]) < lowest).any(axis=1).sum()
     if below:
-        notes.append(f"{below:,} of {len(tokens):,} tokens have a probability below {lowest:g} and are off the axes")
+        notes.append(
+            f"{below:,} of {len(tokens):,} tokens have a probability below {lowest:g} and are off the logarithmic axes"
+        )
     if tokens.gate.between(0, 1, inclusive="neither").any():
         notes.append(
             "The gate is graded: colors show the larger weight, and clip ranges lie between those of the two roles."

@@ -38,7 +38,7 @@ class _Panel(NamedTuple):
 
 _DYNAMICS = (
     _Panel("Reward", "reward", "mean reward"),
-    _Panel("Response length", "completions/mean_length", "tokens per completion"),
+    _Panel("Response length", "completions/mean_length", "tokens per completion", kind="length"),
     _Panel("Repetition", "completions/repetition", "repeated 20-grams", kind="share"),
     _Panel("Entropy, all tokens", "entropy", "nats per token"),
     _Panel("Entropy, reasoning", "entropy/reasoning", "nats per token", "reasoning"),
@@ -76,7 +76,7 @@ def plot_training_dynamics(
         runs ([`RunLog`] or `Sequence[RunLog]`): Runs. Seeds of one run have the same name.
         smoothing (`float`, *optional*):
             Standard deviation, in steps, of the Gaussian that smooths the lines. 0 draws the logged values, `None` uses
-            1/50 of the longest run.
+            1/50 of the longest run, or 0 if logs are more than twice as far apart.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
@@ -114,7 +114,7 @@ def plot_constraints(
         entropy_quantile (`float`, *optional*): The runs' rho, for a line at the nominal reasoning share, 1 - rho.
         smoothing (`float`, *optional*):
             Standard deviation, in steps, of the Gaussian that smooths the lines. 0 draws the logged values, `None` uses
-            1/50 of the longest run.
+            1/50 of the longest run, or 0 if logs are more than twice as far apart.
         theme (`str`, *optional*, defaults to `"light"`): `"light"` or `"dark"`.
 
     Returns:
@@ -162,11 +162,17 @@ def _group(runs: RunLog | Sequence[RunLog], smoothing: float | None) -> _Runs:
     if not runs:
         raise ValueError("runs is empty; pass at least one RunLog, see `read_run`.")
     if smoothing is None:
-        longest = max(int(run.steps[-1] - run.steps[0]) if len(run.steps) else 0 for run in runs)
-        smoothing = longest / 50 if longest >= 50 else 0.0
+        smoothing = _default_smoothing(runs)
     if not smoothing >= 0:
         raise ValueError(f"smoothing={smoothing} must be 0 (none) or a positive number of steps.")
     return _Runs({run.name: [seed for seed in runs if seed.name == run.name] for run in runs}, smoothing)
+
+
+def _default_smoothing(runs: Sequence[RunLog]) -> float:
+    """1/50 of the longest run. 0 for short runs, and for logs so far apart that a step's neighbors have no weight."""
+    longest = max(int(run.steps[-1] - run.steps[0]) if len(run.steps) else 0 for run in runs)
+    apart = max(float(np.median(np.diff(run.steps))) if len(run.steps) > 1 else 0.0 for run in runs)
+    return longest / 50 if longest >= 50 and longest / 50 >= apart / 2 else 0.0
 
 
 def _draw_panel(ax: Axes, panel: _Panel, runs: _Runs, lines: list[dict[str, dict[str, Any]]], colors: Theme) -> None:
@@ -188,13 +194,22 @@ def _draw_panel(ax: Axes, panel: _Panel, runs: _Runs, lines: list[dict[str, dict
         logged = any(metric in seed.metrics for seed in runs.all for metric in lines[0])
         empty_panel(ax, "no finite value" if logged else "not logged", colors)
         return
-    if panel.kind:
+    if panel.kind == "length":
+        _widen(ax)
+    elif panel.kind:
         top = 1.1 * ax.dataLim.ymax or 1
         ax.set_ylim(-0.03 * top, top)  # keeps a line at 0 visible
     if panel.kind == "share":
         percent(ax)
     elif panel.kind == "count":
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+
+
+def _widen(ax: Axes) -> None:
+    """Lets the axis span at least a tenth of the largest value, so that small changes look small."""
+    low, high = ax.dataLim.ymin, ax.dataLim.ymax
+    if high - low < 0.1 * high:
+        ax.set_ylim((low + high) / 2 - 0.055 * high, (low + high) / 2 + 0.055 * high)
 
 
 def _scale_kl(ax: Axes, runs: _Runs) -> list[str]:
@@ -210,6 +225,7 @@ def _scale_kl(ax: Axes, runs: _Runs) -> list[str]:
 
 
 def _notes(runs: _Runs, metrics: Sequence[str]) -> list[str]:
-    pale = "seeds or raw values" if len(runs.all) > len(runs.seeds) else "raw values"
+    several = [len(seeds) > 1 for seeds in runs.seeds.values()]
+    pale = "seeds" if all(several) else "seeds or raw values" if any(several) else "raw values"
     notes = [f"Lines: Gaussian mean, sigma {runs.bandwidth:.3g} steps. Pale: {pale}."] if runs.bandwidth else []
     return notes + [note for name, seeds in runs.seeds.items() for note in notes_on(name, seeds, metrics)]

@@ -118,7 +118,8 @@ class DurableGRPOConfig(GRPOConfig):
         if (self.metric_for_best_model or "").removeprefix("eval_") == "loss":  # the Trainer's default
             raise ValueError(
                 f"metric_for_best_model={self.metric_for_best_model!r}: the loss of a policy gradient does not measure "
-                "quality. It is near 0 whatever the policy solves, because advantages are centered in each group. Use "
+                "quality. It is near 0 whatever the policy solves, because advantages are centered in each group. It "
+                "is the default with load_best_model_at_end=True and lr_scheduler_type='reduce_lr_on_plateau'. Use "
                 "'eval_reward', or the metric of a benchmark, such as 'aime24/avg@64'."
             )
         if self.use_transformers_continuous_batching and (self.bf16 or self.fp16):

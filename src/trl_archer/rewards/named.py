@@ -89,3 +89,5 @@ def _import(path: str) -> Any:
         return getattr(imported, attribute)
     except AttributeError:
         raise ValueError(f"{path!r} cannot be imported: {module!r} has no {attribute!r}.") from None
+    except ImportError as error:  # a missing package, or the wrong platform
+        raise ValueError(str(error)) from error

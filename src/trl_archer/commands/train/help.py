@@ -30,7 +30,7 @@ Examples:
 
 def short_help(parser: argparse.ArgumentParser) -> str:
     """Returns the usage and the most frequent flags, one line each."""
-    actions = {action.dest: action for action in reversed(parser._actions)}
+    actions = _actions(parser)
     groups = {title: [actions[n] for n in names.split() if n in actions] for title, names in _SHORT.items()}
     rest = len(actions) - sum(map(len, groups.values()))
     ending = f"`trl-archer train --help-all` lists the other {rest} flags. {parser.epilog or ''}"
@@ -39,9 +39,16 @@ def short_help(parser: argparse.ArgumentParser) -> str:
 
 def full_help(parser: argparse.ArgumentParser, sections: Mapping[str, Iterable[str]]) -> str:
     """Returns the usage and all flags, in sections by the class that declares them first."""
-    actions = {action.dest: action for action in reversed(parser._actions) if action.dest != "help"}
+    actions = _actions(parser)
+    del actions["help"]
     groups = {title: [actions.pop(name) for name in names if name in actions] for title, names in sections.items()}
     return _assemble(parser, _lines({"Run": list(actions.values()), **groups}, brief=False), parser.epilog or "")
+
+
+def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Actions by field. `--no_x` comes after `--x` and is left out; `--resume` replaces the flag of transformers."""
+    resume = [action for action in parser._actions if "--resume" in action.option_strings]
+    return {action.dest: action for action in (*reversed(parser._actions), *resume)}
 
 
 def _assemble(parser: argparse.ArgumentParser, lines: Iterable[str], ending: str) -> str:
@@ -57,7 +64,7 @@ def _lines(groups: Mapping[str, Iterable[argparse.Action]], brief: bool) -> Iter
             text = _text(action, brief)
             if brief:
                 lines = textwrap.wrap(f"{flag:<31} {text}", _width(), subsequent_indent=" " * 32)
-                yield from lines[:2]
+                yield from lines[:2] if len(lines) < 3 else (lines[0], f"{lines[1]} ...")
             else:
                 yield flag
                 yield from textwrap.wrap(text, _width(), initial_indent=" " * 8, subsequent_indent=" " * 8)

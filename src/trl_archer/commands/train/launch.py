@@ -77,7 +77,7 @@ def check_launch(
     if settings is not None:
         check_deepspeed(*settings, values, processes)
         if installed and importlib.util.find_spec("deepspeed") is None:
-            raise ValueError("DeepSpeed is not installed. Run `pip install 'deepspeed>=0.19.8'`.")
+            raise ValueError("DeepSpeed is not installed. Run `pip install 'trl-archer[deepspeed]'`.")
 
 
 # Fields that act only if another one is set: the switch, how to set it, and the fields
@@ -121,7 +121,14 @@ def check_effects(values: Values, given: Collection[str]) -> None:
 
 
 def check_processes(values: Values, processes: int) -> None:
-    """Checks that the number of processes is the one that the recipe is written for, if it names one."""
+    """Checks that the launcher started as many processes as it was asked for, and as the recipe is written for."""
+    alone = "WORLD_SIZE" not in os.environ and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
+    if alone and "MASTER_PORT" in os.environ:  # accelerate sets it for several processes, and then starts one
+        raise ValueError(
+            "accelerate was asked for several processes on the CPU but started one. Use its settings for several, "
+            '`accelerate launch --config_file "$(trl-archer recipes --path ddp)" --num_processes 2 --mixed_precision '
+            f"no {_MODULE} ...`, or start one process without accelerate."
+        )
     expected = values.get("num_processes")
     if expected is None or expected == processes:
         return

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from huggingface_hub import HfApi
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_kernels_available
@@ -29,7 +30,7 @@ from ...grpo.reward_checks import needed_columns
 from ...rewards.named import load_rewards
 from ..recipes import find_file
 from .arguments import TrainArguments
-from .card import add_settings_to_cards
+from .card import CardDetails, complete_cards
 from .data import load_data
 from .failure import report_refusal
 from .help import full_help, short_help
@@ -37,7 +38,7 @@ from .launch import batch_geometry, check_devices, check_launch, count_processes
 from .presets import find_preset
 from .recipe import RecipeParser, read_recipe
 from .resume import check_new_run, check_same_model, record_run
-from .sources import PLAYGROUND
+from .sources import PLAYGROUND, is_on_hub
 
 if TYPE_CHECKING:
     from ...grpo.trainer import DurableGRPOTrainer
@@ -62,13 +63,13 @@ def main(argv: Sequence[str]) -> int:
     silence_libraries()
     try:
         settings = parse(argv)
-        trainer, checkpoint = prepare(*settings)
+        trainer, checkpoint = prepare(*settings, argv)
     except (ValueError, OSError) as error:
         if os.environ.get(_TRACEBACK):
             raise
         report_refusal(f"trl-archer train: error: {error}")
         return 2
-    return train(trainer, checkpoint, str(settings[0].dataset_name))
+    return train(trainer, checkpoint)
 
 
 def silence_libraries() -> None:
@@ -229,16 +230,18 @@ def objective_of(recipe: Mapping[str, Any], method: str | None = None, preset: s
 
 
 def prepare(
-    arguments: TrainArguments, config: DurableGRPOConfig, model: ModelConfig
+    arguments: TrainArguments, config: DurableGRPOConfig, model: ModelConfig, argv: Sequence[str] = ()
 ) -> "tuple[DurableGRPOTrainer, Path | None]":
     """
-    Creates the trainer, after all checks that do not need the model's weights.
+    Creates the trainer, after all checks that do not need the model's weights. Model cards contain the command `argv`.
 
     Raises:
         ValueError: If the run cannot start; the message names the field, its value and the fix.
     """
     check_devices(config)
     _check_installed(config, model)
+    if config.push_to_hub and config.process_index == 0:
+        check_hub(config)
     functions = load_rewards(arguments.rewards)
     reward_model = [arguments.reward_model_name_or_path] if arguments.reward_model_name_or_path else []
     rewards, weights = [*reward_model, *functions], config.reward_weights
@@ -283,7 +286,9 @@ def prepare(
         peft_config=get_peft_config(model),
         preflight=checks,
     )
-    add_settings_to_cards(trainer, [getattr(reward, "__name__", str(reward)) for reward in rewards])
+    names = [getattr(reward, "__name__", str(reward)) for reward in rewards]
+    dataset = str(arguments.dataset_name)
+    complete_cards(trainer, CardDetails(names, dataset, is_on_hub(dataset), argv))
     if benchmarks:
         every, keep = arguments.eval_benchmarks_steps, arguments.keep_best
         trainer.add_callback(
@@ -299,7 +304,7 @@ def prepare(
     return trainer, checkpoint
 
 
-def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: str) -> int:
+def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None) -> int:
     """
     Trains, saves, and pushes to the Hub if `push_to_hub` is set. A run that stopped early, by SIGTERM or because the
     policy collapsed, leaves only its checkpoints.
@@ -318,10 +323,10 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None, dataset_name: 
         )
     else:
         trainer.save_model(args.output_dir)
-        trainer.create_model_card(dataset_name=dataset_name if "/" in dataset_name else None)
+        trainer.create_model_card()
         report(f"Model saved to {args.output_dir}.")
         if args.push_to_hub:
-            trainer.push_to_hub(dataset_name=dataset_name)
+            trainer.push_to_hub()
             report(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
     if hasattr(trainer, "end"):  # transformers >= 5.18: ends trackers and process group
         trainer.end()
@@ -335,12 +340,31 @@ def _has_stopped(trainer: "DurableGRPOTrainer", callback: type[CollapseAlarm] | 
 def _check_installed(config: DurableGRPOConfig, model: ModelConfig) -> None:
     missing = sorted(set(config.report_to) - set(get_available_reporting_integrations()))
     if missing:
-        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. Install it, or remove it.")
+        how = "Run `pip install 'trl-archer[trackio]'`" if missing[0] == "trackio" else "Install it"
+        raise ValueError(f"report_to={config.report_to}: {missing[0]!r} is not installed. {how}, or remove it.")
     if "/" in str(model.attn_implementation) and not is_kernels_available():
         raise ValueError(
             f"attn_implementation={model.attn_implementation!r} is a kernel on the Hub. Run "
-            "`pip install 'transformers[kernels]'`, or set attn_implementation: sdpa."
+            "`pip install 'trl-archer[kernels]'`, or set attn_implementation: sdpa."
         )
+
+
+def check_hub(config: DurableGRPOConfig) -> None:
+    """
+    Checks that the run can push to the Hub, before TRL creates the repository.
+
+    Raises:
+        ValueError: If the Hub does not respond, or does not accept the token.
+    """
+    try:
+        HfApi().whoami(token=config.hub_token)
+    except Exception as error:  # the types for no network depend on the version of huggingface_hub
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"push_to_hub=True, but the Hub cannot be used ({type(error).__name__}: {reason}). Log in with `hf auth "
+            "login` on a machine with a network, or set push_to_hub=False and run `hf upload REPOSITORY "
+            f"{config.output_dir}` after training."
+        ) from error
 
 
 def _warn_of_rounding(config: DurableGRPOConfig, model: ModelConfig) -> None:

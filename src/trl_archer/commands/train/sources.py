@@ -91,6 +91,11 @@ def _open(
         raise ValueError(f"{name!r}, dataset_{split_field}={split!r}: {reason}") from error
 
 
+def is_on_hub(name: str) -> bool:
+    """Whether a recipe's dataset is one on the Hub, not a local one or the playground."""
+    return name != PLAYGROUND and not _builder(name) and not Path(name).exists()
+
+
 def _open_playground(split: str, split_field: str) -> Dataset:
     from ...playground import load_dataset as load_playground
 
