@@ -11,13 +11,13 @@ from torch import Tensor
 from trl.extras.profiling import profiling_decorator
 
 from .config import ArcherGRPOConfig
-from .evaluation.repetition import generated_ids, repeated_ngram_share
 from .groups import weighted_rewards, zero_std_groups
 from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
 from .metrics import entropy_and_tokens, summarize, token_statistics
 from .objective import Totals, aggregate, archer_token_loss, mean_entropy
 from .records.recorder import TokenRecorder
+from .rewards.repetition import generated_ids, repeated_ngram_share
 
 logger = get_logger(__name__)
 
