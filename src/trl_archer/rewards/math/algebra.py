@@ -46,6 +46,7 @@ from sympy.concrete.expr_with_limits import ExprWithLimits  # type: ignore[impor
 from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
 from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
+from .equality import Compare
 from .forms import Answer
 from .numbers import join_thousands, rounds_to
 
@@ -99,7 +100,7 @@ _DIGITS, _MOST_DIGITS = 40, 20_000
 _NOISE = 16  # bits, below which a value is the error of a zero
 
 
-class MathVerify:
+class MathVerify(Compare):
     """Compares expressions by Math-Verify. Records whether it was called and what it raised."""
 
     def __init__(self) -> None:
@@ -225,18 +226,15 @@ def _unified(expression: Any) -> Any:
         return type(expression)(*map(_unified, expression.args), evaluate=False)
     atoms = expression.atoms(Symbol, Float, AppliedUndef) if hasattr(expression, "atoms") else ()
     names: dict[Any, Any] = {atom: Rational(str(atom)) for atom in atoms if isinstance(atom, Float)}
+    bound = {symbol for part in expression.atoms(ExprWithLimits) for symbol in part.bound_symbols} if atoms else ()
     for atom in atoms:
         if isinstance(atom, Symbol):
-            names[atom] = I if atom.name == "i" and not _is_bound(expression, atom) else Symbol(atom.name, real=True)
+            names[atom] = I if atom.name == "i" and atom not in bound else Symbol(atom.name, real=True)
     names |= {atom: Symbol(str(atom), real=True) for atom in atoms if isinstance(atom, AppliedUndef)}
     expression = expression.xreplace(names)
     logarithms = {part: log(part.args[0]) / log(part.args[1]) for part in expression.atoms(log) if len(part.args) == 2}
     expression = nan if any(part.has(zoo) for part in logarithms.values()) else expression.xreplace(logarithms)
     return expression.xreplace({_EULER: E})  # only now, because sympy takes exp(log(2, 10)) for 2
-
-
-def _is_bound(expression: Any, symbol: Symbol) -> bool:
-    return any(symbol in part.bound_symbols for part in expression.atoms(ExprWithLimits))
 
 
 # Equality
