@@ -87,8 +87,6 @@ def _approximations_match(gold: Answer, answer: Answer, compare: Compare) -> boo
     assert rounded.number
     if value is None or not rounded.number.is_near(value):
         return False
-    if gold.kind == "approximation":
-        return any(matches(part, exact, compare) for part in gold.parts)
     is_close = abs(rounded.number.value) >= 100 * rounded.number.unit and rounded.number.decimals
     return matches(gold, exact, compare) or (bool(is_close) and matches(gold, rounded, Compare()))
 

@@ -114,9 +114,7 @@ def _without_frame(latex: str) -> str:
     while frame := _ANSWER_LABEL.match(latex) or _ABOUT.match(latex):
         is_open = frame[0].lstrip().startswith("\\text{") and "}" not in frame[0]
         latex = latex[frame.end() :].strip()
-        if is_open and re.match(r"[^{}]*[^\W\d_]{2}[^{}]*\}", latex):
-            latex = f"\\text{{{latex}"
-        elif is_open:
+        if is_open:
             latex = latex.replace("}", "", 1)
     for tail in _FOR_ALL.finditer(latex):
         rest = re.sub(r"\\(?:text|mathbb|forall|in)(?![a-z])|[\\{}(),.$ ]", " ", latex[tail.start() :])
@@ -210,12 +208,10 @@ def _list(latex: str, in_brackets: bool) -> Answer | None:
         unreadable = any(part.kind == "unreadable" for point in points for part in point.parts)
         return Answer("unreadable" if unreadable else "list", latex, tuple(points))
     pieces, separators = _split(latex, _SEPARATORS)
-    if len(pieces) == 1:
-        return None if latex == pieces[0] else _read(pieces[0], in_brackets)
     # "1, 2, and 3" has nothing between its last comma and "and"; "①③" begins with a comma
     pieces = [piece for index, piece in enumerate(pieces) if piece or index == len(pieces) - 1]
     if len(pieces) == 1:
-        return _read(pieces[0], in_brackets)
+        return None if latex == pieces[0] else _read(pieces[0], in_brackets)
     parts = _elements(pieces)
     if any(part.kind == "unreadable" for part in parts):
         return Answer("unreadable", latex)
@@ -224,11 +220,8 @@ def _list(latex: str, in_brackets: bool) -> Answer | None:
     if all(ranges) and set(separators) <= {"or", "\\vee"} and len(set(names)) == 1:  # x < 1 or x > 2
         union = Answer("union", " \\cup ".join(part.parts[0].latex for part in parts), tuple(p.parts[0] for p in parts))
         return Answer("equation", latex, (union,), names[0] or "")
-    if (any(ranges) and set(names) != {names[0]}) or ("and" in separators and any(ranges)):
-        return Answer("list", latex, parts)
-    if names[0] and (set(names) == {names[0]} or set(names[1:]) == {None}):  # x = 1, x = 2 or x = 1, 2
-        values = tuple(part.parts[0] if part.kind == "equation" else part for part in parts)
-        return Answer("equation", latex, (Answer("list", ", ".join(v.latex for v in values), values),), names[0])
+    if names[0] and set(names[1:]) == {None}:  # x = 1, 2
+        parts = (parts[0], *(Answer("equation", part.latex, (part,), names[0]) for part in parts[1:]))
     return Answer("list", latex, parts)
 
 

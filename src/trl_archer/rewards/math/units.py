@@ -14,7 +14,7 @@ degree deg 度|percent|dollar usd|cent|euro|mph|celsius|fahrenheit
 _UNITS = {word: group.split()[0] for group in _GROUPS.replace("\n", "|").split("|") if group for word in group.split()}
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3", "平方": "^2", "立方": "^3"}
 _MULTIPLES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_CHINESE_MULTIPLES = {"万": 10**4, "亿": 10**8}
+_MULTIPLES |= {"万": 10**4, "亿": 10**8}
 # With one of these words, a value is more than a plain quantity
 _QUALIFIERS = frozenset(
     "a about all almost and any approximately are as at be but either else even every except for from if infinitely is "
@@ -68,10 +68,8 @@ def split_unit(latex: str) -> tuple[str, str | None, Fraction]:
     if not re.search(r"\d|\\pi|\\sqrt", value) or not _can_be_unit(words, value, tail, in_text):
         return whole
     multiple = Fraction(1)
-    while words and (words[0].lower() in _MULTIPLES or words[0][0] in _CHINESE_MULTIPLES):
-        chinese = words[0][0] in _CHINESE_MULTIPLES
-        multiple *= _CHINESE_MULTIPLES[words[0][0]] if chinese else _MULTIPLES[words[0].lower()]
-        words = ([words[0][1:]] if len(words[0]) > 1 else []) + words[1:] if chinese else words[1:]
+    while words and words[0].lower() in _MULTIPLES:
+        multiple *= _MULTIPLES[words.pop(0).lower()]
     return value.strip(), _one_spelling(words), multiple
 
 
@@ -89,7 +87,7 @@ def _words(tail: str) -> list[str]:
     tail = tail.replace("\\cdot", " ").replace("\\Omega", "Ω").replace("\\mu", "μ").replace("μ ", "μ")
     tail = re.sub(r"\s*\^\{?(-?\d)\}?", r"^\1 ", tail).replace("/", " per ")
     tail = re.sub(r"[()]", " ", tail)
-    return re.sub(r"(平方|立方)", r"\1 ", re.sub(r"(?<=[A-Za-z])\.(?=[A-Za-z])", "", tail).replace(".", "")).split()
+    return re.sub(r"(平方|立方|[万亿])", r"\1 ", tail.replace(".", "")).split()
 
 
 def _can_be_unit(words: list[str], value: str, tail: str, in_text: bool) -> bool:
