@@ -144,6 +144,8 @@ def _names_agree(gold: str, answer: str) -> bool:
 
 def _collections_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
     kinds = gold.kind, answer.kind
+    if gold.kind == "union" and answer.label == "and":
+        return False
     if any(both.issuperset(kinds) for both in _UNORDERED) and not _are_values_of_names(gold, answer):
         return _match_in_any_order(gold.parts, answer.parts, compare) or (
             kinds == ("union", "union") and compare(gold, answer)

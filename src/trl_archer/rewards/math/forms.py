@@ -26,7 +26,8 @@ class Answer:
       `x \in (1, 2)`, solved inequalities such as `x > 1`, whose last side is the interval, and `\text{Total: } 5`.
     - `"approximation"`: the exact and the rounded side of `\approx`.
     - `"relation"`: any other inequality. No label, no parts.
-    - `"list"`, `"set"`, `"union"`: unordered elements. `"tuple"`: brackets and elements, also of an interval.
+    - `"list"`, `"set"`, `"union"`: unordered elements. A list of inequalities with "and" between them has the label `and`.
+    - `"tuple"`: brackets and elements, also of an interval.
     - `"matrix"`: a shape such as `2x3`, and elements by row.
     - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing. It equals the same text only.
     """
@@ -222,7 +223,7 @@ def _list(latex: str, in_brackets: bool) -> Answer | None:
         return Answer("equation", latex, (union,), names[0] or "")
     if names[0] and set(names[1:]) == {None}:  # x = 1, 2
         parts = (parts[0], *(Answer("equation", part.latex, (part,), names[0]) for part in parts[1:]))
-    return Answer("list", latex, parts)
+    return Answer("list", latex, parts, "and" if any(ranges) and "and" in separators else "")
 
 
 def _elements(pieces: Sequence[str]) -> tuple[Answer, ...]:
