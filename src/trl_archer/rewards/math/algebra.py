@@ -49,6 +49,7 @@ from sympy.core.relational import Relational  # type: ignore[import-untyped]
 from .equality import Compare
 from .forms import Answer
 from .numbers import join_thousands, rounds_to
+from .units import TRIGONOMETRY
 
 # We put answers into a box, which Math-Verify then reads. Units and malformed LaTeX are handled before
 _EXTRACTION = [
@@ -170,7 +171,7 @@ def _read(parsed: Answer, degrees: bool) -> Any:
 def _latex(parsed: Answer, degrees: bool) -> str:
     """The formula for Math-Verify. Everything that it would drop becomes part of a symbol's name."""
     latex = join_thousands(parsed.latex) if parsed.number else parsed.latex
-    keep = degrees or re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", latex)
+    keep = degrees or TRIGONOMETRY.search(latex)
     latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})" if keep else r"\1", latex)
     latex = _INVERSE.sub(r"\1_{inverse}", latex)
     latex = _PRODUCT.sub(r" \\cdot ", _FLATTENED_TEXT.sub(r"\1", latex))

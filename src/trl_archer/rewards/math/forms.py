@@ -26,7 +26,7 @@ class Answer:
       `x \in (1, 2)`, solved inequalities such as `x > 1`, whose last side is the interval, and `\text{Total: } 5`.
     - `"approximation"`: the exact and the rounded side of `\approx`.
     - `"relation"`: any other inequality. No label, no parts.
-    - `"list"`, `"set"`, `"union"`: unordered elements. A list of inequalities with "and" between them has the label `and`.
+    - `"list"`, `"set"`, `"union"`: unordered elements. A list of inequalities with "and" has the label `and`.
     - `"tuple"`: brackets and elements, also of an interval.
     - `"matrix"`: a shape such as `2x3`, and elements by row.
     - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing. It equals the same text only.

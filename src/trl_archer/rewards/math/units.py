@@ -27,7 +27,7 @@ _FUNCTIONS = frozenset("arg cos cot csc det dim exp gcd lcm ln log max mod sec s
 _ATOM = r"(?:\\text\{(?:[^{}]|\^\{-?\d\})*\}|\\Omega|\\mu|\^\{-?\d\})"
 _TAIL = re.compile(rf"(?:\\frac\{{{_ATOM}+\}}\{{{_ATOM}+\}}|{_ATOM}|\\cdot|[/ ])+")
 _START = re.compile(r"\\frac\{\\text|\\text\{|\\Omega|\\mu *\\text")
-_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _BARE_TAIL = re.compile(r"(?<![\\A-Za-z])[A-Za-z][A-Za-z./ ]*(?:\^\{[23]\})?$|[一-鿿]+(?:/[一-鿿]+)?$")
 _IN_BRACKETS = re.compile(
     r"(?<=[\d}i] )\( ?(\\text\{[^{}]*\}(?:\^\{\d\})?|[A-Za-z][A-Za-z./ -]+(?:\^\{\d\})?)\)$|\(([一-鿿]+)\)$"
@@ -53,7 +53,7 @@ def split_unit(latex: str) -> tuple[str, str | None, Fraction]:
     if latex.endswith("\\%"):
         return latex[:-2].strip(), "percent", Fraction(1)
     degrees = _DEGREES.search(latex)
-    if degrees and not _TRIGONOMETRY.search(latex):
+    if degrees and not TRIGONOMETRY.search(latex):
         unit = {"C": "celsius", "F": "fahrenheit"}.get(degrees[1], "degree")
         return latex[: degrees.start()].strip(), unit, Fraction(1)
     bracket = _IN_BRACKETS.search(latex)
