@@ -96,7 +96,7 @@ _MAX_WORDS_OF_NAME = 5
 
 
 def read_answer(text: str) -> Answer:
-    r"""Parses LaTeX or plain text. `x = 2 \text{ or } x = \dfrac12` is an equation of `x` and a list of two numbers."""
+    r"""Parses LaTeX or plain text. `x = 2 \text{ or } x = \dfrac12` is a list of two equations."""
     try:
         return _read(_without_frame(plain_latex(text)))
     except (UnreadableError, RecursionError):
@@ -128,21 +128,10 @@ def _without_frame(latex: str) -> str:
 
 def _read(latex: str, in_brackets: bool = False) -> Answer:
     """In brackets a comma always separates. Elsewhere it may group the digits of a number."""
-    latex = _without_parentheses(latex.strip().removeprefix("+").strip())
-    latex = _joined_rows(latex)
+    latex = _joined_rows(_without_parentheses(latex.strip().removeprefix("+").strip()))
     if not latex or _ELLIPSIS.search(latex):
         return Answer("unreadable", latex)
-    for reader in (
-        _choice,
-        _exclusion,
-        _list,
-        _labeled,
-        _approximation,
-        _equation,
-        _inequality,
-        _collection,
-        _plus_or_minus,
-    ):
+    for reader in _READERS:
         answer = reader(latex, in_brackets)
         if answer is not None:
             return answer
@@ -384,7 +373,8 @@ def _leaf(latex: str) -> Answer:
     number = read_number(join_thousands(value))
     if number:
         scale = "" if multiple in (1, 12) or latex[-1:] >= "一" else "multiple"
-        return Answer("number", value, label=scale, number=number.times(multiple), unit=unit)
+        number = number if multiple == 1 else Number(number.value * multiple)
+        return Answer("number", value, label=scale, number=number, unit=unit)
     if value != latex:
         answer = _read(value, True)
         kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1
@@ -396,7 +386,8 @@ def _leaf(latex: str) -> Answer:
         return Answer("based", re.sub(r"\\text|[{} ]", "", based[1]), label=based[2])
     words = _TEXT.sub(r" \1 ", latex).strip()
     if _WORDS.fullmatch(words) and ("\\text" in latex or re.search(r"[^\W\d_]{4}|^(?i:yes|no)$", words)):
-        return Answer("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=fold_words(words))
+        folded = "".join(filter(str.isalnum, words.casefold()))
+        return Answer("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=folded)
     sides = _split(latex, {":"})[0]
     if len(sides) == 2 and all(sides) and not _is_prose(latex):  # a ratio
         return replace(_leaf(f"\\frac{{{sides[0]}}}{{{sides[1]}}}"), latex=f"\\frac{{{sides[0]}}}{{{sides[1]}}}")
@@ -408,11 +399,6 @@ def _leaf(latex: str) -> Answer:
 def _is_prose(latex: str) -> bool:
     """Whether it contains words outside indices."""
     return _PROSE.search(_INDEX.sub("", latex)) is not None
-
-
-def fold_words(words: str) -> str:
-    """The letters and digits of words, in lower case."""
-    return "".join(character for character in words.casefold() if character.isalnum())
 
 
 def _tokens_by_depth(latex: str) -> Iterator[tuple[re.Match[str], int]]:
@@ -456,3 +442,6 @@ def _without_parentheses(latex: str) -> str:
             break
         latex = content
     return latex
+
+
+_READERS = _choice, _exclusion, _list, _labeled, _approximation, _equation, _inequality, _collection, _plus_or_minus

@@ -44,10 +44,6 @@ class Number(NamedTuple):
         is_cut = 0 <= abs(value) - abs(self.value) < self.unit and value * self.value >= 0
         return is_cut or 2 * abs(value - self.value) <= self.unit
 
-    def times(self, multiple: Fraction) -> "Number":
-        """The number itself, or that many dozens or millions."""
-        return self if multiple == 1 else Number(self.value * multiple)
-
 
 def join_thousands(latex: str) -> str:
     """Removes the separators from numbers: `1,234,567.8` becomes `1234567.8`. The list `1, 234` stays."""
