@@ -126,13 +126,12 @@ def _without_frame(latex: str) -> str:
     return latex
 
 
-def _read(latex: str, in_brackets: bool = False) -> Answer:
-    """In brackets a comma always separates. Elsewhere it may group the digits of a number."""
+def _read(latex: str) -> Answer:
     latex = _joined_rows(_without_parentheses(latex.strip().removeprefix("+").strip()))
     if not latex or _ELLIPSIS.search(latex):
         return Answer("unreadable", latex)
     for reader in _READERS:
-        answer = reader(latex, in_brackets)
+        answer = reader(latex)
         if answer is not None:
             return answer
     return _leaf(latex)
@@ -152,7 +151,7 @@ def _joined_rows(latex: str) -> str:
     return (", " if separate else " ").join(rows).replace("\\quad", " ")
 
 
-def _choice(latex: str, in_brackets: bool) -> Answer | None:
+def _choice(latex: str) -> Answer | None:
     plain = re.sub(r"^\\text\{([^{}]*)\}", r"\1 ", latex).strip()
     choice = _CHOICE.fullmatch(plain)
     if choice:
@@ -160,17 +159,15 @@ def _choice(latex: str, in_brackets: bool) -> Answer | None:
     labeled = _LABELED_CHOICE.fullmatch(plain)
     if not labeled:
         return None
-    if in_brackets and labeled[2] and ":" in plain[:2]:  # J: 4 hr, S: 14 hr
-        return None
     if re.search(r"\([A-J]\)", labeled[4]):
         return Answer("unreadable", latex)
-    content = _read(f"\\text{{{labeled[4].strip()}}}" if labeled[3] else labeled[4], in_brackets)
+    content = _read(f"\\text{{{labeled[4].strip()}}}" if labeled[3] else labeled[4])
     if content.kind == "list" and ":" in plain[:2]:
         return None
     return Answer("choice", latex, (content,), labeled[1] or labeled[2] or labeled[3])
 
 
-def _exclusion(latex: str, in_brackets: bool) -> Answer | None:
+def _exclusion(latex: str) -> Answer | None:
     r"""`x \neq 1, 2` and `x \neq 1, x \neq 2` are all numbers but two."""
     name, sign, rest = (part.strip() for part in latex.partition("\\neq"))
     if not sign or not _is_name(name) or _RELATION.search(name) or len(_split(name, _SEPARATORS)[0]) > 1:
@@ -186,12 +183,12 @@ def _exclusion(latex: str, in_brackets: bool) -> Answer | None:
     return Answer("equation", latex, (others,), canonical(name))
 
 
-def _list(latex: str, in_brackets: bool) -> Answer | None:
-    if ", " in latex or not (in_brackets or re.search(r"[(\[]|\\\{", latex)):
+def _list(latex: str) -> Answer | None:
+    if ", " in latex or not re.search(r"[(\[]|\\\{", latex):
         latex = join_thousands(latex)
     text = _ENUMERATION.fullmatch(latex)
     if text:
-        return _read(text[1], in_brackets)
+        return _read(text[1])
     groups = [_split(group, {","})[0] for group in _split(latex, {";"})[0]]
     if len(groups) > 1 and len(groups[0]) > 1 and len(set(map(len, groups))) == 1:  # x = 1, y = 2; x = 3, y = 4
         points = [Answer("tuple", f"({', '.join(group)})", _elements(group), "()") for group in groups]
@@ -201,10 +198,12 @@ def _list(latex: str, in_brackets: bool) -> Answer | None:
     # "1, 2, and 3" has nothing between its last comma and "and"; "①③" begins with a comma
     pieces = [piece for index, piece in enumerate(pieces) if piece or index == len(pieces) - 1]
     if len(pieces) == 1:
-        return None if latex == pieces[0] else _read(pieces[0], in_brackets)
+        return None if latex == pieces[0] else _read(pieces[0])
     parts = _elements(pieces)
     if any(part.kind == "unreadable" for part in parts):
         return Answer("unreadable", latex)
+    # J: 4 hr, S: 14 hr
+    parts = tuple(replace(p, kind="equation") if p.kind == "choice" and ":" in p.latex[:2] else p for p in parts)
     names = [part.label if part.kind == "equation" else None for part in parts]
     ranges = [part.kind == "equation" and part.parts[0].kind == "tuple" for part in parts]
     if all(ranges) and set(separators) <= {"or", "\\vee"} and len(set(names)) == 1:  # x < 1 or x > 2
@@ -217,11 +216,11 @@ def _list(latex: str, in_brackets: bool) -> Answer | None:
 
 def _elements(pieces: Sequence[str]) -> tuple[Answer, ...]:
     r"""The answers in the pieces of a list or set. A piece such as `\pm 1` contains two."""
-    answers = [_read(piece, True) for piece in pieces]
+    answers = [_read(piece) for piece in pieces]
     return tuple(part for answer in answers for part in (answer.parts if answer.kind == "list" else (answer,)))
 
 
-def _labeled(latex: str, in_brackets: bool) -> Answer | None:
+def _labeled(latex: str) -> Answer | None:
     r"""`\text{Total: } 5` or `J: 4 hr`, like an equation."""
     labeled = _LABELED.fullmatch(latex)
     if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME:
@@ -229,18 +228,18 @@ def _labeled(latex: str, in_brackets: bool) -> Answer | None:
     value = labeled[3]
     if labeled[2] and latex.startswith("\\text{") and value.endswith("}") and "\\text{" not in value:
         value = f"\\text{{{value}"
-    content = _read(value, in_brackets)
+    content = _read(value)
     if content.kind not in ("number", "tuple", "text", "list", "choice") and not labeled[1]:
         return None
     return Answer("equation", latex, (content,), (labeled[1] or labeled[2]).strip())
 
 
-def _approximation(latex: str, in_brackets: bool) -> Answer | None:
+def _approximation(latex: str) -> Answer | None:
     r"""Both sides of `\approx`. Unreadable unless the right side is a number, which rounds a number on the left."""
     sides, _ = _split(latex, {"\\approx"})
     if len(sides) == 1:
         return None
-    exact, rounded = (_read(side, in_brackets) for side in (sides[0], sides[-1]))
+    exact, rounded = (_read(side) for side in (sides[0], sides[-1]))
     if len(sides) > 2 or rounded.number is None or exact.kind in ("unreadable", "approximation"):
         return Answer("unreadable", latex)
     if _is_name(sides[0]) and exact.kind in ("expression", "text"):
@@ -251,7 +250,7 @@ def _approximation(latex: str, in_brackets: bool) -> Answer | None:
     return Answer("approximation", latex, (exact, rounded))
 
 
-def _equation(latex: str, in_brackets: bool) -> Answer | None:
+def _equation(latex: str) -> Answer | None:
     sides, _ = _split(latex, {"="})
     if len(sides) == 1:
         sides, _ = _split(latex, {"\\in"})
@@ -267,7 +266,7 @@ def _equation(latex: str, in_brackets: bool) -> Answer | None:
         return Answer("unreadable", latex)
     if len(sides) == 2 and not _is_name(sides[0]) and re.fullmatch(r"\\?[a-zA-Z](?:_\{\w+\})?", sides[1]):
         sides = sides[::-1]  # 3 = x
-    last = _read(sides[-1], in_brackets)
+    last = _read(sides[-1])
     if last.kind == "unreadable" or any(_is_prose(side) and not _is_name(side) for side in sides[:-1]):
         return Answer("unreadable", latex)
     names = _split(sides[0][1:-1], {","})[0] if sides[0].startswith("(") else []
@@ -278,7 +277,7 @@ def _equation(latex: str, in_brackets: bool) -> Answer | None:
     if _is_name(sides[0]):
         label, first = canonical(sides[0]), Answer("expression", sides[0])
     else:
-        label, first = "", _read(sides[0], in_brackets)
+        label, first = "", _read(sides[0])
     others = [_leaf(side) for side in sides[:-1]]
     if last.number and any(other.number and _amount(other) != _amount(last) for other in others):
         return Answer("unreadable", latex)  # 5 = 6 is two answers
@@ -294,7 +293,7 @@ def _is_name(side: str) -> bool:
     return _NAME.fullmatch(side) is not None and _NO_NAME.search(side) is None
 
 
-def _inequality(latex: str, in_brackets: bool) -> Answer | None:
+def _inequality(latex: str) -> Answer | None:
     sides, relations = _split(latex, _RELATIONS)
     if len(sides) == 1:
         return None
@@ -311,7 +310,7 @@ def _inequality(latex: str, in_brackets: bool) -> Answer | None:
     if not _is_name(name) or any(_mentions(side, name) for side in (low, high)):
         return Answer("relation", latex)
     brackets = ("[" if "eq" in relations[0] else "(") + ("]" if "eq" in relations[1] else ")")
-    ends = (_read(low, in_brackets), _read(high, in_brackets))
+    ends = (_read(low), _read(high))
     if any(end.kind == "unreadable" for end in ends):
         return Answer("unreadable", latex)
     interval = f"{brackets[0]}{low}, {high}{brackets[1]}"
@@ -322,22 +321,22 @@ def _mentions(side: str, name: str) -> bool:
     return re.search(rf"(?<![\\A-Za-z]){re.escape(name)}(?![A-Za-z])", side) is not None or _is_name(side)
 
 
-def _collection(latex: str, in_brackets: bool) -> Answer | None:
+def _collection(latex: str) -> Answer | None:
     unions, _ = _split(latex, {"\\cup"})
     if len(unions) > 1:
-        return Answer("union", latex, tuple(_read(part, in_brackets) for part in unions))
+        return Answer("union", latex, tuple(_read(part) for part in unions))
     matrix = _MATRIX.fullmatch(latex.strip("[]") if latex.startswith("[\\begin") else latex)
     if matrix:
         lines = matrix[2].strip().removesuffix("\\\\").split("\\\\")
         rows = [[cell.strip() for cell in line.split("&")] for line in lines]
         if len({len(row) for row in rows}) > 1:
             return Answer("unreadable", latex)
-        cells = tuple(_read(cell, True) for row in rows for cell in row)
+        cells = tuple(_read(cell) for row in rows for cell in row)
         return Answer("matrix", latex, cells, f"{len(rows)}x{len(rows[0])}")
     if latex.startswith("\\{") and _enclosed(latex, "\\{", "\\}"):
         return _set(latex, latex[2:-2])
     if latex[0] in "([" and latex[-1] in ")]" and _enclosed(latex, latex[0], latex[-1]):
-        parts = tuple(_read(piece, True) for piece in _pieces(latex[1:-1]))
+        parts = tuple(_read(piece) for piece in _pieces(latex[1:-1]))
         return Answer("tuple", latex, parts, latex[0] + latex[-1])
     return None
 
@@ -347,7 +346,7 @@ def _set(latex: str, content: str) -> Answer:
         return Answer("expression", "\\emptyset")
     builder, _ = _split(content, {"|", ":"})
     if len(builder) == 2 and _is_name(builder[0].partition("\\in")[0].strip()):
-        condition = _read(builder[1], False)
+        condition = _read(builder[1])
         conditions = condition.parts if condition.kind == "list" else (condition,)
         return condition if all(part.kind == "equation" for part in conditions) else Answer("unreadable", latex)
     return Answer("set", latex, _elements(_pieces(content)))
@@ -358,13 +357,13 @@ def _pieces(content: str) -> list[str]:
     return _split(join_thousands(content) if ", " in content else content, {",", ";"})[0]
 
 
-def _plus_or_minus(latex: str, in_brackets: bool) -> Answer | None:
+def _plus_or_minus(latex: str) -> Answer | None:
     if latex.count("\\pm") + latex.count("\\mp") == 0:
         return None
     if latex.count("\\pm") != 1 or latex.count("\\mp") > 1:
         return Answer("unreadable", latex)
     plus, minus = (latex.replace("\\pm", a).replace("\\mp", b) for a, b in ("+-", "-+"))
-    return Answer("list", latex, (_read(plus, in_brackets), _read(minus, in_brackets)))
+    return Answer("list", latex, (_read(plus), _read(minus)))
 
 
 def _leaf(latex: str) -> Answer:
@@ -376,7 +375,7 @@ def _leaf(latex: str) -> Answer:
         number = number if multiple == 1 else Number(number.value * multiple)
         return Answer("number", value, label=scale, number=number, unit=unit)
     if value != latex:
-        answer = _read(value, True)
+        answer = _read(value)
         kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1
         return replace(answer, unit=unit) if kept else Answer("unreadable", latex)
     if _COLONS.fullmatch(latex):
