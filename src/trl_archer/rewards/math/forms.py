@@ -225,10 +225,7 @@ def _labeled(latex: str) -> Answer | None:
     labeled = _LABELED.fullmatch(latex)
     if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME:
         return None
-    value = labeled[3]
-    if labeled[2] and latex.startswith("\\text{") and value.endswith("}") and "\\text{" not in value:
-        value = f"\\text{{{value}"
-    content = _read(value)
+    content = _read(labeled[3][:-1] if re.fullmatch(r"\\text\{[^{}]*\}", latex) else labeled[3])
     if content.kind not in ("number", "tuple", "text", "list", "choice") and not labeled[1]:
         return None
     return Answer("equation", latex, (content,), (labeled[1] or labeled[2]).strip())
@@ -437,7 +434,7 @@ def _enclosed(latex: str, opener: str, closer: str) -> bool:
 def _without_parentheses(latex: str) -> str:
     while latex.startswith("(") and latex.endswith(")") and _enclosed(latex, "(", ")"):
         content = latex[1:-1].strip()
-        if not content or len(_split(content, {",", ";"})[0]) > 1 or _CHOICE.fullmatch(latex):
+        if not content or len(_split(content, {",", ";"})[0]) > 1:
             break
         latex = content
     return latex

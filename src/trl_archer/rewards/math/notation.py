@@ -96,7 +96,7 @@ _SYSTEM = re.compile(
 )
 _BUILDER_IN_BRACES = re.compile(r"(?<!\\)\{\s*([a-zA-Z](?:\s*\\in\b[^{}|]*)?(?:\||\\mid\b)[^{}]*)\}")
 _FRACTION_OF_UNITS = re.compile(
-    r"(?<=[\d}])(?:\s|\\[,;: ])*\\[dt]?frac\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
+    r"(?<=[\w})])(?:[\s~]|\\[,;: ])*\\[dt]?frac\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
     r"\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
 )
 _HALF_LINES = {"+": r"(0, \infty)", "-": r"(-\infty, 0)", ">0": r"(0, \infty)", "<0": r"(-\infty, 0)"}

@@ -25,8 +25,8 @@ _QUALIFIERS = frozenset(
 _COUNTED = frozenset("negative odd even of".split())
 _FUNCTIONS = frozenset("arg cos cot csc det dim exp gcd lcm ln log max mod sec sgn sin tan".split())
 _ATOM = r"(?:\\text\{(?:[^{}]|\^\{-?\d\})*\}|\\Omega|\\mu|\^\{-?\d\})"
-_TAIL = re.compile(rf"(?:\\frac\{{{_ATOM}+\}}\{{{_ATOM}+\}}|{_ATOM}|\\cdot|[/ ])+")
-_START = re.compile(r"\\frac\{\\text|\\text\{|\\Omega|\\mu *\\text")
+_TAIL = re.compile(rf"(?:{_ATOM}|\\cdot|[/ ])+")
+_START = re.compile(r"\\text\{|\\Omega|\\mu *\\text")
 TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _BARE_TAIL = re.compile(r"(?<![\\A-Za-z])[A-Za-z][A-Za-z./ ]*(?:\^\{[23]\})?$|[一-鿿]+(?:/[一-鿿]+)?$")
 _IN_BRACKETS = re.compile(
@@ -82,7 +82,6 @@ def units_agree(gold: str | None, answer: str | None) -> bool:
 
 def _words(tail: str) -> list[str]:
     r"""The words of a unit with their exponents: `per` for `/`, and `cm^2` for `\text{cm}^{2}`."""
-    tail = re.sub(r"\\frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1/\2", tail)
     tail = re.sub(r"\\text\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1", tail)
     tail = tail.replace("\\cdot", " ").replace("\\Omega", "Ω").replace("\\mu", "μ").replace("μ ", "μ")
     tail = re.sub(r"\s*\^\{?(-?\d)\}?", r"^\1 ", tail).replace("/", " per ")
