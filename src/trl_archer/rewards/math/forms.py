@@ -173,9 +173,9 @@ def _exclusion(latex: str) -> Answer | None:
     if not sign or not _is_name(name) or _RELATION.search(name) or len(_split(name, _SEPARATORS)[0]) > 1:
         return None
     values = [re.sub(rf"^{re.escape(name)} *\\neq", "", value).strip() for value in _split(rest, _SEPARATORS)[0]]
-    parts = _elements(values)
     if any(map(_RELATION.search, values)) or any(_mentions(value, name) for value in values):
         return None
+    parts = _elements(values)
     if not {part.kind for part in parts} <= {"number", "expression"}:
         return None
     excluded = ", ".join([part.latex for part in parts] if "\\pm" in rest else values)
@@ -223,7 +223,7 @@ def _elements(pieces: Sequence[str]) -> tuple[Answer, ...]:
 def _labeled(latex: str) -> Answer | None:
     r"""`\text{Total: } 5` or `J: 4 hr`, like an equation."""
     labeled = _LABELED.fullmatch(latex)
-    if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME:
+    if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME or _LABELED.fullmatch(labeled[3]):
         return None
     content = _read(labeled[3][:-1] if re.fullmatch(r"\\text\{[^{}]*\}", latex) else labeled[3])
     if content.kind not in ("number", "tuple", "text", "list", "choice") and not labeled[1]:
