@@ -11,7 +11,6 @@ from torch import Tensor
 from trl.extras.profiling import profiling_decorator
 
 from .config import ArcherGRPOConfig
-from .evaluation.repetition import generated_ids, repeated_ngram_share
 from .groups import weighted_rewards, zero_std_groups
 from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
@@ -20,6 +19,7 @@ from .methods.running import LAMBDA, RunningMethod
 from .metrics import WIDTH, finite_rows, mean_token_entropy, summarize, token_statistics
 from .objective import Totals, aggregate, archer_token_loss, mean_entropy
 from .records.recorder import TokenRecorder
+from .rewards.repetition import generated_ids, repeated_ngram_share
 
 logger = get_logger(__name__)
 

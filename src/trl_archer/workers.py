@@ -5,7 +5,6 @@ import json
 import math
 import os
 import queue
-import resource
 import select
 import shutil
 import signal
@@ -18,6 +17,15 @@ import weakref
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import IO, Any, Literal, NamedTuple
+
+if sys.platform != "linux":
+    raise ImportError(
+        f"The rewards `math` and `code` and the sandbox need Linux, but this is {sys.platform}. Other rewards do not: "
+        "a function of your own, `countdown`, or TRL's `trl.rewards.accuracy_reward`. For these two, use WSL 2 on "
+        "Windows, or a Linux container on macOS."
+    )
+
+import resource  # on Unix only
 
 # multiprocessing, and libraries built on it, run the user's script again in every worker unless it is guarded by
 # `if __name__ == "__main__"`, and training scripts often are not. These workers import a single function.

@@ -11,6 +11,7 @@ from datasets import Dataset
 from trl_archer.commands.train.gradable import check_gradable, sample_rows
 from trl_archer.rewards import code_reward, get_code_reward, get_math_reward, math_reward
 from trl_archer.rewards import get_soft_overlong_punishment as overlong
+from trl_archer.sandbox import Program, Run, SandboxError
 
 PROSE = {"solution": "It follows by induction on n, see above."}
 GOLDS = [{"solution": gold} for gold in ("3", "\\frac{1}{2}", "so \\boxed{7}", "#### 5")]
@@ -78,6 +79,23 @@ def test_warned(rows: list[Any], rewards: list[Any], caplog: pytest.LogCaptureFi
         check_gradable(Dataset.from_list(rows), rewards, "x")
     assert "sampled rows of x cannot be scored" in caplog.text
     assert "get no reward and are left out" in caplog.text
+
+
+@pytest.mark.parametrize("fails", ["on this machine", "at a service"])
+def test_a_sandbox_that_does_not_work(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before the model is loaded, not at the first call of the reward."""
+
+    class Broken:
+        def run(self, program: Program) -> Run:
+            raise SandboxError("No isolation works.")
+
+    reward = get_code_reward(sandbox=Broken())
+    if fails == "on this machine":
+        monkeypatch.setattr(
+            "trl_archer.rewards.code.reward._judge_remotely", lambda executor, *_: executor.run(Program(""))
+        )
+    with pytest.raises(ValueError, match=r"code_reward cannot run programs here. sandbox: No isolation works\."):
+        check_gradable(Dataset.from_list([{"tests": TESTS}]), [reward], "x")
 
 
 def test_a_row_needs_one_reward(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Rewards by name and by import path."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -98,6 +99,25 @@ def test_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_refused(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         load_rewards([entry])
+
+
+@pytest.mark.parametrize("name", ["math", "code"])
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_refused_elsewhere_than_on_linux(name: str, platform: str) -> None:
+    program = (
+        "import sys, urllib.request\n"  # which looks at the platform itself
+        f"sys.platform = {platform!r}\n"
+        "sys.modules['resource'] = sys.modules['fcntl'] = None\n"
+        "from trl_archer.rewards.named import load_rewards\n"
+        "load_rewards([{'name': 'countdown'}])\n"
+        f"load_rewards([{{'name': {name!r}}}])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    *_, message = run.stderr.strip().splitlines()
+    assert message.startswith(
+        f"ValueError: reward_funcs: The rewards `math` and `code` and the sandbox need Linux, but "
+        f"this is {platform}. Other rewards do not: "
+    )
 
 
 def test_columns_that_rewards_need(math_module: ModuleType) -> None:

@@ -292,6 +292,8 @@ no ;; No
 """)
 
 WRONG = _pairs(r"""
+x<1 \text{ or } x>2 ;; x<1 \text{ and } x>2
+(-\infty,1) \cup (2,\infty) ;; x<1 \text{ and } x>2
 x=-3 \text{ or } x=11 ;; x=-3 \text{ or } k=11
 x=-3 \text{ or } x=3 ;; -x=-3 \text{ or } x=3
 (x, y, z)=(4,1,1) ;; (x, y, k)=(4,1,1)

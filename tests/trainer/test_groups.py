@@ -9,10 +9,10 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from trl_archer import ArcherGRPOTrainer
-from trl_archer.evaluation.repetition import generated_ids
 from trl_archer.groups import zero_std_groups
 from trl_archer.grpo.padding import deal_evenly, loss_mask
 from trl_archer.grpo.reward_checks import check_reward_models, checked_reward
+from trl_archer.rewards.repetition import generated_ids
 
 from ..helpers.tiny import PROMPTS, loss_and_gradients, make_trainer, relative_difference, rows_of, scored_rollout
 from ..helpers.tolerances import OTHER_LAYOUT

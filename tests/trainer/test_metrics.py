@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from trl_archer.evaluation.repetition import repeated_ngram_share
 from trl_archer.metrics import summarize, token_statistics
+from trl_archer.rewards.repetition import repeated_ngram_share
 
 from ..helpers import oracle
 from ..helpers.settings import token_loss

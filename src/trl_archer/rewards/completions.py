@@ -91,7 +91,7 @@ def completion_stats(
     tokens; `thinking`, the share of characters before the [`final_part`], 1 if the reasoning is unfinished;
     `repetition`, the share of 20-grams that occurred earlier in the completion, in [0, 1). Empty if unscorable.
     """
-    from ..evaluation.repetition import repeated_ngram_share
+    from .repetition import repeated_ngram_share  # imports torch, which workers do not need
 
     if reward is None:
         return {}

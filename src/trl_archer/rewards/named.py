@@ -29,7 +29,7 @@ def load_rewards(entries: Iterable[Mapping[str, Any]], field: str = "reward_func
     Loads reward functions. Messages begin with `field`, the setting that names them.
 
     Raises:
-        ValueError: If there is no such reward, or it does not accept the settings.
+        ValueError: If there is no such reward, it does not accept the settings, or it does not work on this machine.
 
     Example:
 
@@ -41,7 +41,9 @@ def load_rewards(entries: Iterable[Mapping[str, Any]], field: str = "reward_func
     """
     try:
         return [_load(**entry) for entry in entries]
-    except ValueError as error:
+    except ModuleNotFoundError:  # in a module of the user, who needs the traceback
+        raise
+    except (ValueError, ImportError) as error:
         raise ValueError(f"{field}: {error}") from None
 
 

@@ -19,7 +19,8 @@ def check_installed() -> None:
     missing = [name for name in ("landlockpy", "pyseccomp") if find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"The local sandbox needs {' and '.join(missing)}. Run `pip install 'trl-archer[code]'` (Linux only)."
+            f"The local sandbox needs {' and '.join(missing)}. Run `pip install 'trl-archer[code]'`, or use a sandbox "
+            "service (docs/security.md)."
         )
 
 

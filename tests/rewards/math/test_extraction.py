@@ -1,12 +1,13 @@
 """Finding and parsing answers: nested boxes, adjacent boxes, and hostile text."""
 
 import logging
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trl_archer.rewards.math.extraction import extract_answer
+from trl_archer.rewards.math.extraction import MAX_ANSWER_LENGTH, extract_answer
 from trl_archer.rewards.math.forms import read_answer
 from trl_archer.rewards.math.grading import grade, is_scorable
 
@@ -75,6 +76,15 @@ def test_nothing_raises(text: str):
 @pytest.mark.parametrize("text", ["\\boxed{" * 200_000 + "}" * 200_000, "{" * 1_000_000, "\\boxed{1}" * 200_000])
 def test_megabytes_need_no_recursion(text: str):
     assert extract_answer(text) in (None, "1")
+
+
+@pytest.mark.parametrize(
+    "unit", ["ab: ", "A. ", "A. ab: ", r"x \neq ", "x = ", r"\text{a:} ", "(A) ", "{", "^", r"\frac "]
+)
+def test_no_answer_takes_long_to_read(unit: str):
+    start = time.process_time()
+    read_answer((unit * MAX_ANSWER_LENGTH)[:MAX_ANSWER_LENGTH])
+    assert time.process_time() - start < 1.5  # 0.4 at most on one core; levels without end took 2
 
 
 @pytest.mark.parametrize("answer", [r"\frac{3}{4}", "x = 3/4", "(0.75)", r"75\%", "-2", "1, 2", r"\text{east}", "(A)"])

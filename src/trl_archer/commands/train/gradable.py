@@ -28,7 +28,7 @@ def check_gradable(data: Data, rewards: Sequence[Any], label: str) -> None:
     that scores it. Fewer unscorable rows, or rewards of your own that may score them, cause a warning.
 
     Raises:
-        ValueError: If more than half of the rows cannot be scored. The message has examples.
+        ValueError: If more than half of the rows cannot be scored, with examples, or if `code` cannot run programs.
     """
     checks = {name_of(reward): check for reward in rewards if (check := row_check(reward)) is not None}
     if not checks:
@@ -93,7 +93,7 @@ def _check_golds(reward: Any, rows: Sequence[Row]) -> list[str | None]:
 
 
 def _check_tests(reward: Any, rows: Sequence[Row]) -> list[str | None]:
-    """Reads the tests of each row."""
+    """Reads the tests of each row, and tries the sandbox."""
     from ...rewards.code.cases import unscorable_tests
 
     found = {
@@ -102,7 +102,25 @@ def _check_tests(reward: Any, rows: Sequence[Row]) -> list[str | None]:
             [row["tests"] for row in rows], [row.get("fn_name") for row in rows]
         )
     }
+    readable = [row for index, row in enumerate(rows) if index not in found]
+    if readable:
+        _try_sandbox(reward, readable[0])
     return [found.get(index) for index in range(len(rows))]
+
+
+def _try_sandbox(reward: Any, row: Row) -> None:
+    """Judges a program. A sandbox that does not work on this machine would otherwise fail after the first rollout."""
+    from ...sandbox.program import SandboxError
+
+    reasons: list[str] = []
+    columns = {"tests": [row["tests"]], "fn_name": [row.get("fn_name")]}
+    try:
+        reward(["```python\npass\n```"], **columns, log_extra=lambda _, values: reasons.extend(values))
+    except SandboxError as error:
+        reasons.append(f"sandbox: {error}")
+    failure = next((reason for reason in reasons if reason.startswith("sandbox: ")), None)
+    if failure is not None:
+        raise ValueError(f"The reward {name_of(reward)} cannot run programs here. {failure}")
 
 
 _CHECKS: Mapping[str, Callable[[Any, Sequence[Row]], list[str | None]]] = {

@@ -46,8 +46,10 @@ from sympy.concrete.expr_with_limits import ExprWithLimits  # type: ignore[impor
 from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
 from sympy.core.relational import Relational  # type: ignore[import-untyped]
 
+from .equality import Compare
 from .forms import Answer
 from .numbers import join_thousands, rounds_to
+from .units import TRIGONOMETRY
 
 # We put answers into a box, which Math-Verify then reads. Units and malformed LaTeX are handled before
 _EXTRACTION = [
@@ -99,7 +101,7 @@ _DIGITS, _MOST_DIGITS = 40, 20_000
 _NOISE = 16  # bits, below which a value is the error of a zero
 
 
-class MathVerify:
+class MathVerify(Compare):
     """Compares expressions by Math-Verify. Records whether it was called and what it raised."""
 
     def __init__(self) -> None:
@@ -169,7 +171,7 @@ def _read(parsed: Answer, degrees: bool) -> Any:
 def _latex(parsed: Answer, degrees: bool) -> str:
     """The formula for Math-Verify. Everything that it would drop becomes part of a symbol's name."""
     latex = join_thousands(parsed.latex) if parsed.number else parsed.latex
-    keep = degrees or re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", latex)
+    keep = degrees or TRIGONOMETRY.search(latex)
     latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})" if keep else r"\1", latex)
     latex = _INVERSE.sub(r"\1_{inverse}", latex)
     latex = _PRODUCT.sub(r" \\cdot ", _FLATTENED_TEXT.sub(r"\1", latex))
@@ -225,18 +227,15 @@ def _unified(expression: Any) -> Any:
         return type(expression)(*map(_unified, expression.args), evaluate=False)
     atoms = expression.atoms(Symbol, Float, AppliedUndef) if hasattr(expression, "atoms") else ()
     names: dict[Any, Any] = {atom: Rational(str(atom)) for atom in atoms if isinstance(atom, Float)}
+    bound = {symbol for part in expression.atoms(ExprWithLimits) for symbol in part.bound_symbols} if atoms else ()
     for atom in atoms:
         if isinstance(atom, Symbol):
-            names[atom] = I if atom.name == "i" and not _is_bound(expression, atom) else Symbol(atom.name, real=True)
+            names[atom] = I if atom.name == "i" and atom not in bound else Symbol(atom.name, real=True)
     names |= {atom: Symbol(str(atom), real=True) for atom in atoms if isinstance(atom, AppliedUndef)}
     expression = expression.xreplace(names)
     logarithms = {part: log(part.args[0]) / log(part.args[1]) for part in expression.atoms(log) if len(part.args) == 2}
     expression = nan if any(part.has(zoo) for part in logarithms.values()) else expression.xreplace(logarithms)
     return expression.xreplace({_EULER: E})  # only now, because sympy takes exp(log(2, 10)) for 2
-
-
-def _is_bound(expression: Any, symbol: Symbol) -> bool:
-    return any(symbol in part.bound_symbols for part in expression.atoms(ExprWithLimits))
 
 
 # Equality

@@ -3,40 +3,28 @@
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Protocol
 
 from .forms import Answer
 from .numbers import Number, numbers_agree
 from .units import units_agree
 
 
-class Compare(Protocol):
+class Compare:
     """
     Compares two expressions, or two relations, with different spellings. Not called for two numbers, for words, or for
-    answers with different structures.
+    answers with different structures. This class finds none equal: it leaves the decision to the rules.
     """
-
-    def __call__(self, gold: Answer, answer: Answer) -> bool: ...
-
-    def value(self, exact: Answer) -> Fraction | None:
-        """The value of an expression without variables."""
-
-
-class RulesOnly:
-    """A `Compare` that finds no two expressions equal."""
 
     def __call__(self, gold: Answer, answer: Answer) -> bool:
         return False
 
     def value(self, exact: Answer) -> Fraction | None:
+        """The value of an expression without variables, if it is known."""
         return exact.number.value if exact.number else None
 
 
 _COLLECTIONS = frozenset(["list", "set", "tuple", "union", "matrix"])
-_IN_ANY_ORDER = {
-    *((a, b) for a in ("list", "set") for b in ("list", "set")),
-    *((a, b) for a in ("list", "union") for b in ("list", "union")),
-}
+_UNORDERED = (frozenset(["list", "set"]), frozenset(["list", "union"]))  # pairs of kinds
 # Regions of the line or plane, some of which only algebra can compare, such as R without {0}
 _REGIONS = frozenset(["expression", "union", "tuple", "relation"])
 _VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-df-hj-z](?![A-Za-z])|\\(?:alpha|beta|gamma|lambda|theta|phi)(?![a-z])")
@@ -99,10 +87,8 @@ def _approximations_match(gold: Answer, answer: Answer, compare: Compare) -> boo
     assert rounded.number
     if value is None or not rounded.number.is_near(value):
         return False
-    if gold.kind == "approximation":
-        return any(matches(part, exact, compare) for part in gold.parts)
     is_close = abs(rounded.number.value) >= 100 * rounded.number.unit and rounded.number.decimals
-    return matches(gold, exact, compare) or (bool(is_close) and matches(gold, rounded, RulesOnly()))
+    return matches(gold, exact, compare) or (bool(is_close) and matches(gold, rounded, Compare()))
 
 
 def _choices_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
@@ -158,7 +144,9 @@ def _names_agree(gold: str, answer: str) -> bool:
 
 def _collections_match(gold: Answer, answer: Answer, compare: Compare) -> bool:
     kinds = gold.kind, answer.kind
-    if kinds in _IN_ANY_ORDER and not _are_values_of_names(gold, answer):
+    if gold.kind == "union" and answer.label == "and":
+        return False
+    if any(both.issuperset(kinds) for both in _UNORDERED) and not _are_values_of_names(gold, answer):
         return _match_in_any_order(gold.parts, answer.parts, compare) or (
             kinds == ("union", "union") and compare(gold, answer)
         )
@@ -206,7 +194,7 @@ def _match_in_any_order(gold: Sequence[Answer], answer: Sequence[Answer], compar
     if len(gold) != len(answer):
         return False
     left = list(answer)
-    for test in (RulesOnly(), compare):
+    for test in (Compare(), compare):
         rest = []
         for element in gold:
             found = next((index for index, other in enumerate(left) if matches(element, other, test)), None)

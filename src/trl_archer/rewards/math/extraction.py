@@ -47,7 +47,6 @@ def extract_answer(text: str, phrases: bool = False, *, thinking: bool = False) 
       and keeps two solutions in two boxes.
     - An unclosed or empty last box is not an answer. Earlier boxes do not replace it: a completion that is cut off in
       its last box has not committed to the one before.
-
     - `$x=\boxed{1}$ and $y=\boxed{2}$` is `x=1, y=2`: names between boxes are part of the answer.
 
     - With `phrases`, a completion without a box is read from its last `####` to the end of the line, or between

@@ -26,7 +26,8 @@ class Answer:
       `x \in (1, 2)`, solved inequalities such as `x > 1`, whose last side is the interval, and `\text{Total: } 5`.
     - `"approximation"`: the exact and the rounded side of `\approx`.
     - `"relation"`: any other inequality. No label, no parts.
-    - `"list"`, `"set"`, `"union"`: unordered elements. `"tuple"`: brackets and elements, also of an interval.
+    - `"list"`, `"set"`, `"union"`: unordered elements. A list of inequalities with "and" has the label `and`.
+    - `"tuple"`: brackets and elements, also of an interval.
     - `"matrix"`: a shape such as `2x3`, and elements by row.
     - `"unreadable"`: prose, unbalanced LaTeX, an ellipsis, or nothing. It equals the same text only.
     """
@@ -45,6 +46,7 @@ class Answer:
 
 _OPENERS = {"(", "[", "{", "\\{", "\\begin", "\\lfloor", "\\lceil"}
 _CLOSERS = {")", "]", "}", "\\}", "\\end", "\\rfloor", "\\rceil"}
+_SEPARATORS = {",", ";", "and", "or", "\\vee"}
 _RELATIONS = {"<", ">", "\\leq", "\\geq", "\\neq"}
 _RELATION = re.compile(r"[=<>]|\\(?:[lgn]eq|in|approx)(?![a-z])")
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|.", re.DOTALL)
@@ -94,10 +96,10 @@ _MAX_WORDS_OF_NAME = 5
 
 
 def read_answer(text: str) -> Answer:
-    r"""Parses LaTeX or plain text. `x = 2 \text{ or } x = \dfrac12` is an equation of `x` and a list of two numbers."""
+    r"""Parses LaTeX or plain text. `x = 2 \text{ or } x = \dfrac12` is a list of two equations."""
     try:
         return _read(_without_frame(plain_latex(text)))
-    except UnreadableError:
+    except (UnreadableError, RecursionError):
         return Answer("unreadable", text.strip())
 
 
@@ -113,9 +115,7 @@ def _without_frame(latex: str) -> str:
     while frame := _ANSWER_LABEL.match(latex) or _ABOUT.match(latex):
         is_open = frame[0].lstrip().startswith("\\text{") and "}" not in frame[0]
         latex = latex[frame.end() :].strip()
-        if is_open and re.match(r"[^{}]*[^\W\d_]{2}[^{}]*\}", latex):
-            latex = f"\\text{{{latex}"
-        elif is_open:
+        if is_open:
             latex = latex.replace("}", "", 1)
     for tail in _FOR_ALL.finditer(latex):
         rest = re.sub(r"\\(?:text|mathbb|forall|in)(?![a-z])|[\\{}(),.$ ]", " ", latex[tail.start() :])
@@ -126,19 +126,15 @@ def _without_frame(latex: str) -> str:
     return latex
 
 
-def _read(latex: str, in_brackets: bool = False, depth: int = 0) -> Answer:
-    """In brackets a comma always separates. Elsewhere it may group the digits of a number."""
-    latex = _without_parentheses(latex.strip().removeprefix("+").strip())
-    if depth > MAX_DEPTH:
-        raise UnreadableError("The nesting is too deep.")
-    latex = _joined_rows(latex)
+def _read(latex: str) -> Answer:
+    latex = _joined_rows(_without_parentheses(latex.strip().removeprefix("+").strip()))
     if not latex or _ELLIPSIS.search(latex):
         return Answer("unreadable", latex)
-    for reader in (_choice, _list, _labeled, _approximation, _equation, _inequality, _collection, _plus_or_minus):
-        answer = reader(latex, in_brackets, depth + 1)
+    for reader in _READERS:
+        answer = reader(latex)
         if answer is not None:
             return answer
-    return _leaf(latex, depth + 1)
+    return _leaf(latex)
 
 
 def _joined_rows(latex: str) -> str:
@@ -155,7 +151,7 @@ def _joined_rows(latex: str) -> str:
     return (", " if separate else " ").join(rows).replace("\\quad", " ")
 
 
-def _choice(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _choice(latex: str) -> Answer | None:
     plain = re.sub(r"^\\text\{([^{}]*)\}", r"\1 ", latex).strip()
     choice = _CHOICE.fullmatch(plain)
     if choice:
@@ -163,93 +159,84 @@ def _choice(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     labeled = _LABELED_CHOICE.fullmatch(plain)
     if not labeled:
         return None
-    if in_brackets and labeled[2] and ":" in plain[:2]:  # J: 4 hr, S: 14 hr
-        return None
     if re.search(r"\([A-J]\)", labeled[4]):
         return Answer("unreadable", latex)
-    content = _read(f"\\text{{{labeled[4].strip()}}}" if labeled[3] else labeled[4], in_brackets, depth)
+    content = _read(f"\\text{{{labeled[4].strip()}}}" if labeled[3] else labeled[4])
     if content.kind == "list" and ":" in plain[:2]:
         return None
     return Answer("choice", latex, (content,), labeled[1] or labeled[2] or labeled[3])
 
 
-def _list(latex: str, in_brackets: bool, depth: int) -> Answer | None:
-    if ", " in latex or not (in_brackets or re.search(r"[(\[]|\\\{", latex)):
+def _exclusion(latex: str) -> Answer | None:
+    r"""`x \neq 1, 2` and `x \neq 1, x \neq 2` are all numbers but two."""
+    name, sign, rest = (part.strip() for part in latex.partition("\\neq"))
+    if not sign or not _is_name(name) or _RELATION.search(name) or len(_split(name, _SEPARATORS)[0]) > 1:
+        return None
+    values = [re.sub(rf"^{re.escape(name)} *\\neq", "", value).strip() for value in _split(rest, _SEPARATORS)[0]]
+    if any(map(_RELATION.search, values)) or any(_mentions(value, name) for value in values):
+        return None
+    parts = _elements(values)
+    if not {part.kind for part in parts} <= {"number", "expression"}:
+        return None
+    excluded = ", ".join([part.latex for part in parts] if "\\pm" in rest else values)
+    others = Answer("expression", rf"\mathbb{{R}} \setminus \{{{excluded}\}}")
+    return Answer("equation", latex, (others,), canonical(name))
+
+
+def _list(latex: str) -> Answer | None:
+    if ", " in latex or not re.search(r"[(\[]|\\\{", latex):
         latex = join_thousands(latex)
     text = _ENUMERATION.fullmatch(latex)
     if text:
-        return _read(text[1], in_brackets, depth)
+        return _read(text[1])
     groups = [_split(group, {","})[0] for group in _split(latex, {";"})[0]]
     if len(groups) > 1 and len(groups[0]) > 1 and len(set(map(len, groups))) == 1:  # x = 1, y = 2; x = 3, y = 4
-        points = [Answer("tuple", f"({', '.join(group)})", _elements(group, depth), "()") for group in groups]
+        points = [Answer("tuple", f"({', '.join(group)})", _elements(group), "()") for group in groups]
         unreadable = any(part.kind == "unreadable" for point in points for part in point.parts)
         return Answer("unreadable" if unreadable else "list", latex, tuple(points))
-    pieces, separators = _split(latex, {",", ";", "and", "or", "\\vee"})
-    if len(pieces) == 1:
-        return None if latex == pieces[0] else _read(pieces[0], in_brackets, depth)
+    pieces, separators = _split(latex, _SEPARATORS)
     # "1, 2, and 3" has nothing between its last comma and "and"; "①③" begins with a comma
     pieces = [piece for index, piece in enumerate(pieces) if piece or index == len(pieces) - 1]
     if len(pieces) == 1:
-        return _read(pieces[0], in_brackets, depth)
-    parts = _elements(pieces, depth)
+        return None if latex == pieces[0] else _read(pieces[0])
+    parts = _elements(pieces)
     if any(part.kind == "unreadable" for part in parts):
         return Answer("unreadable", latex)
+    # J: 4 hr, S: 14 hr
+    parts = tuple(replace(p, kind="equation") if p.kind == "choice" and ":" in p.latex[:2] else p for p in parts)
     names = [part.label if part.kind == "equation" else None for part in parts]
     ranges = [part.kind == "equation" and part.parts[0].kind == "tuple" for part in parts]
     if all(ranges) and set(separators) <= {"or", "\\vee"} and len(set(names)) == 1:  # x < 1 or x > 2
         union = Answer("union", " \\cup ".join(part.parts[0].latex for part in parts), tuple(p.parts[0] for p in parts))
         return Answer("equation", latex, (union,), names[0] or "")
-    if (any(ranges) and set(names) != {names[0]}) or ("and" in separators and any(ranges)):
-        return Answer("list", latex, parts)
-    if names[0] and (set(names) == {names[0]} or set(names[1:]) == {None}):  # x = 1, x = 2 or x = 1, 2
-        if any(_is_excluded(part) for part in parts):
-            return _all_excluded(latex, parts, names[0])
-        values = tuple(part.parts[0] if part.kind == "equation" else part for part in parts)
-        return Answer("equation", latex, (Answer("list", ", ".join(v.latex for v in values), values),), names[0])
-    return Answer("list", latex, parts)
+    if names[0] and set(names[1:]) == {None}:  # x = 1, 2
+        parts = (parts[0], *(Answer("equation", part.latex, (part,), names[0]) for part in parts[1:]))
+    return Answer("list", latex, parts, "and" if any(ranges) and "and" in separators else "")
 
 
-_ALL_BUT = "\\mathbb{R} \\setminus \\{"
-
-
-def _is_excluded(part: Answer) -> bool:
-    return part.kind == "equation" and part.parts[0].latex.startswith(_ALL_BUT)
-
-
-def _all_excluded(latex: str, parts: Sequence[Answer], name: str) -> Answer:
-    r"""`x \neq 1, 2` and `x \neq 1, x \neq 2` are all numbers but two."""
-    if not all(_is_excluded(part) if part.kind == "equation" else part.kind != "text" for part in parts):
-        return Answer("list", latex, tuple(parts))
-    values = [p.parts[0].latex.removeprefix(_ALL_BUT)[:-2] if _is_excluded(p) else p.latex for p in parts]
-    return Answer("equation", latex, (Answer("expression", f"{_ALL_BUT}{', '.join(values)}\\}}"),), name)
-
-
-def _elements(pieces: Sequence[str], depth: int) -> tuple[Answer, ...]:
+def _elements(pieces: Sequence[str]) -> tuple[Answer, ...]:
     r"""The answers in the pieces of a list or set. A piece such as `\pm 1` contains two."""
-    answers = [_read(piece, True, depth) for piece in pieces]
+    answers = [_read(piece) for piece in pieces]
     return tuple(part for answer in answers for part in (answer.parts if answer.kind == "list" else (answer,)))
 
 
-def _labeled(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _labeled(latex: str) -> Answer | None:
     r"""`\text{Total: } 5` or `J: 4 hr`, like an equation."""
     labeled = _LABELED.fullmatch(latex)
-    if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME:
+    if not labeled or len((labeled[1] or labeled[2]).split()) > _MAX_WORDS_OF_NAME or _LABELED.fullmatch(labeled[3]):
         return None
-    value = labeled[3]
-    if labeled[2] and latex.startswith("\\text{") and value.endswith("}") and "\\text{" not in value:
-        value = f"\\text{{{value}"
-    content = _read(value, in_brackets, depth)
+    content = _read(labeled[3][:-1] if re.fullmatch(r"\\text\{[^{}]*\}", latex) else labeled[3])
     if content.kind not in ("number", "tuple", "text", "list", "choice") and not labeled[1]:
         return None
     return Answer("equation", latex, (content,), (labeled[1] or labeled[2]).strip())
 
 
-def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _approximation(latex: str) -> Answer | None:
     r"""Both sides of `\approx`. Unreadable unless the right side is a number, which rounds a number on the left."""
     sides, _ = _split(latex, {"\\approx"})
     if len(sides) == 1:
         return None
-    exact, rounded = (_read(side, in_brackets, depth) for side in (sides[0], sides[-1]))
+    exact, rounded = (_read(side) for side in (sides[0], sides[-1]))
     if len(sides) > 2 or rounded.number is None or exact.kind in ("unreadable", "approximation"):
         return Answer("unreadable", latex)
     if _is_name(sides[0]) and exact.kind in ("expression", "text"):
@@ -260,7 +247,7 @@ def _approximation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     return Answer("approximation", latex, (exact, rounded))
 
 
-def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _equation(latex: str) -> Answer | None:
     sides, _ = _split(latex, {"="})
     if len(sides) == 1:
         sides, _ = _split(latex, {"\\in"})
@@ -276,7 +263,7 @@ def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
         return Answer("unreadable", latex)
     if len(sides) == 2 and not _is_name(sides[0]) and re.fullmatch(r"\\?[a-zA-Z](?:_\{\w+\})?", sides[1]):
         sides = sides[::-1]  # 3 = x
-    last = _read(sides[-1], in_brackets, depth)
+    last = _read(sides[-1])
     if last.kind == "unreadable" or any(_is_prose(side) and not _is_name(side) for side in sides[:-1]):
         return Answer("unreadable", latex)
     names = _split(sides[0][1:-1], {","})[0] if sides[0].startswith("(") else []
@@ -287,17 +274,11 @@ def _equation(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     if _is_name(sides[0]):
         label, first = canonical(sides[0]), Answer("expression", sides[0])
     else:
-        label, first = "", _read(sides[0], in_brackets, depth)
-    numbers = [_amount(side) for side in map(_leaf_or_none, sides[:-1]) if side is not None]
-    if last.number and any(number != _amount(last) for number in numbers):
+        label, first = "", _read(sides[0])
+    others = [_leaf(side) for side in sides[:-1]]
+    if last.number and any(other.number and _amount(other) != _amount(last) for other in others):
         return Answer("unreadable", latex)  # 5 = 6 is two answers
     return Answer("equation", latex, (last, first), label)
-
-
-def _leaf_or_none(side: str) -> Answer | None:
-    value, unit, multiple = split_unit(side)
-    number = read_number(value)
-    return Answer("number", value, number=number.times(multiple), unit=unit) if number else None
 
 
 def _amount(side: Answer) -> object:
@@ -309,16 +290,10 @@ def _is_name(side: str) -> bool:
     return _NAME.fullmatch(side) is not None and _NO_NAME.search(side) is None
 
 
-def _inequality(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _inequality(latex: str) -> Answer | None:
     sides, relations = _split(latex, _RELATIONS)
     if len(sides) == 1:
         return None
-    if relations == ["\\neq"] and _is_name(sides[0]) and sides[1] and not _mentions(sides[1], sides[0]):
-        excluded = _read(sides[1], True, depth)
-        if excluded.kind not in ("number", "expression", "list"):
-            return Answer("relation", latex)
-        values = ", ".join(part.latex for part in excluded.parts) if excluded.kind == "list" else sides[1]
-        return Answer("equation", latex, (Answer("expression", f"{_ALL_BUT}{values}\\}}"),), canonical(sides[0]))
     upward = [relation in ("<", "\\leq") for relation in relations]
     if "\\neq" in relations or len(set(upward)) > 1 or len(sides) > 3 or not all(sides):
         return Answer("relation", latex)
@@ -332,7 +307,7 @@ def _inequality(latex: str, in_brackets: bool, depth: int) -> Answer | None:
     if not _is_name(name) or any(_mentions(side, name) for side in (low, high)):
         return Answer("relation", latex)
     brackets = ("[" if "eq" in relations[0] else "(") + ("]" if "eq" in relations[1] else ")")
-    ends = (_read(low, in_brackets, depth), _read(high, in_brackets, depth))
+    ends = (_read(low), _read(high))
     if any(end.kind == "unreadable" for end in ends):
         return Answer("unreadable", latex)
     interval = f"{brackets[0]}{low}, {high}{brackets[1]}"
@@ -343,35 +318,35 @@ def _mentions(side: str, name: str) -> bool:
     return re.search(rf"(?<![\\A-Za-z]){re.escape(name)}(?![A-Za-z])", side) is not None or _is_name(side)
 
 
-def _collection(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _collection(latex: str) -> Answer | None:
     unions, _ = _split(latex, {"\\cup"})
     if len(unions) > 1:
-        return Answer("union", latex, tuple(_read(part, in_brackets, depth) for part in unions))
+        return Answer("union", latex, tuple(_read(part) for part in unions))
     matrix = _MATRIX.fullmatch(latex.strip("[]") if latex.startswith("[\\begin") else latex)
     if matrix:
         lines = matrix[2].strip().removesuffix("\\\\").split("\\\\")
         rows = [[cell.strip() for cell in line.split("&")] for line in lines]
         if len({len(row) for row in rows}) > 1:
             return Answer("unreadable", latex)
-        cells = tuple(_read(cell, True, depth) for row in rows for cell in row)
+        cells = tuple(_read(cell) for row in rows for cell in row)
         return Answer("matrix", latex, cells, f"{len(rows)}x{len(rows[0])}")
     if latex.startswith("\\{") and _enclosed(latex, "\\{", "\\}"):
-        return _set(latex, latex[2:-2], depth)
+        return _set(latex, latex[2:-2])
     if latex[0] in "([" and latex[-1] in ")]" and _enclosed(latex, latex[0], latex[-1]):
-        parts = tuple(_read(piece, True, depth) for piece in _pieces(latex[1:-1]))
+        parts = tuple(_read(piece) for piece in _pieces(latex[1:-1]))
         return Answer("tuple", latex, parts, latex[0] + latex[-1])
     return None
 
 
-def _set(latex: str, content: str, depth: int) -> Answer:
+def _set(latex: str, content: str) -> Answer:
     if not content.strip():
         return Answer("expression", "\\emptyset")
     builder, _ = _split(content, {"|", ":"})
     if len(builder) == 2 and _is_name(builder[0].partition("\\in")[0].strip()):
-        condition = _read(builder[1], False, depth)
+        condition = _read(builder[1])
         conditions = condition.parts if condition.kind == "list" else (condition,)
         return condition if all(part.kind == "equation" for part in conditions) else Answer("unreadable", latex)
-    return Answer("set", latex, _elements(_pieces(content), depth))
+    return Answer("set", latex, _elements(_pieces(content)))
 
 
 def _pieces(content: str) -> list[str]:
@@ -379,24 +354,25 @@ def _pieces(content: str) -> list[str]:
     return _split(join_thousands(content) if ", " in content else content, {",", ";"})[0]
 
 
-def _plus_or_minus(latex: str, in_brackets: bool, depth: int) -> Answer | None:
+def _plus_or_minus(latex: str) -> Answer | None:
     if latex.count("\\pm") + latex.count("\\mp") == 0:
         return None
     if latex.count("\\pm") != 1 or latex.count("\\mp") > 1:
         return Answer("unreadable", latex)
     plus, minus = (latex.replace("\\pm", a).replace("\\mp", b) for a, b in ("+-", "-+"))
-    return Answer("list", latex, (_read(plus, in_brackets, depth), _read(minus, in_brackets, depth)))
+    return Answer("list", latex, (_read(plus), _read(minus)))
 
 
-def _leaf(latex: str, depth: int) -> Answer:
+def _leaf(latex: str) -> Answer:
     latex = re.sub(r"(?<=[\w})]) to (?=[\w\\({])", ":", latex)
     value, unit, multiple = split_unit(latex)
     number = read_number(join_thousands(value))
     if number:
         scale = "" if multiple in (1, 12) or latex[-1:] >= "一" else "multiple"
-        return Answer("number", value, label=scale, number=number.times(multiple), unit=unit)
+        number = number if multiple == 1 else Number(number.value * multiple)
+        return Answer("number", value, label=scale, number=number, unit=unit)
     if value != latex:
-        answer = _read(value, True, depth)
+        answer = _read(value)
         kept = answer.kind in ("expression", "text", "list", "number") and answer.unit is None and multiple == 1
         return replace(answer, unit=unit) if kept else Answer("unreadable", latex)
     if _COLONS.fullmatch(latex):
@@ -406,10 +382,11 @@ def _leaf(latex: str, depth: int) -> Answer:
         return Answer("based", re.sub(r"\\text|[{} ]", "", based[1]), label=based[2])
     words = _TEXT.sub(r" \1 ", latex).strip()
     if _WORDS.fullmatch(words) and ("\\text" in latex or re.search(r"[^\W\d_]{4}|^(?i:yes|no)$", words)):
-        return Answer("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=fold_words(words))
+        folded = "".join(filter(str.isalnum, words.casefold()))
+        return Answer("text" if len(words.split()) <= _MAX_WORDS else "unreadable", latex, label=folded)
     sides = _split(latex, {":"})[0]
     if len(sides) == 2 and all(sides) and not _is_prose(latex):  # a ratio
-        return replace(_leaf(f"\\frac{{{sides[0]}}}{{{sides[1]}}}", depth), latex=f"\\frac{{{sides[0]}}}{{{sides[1]}}}")
+        return replace(_leaf(f"\\frac{{{sides[0]}}}{{{sides[1]}}}"), latex=f"\\frac{{{sides[0]}}}{{{sides[1]}}}")
     if _is_prose(latex) or re.search(r"\d +\d|:", latex):
         return Answer("unreadable", latex)
     return Answer("expression", latex)
@@ -418,11 +395,6 @@ def _leaf(latex: str, depth: int) -> Answer:
 def _is_prose(latex: str) -> bool:
     """Whether it contains words outside indices."""
     return _PROSE.search(_INDEX.sub("", latex)) is not None
-
-
-def fold_words(words: str) -> str:
-    """The letters and digits of words, in lower case."""
-    return "".join(character for character in words.casefold() if character.isalnum())
 
 
 def _tokens_by_depth(latex: str) -> Iterator[tuple[re.Match[str], int]]:
@@ -462,7 +434,10 @@ def _enclosed(latex: str, opener: str, closer: str) -> bool:
 def _without_parentheses(latex: str) -> str:
     while latex.startswith("(") and latex.endswith(")") and _enclosed(latex, "(", ")"):
         content = latex[1:-1].strip()
-        if not content or len(_split(content, {",", ";"})[0]) > 1 or _CHOICE.fullmatch(latex):
+        if not content or len(_split(content, {",", ";"})[0]) > 1:
             break
         latex = content
     return latex
+
+
+_READERS = _choice, _exclusion, _list, _labeled, _approximation, _equation, _inequality, _collection, _plus_or_minus

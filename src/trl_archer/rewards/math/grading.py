@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from .algebra import MathVerify, is_comparable
-from .equality import RulesOnly, matches
+from .equality import Compare, matches
 from .extraction import MAX_ANSWER_LENGTH
 from .forms import Answer, read_answer
 from .golds import bare_gold
@@ -48,7 +48,7 @@ def grade(golds: tuple[str, ...], answer: str) -> MathGrade:
     """
     parsed = read_answer(answer) if len(answer) <= MAX_ANSWER_LENGTH else Answer("unreadable", answer)
     for gold in golds:
-        if matches(_read_gold(gold), parsed, RulesOnly()):
+        if matches(_read_gold(gold), parsed, Compare()):
             return MathGrade(True, "rule", gold)
     scorable = [gold for gold in golds if is_scorable(gold)]
     if not scorable:

@@ -3,6 +3,7 @@ r"""Normalizes the LaTeX of formulas: `½`, `\dfrac12` and `\tfrac 1{2}` become 
 import re
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 
 MAX_DEPTH = 50
 
@@ -95,7 +96,7 @@ _SYSTEM = re.compile(
 )
 _BUILDER_IN_BRACES = re.compile(r"(?<!\\)\{\s*([a-zA-Z](?:\s*\\in\b[^{}|]*)?(?:\||\\mid\b)[^{}]*)\}")
 _FRACTION_OF_UNITS = re.compile(
-    r"(?<=[\d}])(?:\s|\\[,;: ])*\\[dt]?frac\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
+    r"(?<=[\w})])(?:[\s~]|\\[,;: ])*\\[dt]?frac\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
     r"\s*\{\s*(\\(?:text|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
 )
 _HALF_LINES = {"+": r"(0, \infty)", "-": r"(-\infty, 0)", ">0": r"(0, \infty)", "<0": r"(-\infty, 0)"}
@@ -136,7 +137,10 @@ def plain_latex(text: str) -> str:
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
     text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)  # a decimal comma
     text = _WITHOUT_BACKSLASH.sub(lambda name: "\\infty" if name[0].startswith("inf") else f"\\{name[0]}", text)
-    text = _joined(deque(_renamed(_TOKEN.findall(text.strip())))).replace(_NOTHING, "")
+    tokens = _renamed(_TOKEN.findall(text.strip()))
+    if max(accumulate((token == "{") - (token == "}") for token in tokens), default=0) > MAX_DEPTH:
+        raise UnreadableError("The nesting is too deep.")
+    text = _joined(deque(tokens)).replace(_NOTHING, "")
     text = re.sub(r"\^\{((?:\\prime ?)+)\}", lambda primes: "'" * primes[1].count("p"), text)
     text = _TEXT.sub(_text_or_symbol, text)
     text = _HALF_LINE.sub(lambda line: _HALF_LINES[line[1].replace(" ", "")], text)
@@ -178,23 +182,21 @@ def _renamed(tokens: Sequence[str]) -> list[str]:
     return renamed
 
 
-def _joined(tokens: deque[str], closer: str = "", depth: int = 0) -> str:
+def _joined(tokens: deque[str], closer: str = "") -> str:
     """Takes the tokens before the closer, and the closer, or all of them if there is none."""
-    if depth > MAX_DEPTH:
-        raise UnreadableError("The nesting is too deep.")
     written = ""
     while tokens:
         token = tokens.popleft()
         if token == closer:
             return written
         if token in _ARGUMENTS:
-            written += _with_arguments(token, tokens, depth)
+            written += _with_arguments(token, tokens)
         elif token == "{":
-            group = _joined(tokens, "}", depth + 1)
+            group = _joined(tokens, "}")
             # An argument keeps its braces. Others are invisible
             written += f"{{{group}}}" if _COMMAND_OR_GROUP.search(written) else group
         elif token == "(" and closer == ")":
-            written += f"({_joined(tokens, closer, depth + 1)})"
+            written += f"({_joined(tokens, closer)})"
         elif token == "}":
             raise UnreadableError("A closing brace has no opening one.")
         else:
@@ -204,30 +206,28 @@ def _joined(tokens: deque[str], closer: str = "", depth: int = 0) -> str:
     return written
 
 
-def _with_arguments(command: str, tokens: deque[str], depth: int) -> str:
+def _with_arguments(command: str, tokens: deque[str]) -> str:
     """A command with the arguments that follow it, in braces."""
     degree = ""
     if command == "\\sqrt" and tokens and tokens[0] == "[" and "]" in tokens:
         while not degree.endswith("]"):
             degree += tokens.popleft()
-    arguments = (_argument(command, tokens, depth + 1) for _ in range(_ARGUMENTS[command]))
+    arguments = (_argument(command, tokens) for _ in range(_ARGUMENTS[command]))
     return command + degree + "".join(f"{{{argument}}}" for argument in arguments)
 
 
-def _argument(command: str, tokens: deque[str], depth: int) -> str:
-    if depth > MAX_DEPTH:
-        raise UnreadableError("The nesting is too deep.")
+def _argument(command: str, tokens: deque[str]) -> str:
     while tokens and tokens[0] in (" ", _NOTHING):
         tokens.popleft()
     if not tokens or tokens[0] == "}":
         raise UnreadableError(f"An argument of {command} is missing.")
     token = tokens.popleft()
     if token == "{":
-        return _joined(tokens, "}", depth).strip()
+        return _joined(tokens, "}").strip()
     if token == "(" and command in ("^", "\\sqrt"):
-        return _joined(tokens, ")", depth).strip()
+        return _joined(tokens, ")").strip()
     if token in _ARGUMENTS:
-        return _with_arguments(token, tokens, depth)
+        return _with_arguments(token, tokens)
     if command != "\\frac":  # 10^12 contains a number, \frac12 two digits
         if token in "+-" and tokens:
             token += tokens.popleft()

@@ -15,12 +15,11 @@ _EXPONENT = r"(?P<exponent>[-+]?\d{1,4})"
 _DECIMAL = re.compile(rf"{_SIGN}(?P<digits>{_DIGITS})")
 _FRACTION = re.compile(
     rf"{_SIGN}(?:(?P<whole>\d+)\s*)?"
-    rf"\\frac\{{(?P<upper_sign>-?)\s*(?P<upper>{_DIGITS})\s*\}}\{{(?P<lower_sign>-?)\s*(?P<lower>{_DIGITS})\s*\}}"
+    rf"\\frac\{{(?P<upper>-?\s*{_DIGITS})\s*\}}\{{(?P<lower>-?\s*{_DIGITS})\s*\}}"
 )
 # 1/2, and the ratio 1:2, but not the time 1:30
 _SLASHED = re.compile(
-    rf"{_SIGN}(?:(?P<whole>\d+)\s+)?(?P<upper_sign>)(?P<upper>{_DIGITS})\s*(?:/|:(?!\s*[0-5]\d$))\s*"
-    rf"(?P<lower_sign>-?)(?P<lower>{_DIGITS})"
+    rf"{_SIGN}(?:(?P<whole>\d+)\s+)?(?P<upper>{_DIGITS})\s*(?:/|:(?!\s*[0-5]\d$))\s*(?P<lower>-?{_DIGITS})"
 )
 _POWER_OF_TEN = re.compile(
     rf"{_SIGN}(?:(?P<digits>{_DIGITS})\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*\^\{{\s*{_EXPONENT}\s*\}}"
@@ -44,10 +43,6 @@ class Number(NamedTuple):
         """Whether the value rounds to the number, or is it once cut off after its last decimal."""
         is_cut = 0 <= abs(value) - abs(self.value) < self.unit and value * self.value >= 0
         return is_cut or 2 * abs(value - self.value) <= self.unit
-
-    def times(self, multiple: Fraction) -> "Number":
-        """The number itself, or that many dozens or millions."""
-        return self if multiple == 1 else Number(self.value * multiple)
 
 
 def join_thousands(latex: str) -> str:
@@ -76,10 +71,10 @@ def _decimal(match: re.Match[str]) -> Number:
 
 
 def _fraction(match: re.Match[str]) -> Number | None:
-    upper, lower = Fraction(match["upper"]), Fraction(match["lower"])
+    upper, lower = (Fraction(match[part].replace(" ", "")) for part in ("upper", "lower"))
     if not lower:
         return None
-    value = _signed(match["upper_sign"], _signed(match["lower_sign"], upper / lower))
+    value = upper / lower
     if match["whole"]:
         if not 0 <= value < 1:  # a product, not a mixed number
             return None

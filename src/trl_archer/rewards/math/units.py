@@ -14,7 +14,7 @@ degree deg 度|percent|dollar usd|cent|euro|mph|celsius|fahrenheit
 _UNITS = {word: group.split()[0] for group in _GROUPS.replace("\n", "|").split("|") if group for word in group.split()}
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3", "平方": "^2", "立方": "^3"}
 _MULTIPLES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_CHINESE_MULTIPLES = {"万": 10**4, "亿": 10**8}
+_MULTIPLES |= {"万": 10**4, "亿": 10**8}
 # With one of these words, a value is more than a plain quantity
 _QUALIFIERS = frozenset(
     "a about all almost and any approximately are as at be but either else even every except for from if infinitely is "
@@ -25,9 +25,9 @@ _QUALIFIERS = frozenset(
 _COUNTED = frozenset("negative odd even of".split())
 _FUNCTIONS = frozenset("arg cos cot csc det dim exp gcd lcm ln log max mod sec sgn sin tan".split())
 _ATOM = r"(?:\\text\{(?:[^{}]|\^\{-?\d\})*\}|\\Omega|\\mu|\^\{-?\d\})"
-_TAIL = re.compile(rf"(?:\\frac\{{{_ATOM}+\}}\{{{_ATOM}+\}}|{_ATOM}|\\cdot|[/ ])+")
-_START = re.compile(r"\\frac\{\\text|\\text\{|\\Omega|\\mu *\\text")
-_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_TAIL = re.compile(rf"(?:{_ATOM}|\\cdot|[/ ])+")
+_START = re.compile(r"\\text\{|\\Omega|\\mu *\\text")
+TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _BARE_TAIL = re.compile(r"(?<![\\A-Za-z])[A-Za-z][A-Za-z./ ]*(?:\^\{[23]\})?$|[一-鿿]+(?:/[一-鿿]+)?$")
 _IN_BRACKETS = re.compile(
     r"(?<=[\d}i] )\( ?(\\text\{[^{}]*\}(?:\^\{\d\})?|[A-Za-z][A-Za-z./ -]+(?:\^\{\d\})?)\)$|\(([一-鿿]+)\)$"
@@ -53,7 +53,7 @@ def split_unit(latex: str) -> tuple[str, str | None, Fraction]:
     if latex.endswith("\\%"):
         return latex[:-2].strip(), "percent", Fraction(1)
     degrees = _DEGREES.search(latex)
-    if degrees and not _TRIGONOMETRY.search(latex):
+    if degrees and not TRIGONOMETRY.search(latex):
         unit = {"C": "celsius", "F": "fahrenheit"}.get(degrees[1], "degree")
         return latex[: degrees.start()].strip(), unit, Fraction(1)
     bracket = _IN_BRACKETS.search(latex)
@@ -68,10 +68,8 @@ def split_unit(latex: str) -> tuple[str, str | None, Fraction]:
     if not re.search(r"\d|\\pi|\\sqrt", value) or not _can_be_unit(words, value, tail, in_text):
         return whole
     multiple = Fraction(1)
-    while words and (words[0].lower() in _MULTIPLES or words[0][0] in _CHINESE_MULTIPLES):
-        chinese = words[0][0] in _CHINESE_MULTIPLES
-        multiple *= _CHINESE_MULTIPLES[words[0][0]] if chinese else _MULTIPLES[words[0].lower()]
-        words = ([words[0][1:]] if len(words[0]) > 1 else []) + words[1:] if chinese else words[1:]
+    while words and words[0].lower() in _MULTIPLES:
+        multiple *= _MULTIPLES[words.pop(0).lower()]
     return value.strip(), _one_spelling(words), multiple
 
 
@@ -84,12 +82,11 @@ def units_agree(gold: str | None, answer: str | None) -> bool:
 
 def _words(tail: str) -> list[str]:
     r"""The words of a unit with their exponents: `per` for `/`, and `cm^2` for `\text{cm}^{2}`."""
-    tail = re.sub(r"\\frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1/\2", tail)
     tail = re.sub(r"\\text\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1", tail)
     tail = tail.replace("\\cdot", " ").replace("\\Omega", "Ω").replace("\\mu", "μ").replace("μ ", "μ")
     tail = re.sub(r"\s*\^\{?(-?\d)\}?", r"^\1 ", tail).replace("/", " per ")
     tail = re.sub(r"[()]", " ", tail)
-    return re.sub(r"(平方|立方)", r"\1 ", re.sub(r"(?<=[A-Za-z])\.(?=[A-Za-z])", "", tail).replace(".", "")).split()
+    return re.sub(r"(平方|立方|[万亿])", r"\1 ", tail.replace(".", "")).split()
 
 
 def _can_be_unit(words: list[str], value: str, tail: str, in_text: bool) -> bool:
