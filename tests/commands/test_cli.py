@@ -30,7 +30,7 @@ from trl_archer.records.parquet import read_token_records, step_path
         (["train", "-h"], "--reward_funcs"),
         (["train", "--help"], "--resume [PATH]"),
         (["train", "--help"], "--config RECIPE.yaml"),
-        (["train", "--help"], "Resume from a checkpoint: the last one in output_dir"),
+        (["train", "--help"], "Resume from the last checkpoint"),
         (["train", "--help"], "`trl-archer train --help-all` lists the other"),
         (["train", "--help-all"], "--adam_epsilon"),
         (["train", "--help", "--method", "grpo"], "--epsilon"),

@@ -5,7 +5,6 @@ They are TRL reward functions and also work with `GRPOTrainer`. A reward of `Non
 scored and is left out of its group. It never means a wrong answer.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import load_public
@@ -41,17 +40,8 @@ __all__ = [
 ]
 
 
-_NEED_LINUX = ("code_reward", "get_code_reward", "get_math_reward", "math_reward")
-
-
 def __getattr__(name: str) -> Any:
-    # Fails here, not at the first call in a training run
-    if name in _NEED_LINUX and sys.platform != "linux":
-        raise ImportError(
-            f"{name} needs Linux, for the limits of its worker processes. On sys.platform={sys.platform!r}, use "
-            "another reward, such as `trl.rewards.accuracy_reward` for math, or train in a container or in WSL."
-        )
-    if name == "code_reward":
+    if name == "code_reward":  # fails here, not at the first call in a training run
         from ..sandbox.local import check_installed
 
         check_installed()

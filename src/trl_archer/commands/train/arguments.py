@@ -23,8 +23,8 @@ class TrainArguments(GRPOScriptArguments):
             `"archer"` trains with `ArcherGRPOTrainer`. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and
             any of TRL's losses (`loss_type`); fields that only Archer has are then ignored.
         preset (`str`, *optional*):
-            Objective of a paper with its values, such as `"archer2"`, `"opefo"` or `"dapo"`. As a flag it replaces what
-            the recipe says of the objective. In a recipe, the recipe's other fields replace the preset's.
+            Objective of a paper, such as `"archer2"`. As a flag, its values replace those of the recipe. In a recipe,
+            the recipe's other fields replace the preset's.
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
             `"playground"`.

@@ -117,8 +117,7 @@ def make_parser(objective: Objective = _ARCHER, check: Callable[..., None] = che
         metavar="PATH",
         nargs="?",
         const="latest",
-        help="Resume from a checkpoint: the last one in output_dir, or the one at PATH. `auto` starts a new run if "
-        "there is none.",
+        help="Resume from the last checkpoint, or from the one at PATH. `auto` starts a new run if there is none.",
     )
     return parser
 
