@@ -74,7 +74,7 @@ def test_without_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--preset", "flexibel"], "There is no preset 'flexibel'. Did you mean 'flexible'?"),
+        (["--preset", "opefoo"], "There is no preset 'opefoo'. Did you mean 'opefo'?"),
         (["--preset", "dapo", "--method", "archer"], "preset='dapo' belongs to method='grpo', not 'archer'"),
         (["--preset", "opefo"], "steps_per_generation to gradient_accumulation_steps"),
     ],

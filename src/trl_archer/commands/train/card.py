@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _TITLE = "## Training settings"
 _METHOD = (
-    "entropy_quantile epsilon epsilon_high epsilon_reasoning epsilon_reasoning_high beta beta_reasoning gate_width"
+    "surrogate clip_range token_weights entropy_quantile epsilon epsilon_high epsilon_reasoning epsilon_reasoning_high "
+    "beta beta_reasoning gate_width"
 )
 _OTHERS = (
     "delta loss_type scale_rewards num_iterations num_generations generation_batch_size temperature "
