@@ -51,7 +51,8 @@ test-fuzz: setup ## Compare random configurations with TRL; FUZZ=1000 draws more
 	@$(BIN)/pytest $(PARALLEL) -m fuzz tests/fuzz $(ARGS)
 
 # Only the tests that depend on the versions of TRL and its companions. Older libraries warn about other things.
-LOWEST_TESTS := tests/trainer tests/methods tests/grpo tests/records tests/commands tests/rewards/test_training.py
+LOWEST_TESTS := tests/trainer tests/grpo tests/records tests/methods/test_trainer.py tests/rewards/test_training.py \
+	$(patsubst %,tests/commands/test_%.py,train check recipes presets launch export)
 test-lowest: $(LOWEST)/.installed ## Run the tests that depend on TRL on the lowest versions that we support
 	@TRITON_INTERPRET=1 $(LOWEST)/bin/pytest $(PARALLEL) -W default -m "$(PLAIN) and not slow and not training" $(LOWEST_TESTS) $(ARGS)
 
