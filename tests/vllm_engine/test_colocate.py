@@ -18,5 +18,5 @@ def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_engine(facts: dict[str, Any]) -> None:
     assert_weights_arrive(facts)
     assert_rollouts_come_from_the_policy(facts)
-    assert_correction_enters_the_loss(facts, "token_truncate", width=12)
-    assert_correction_enters_the_loss(facts, "sequence_mask", width=1)
+    assert_correction_enters_the_loss(facts, "token_truncate", per_token=True)
+    assert_correction_enters_the_loss(facts, "sequence_mask", per_token=False)
