@@ -69,7 +69,7 @@ def train_and_measure(trainer: Any, engine_logps: Callable[[], Tensor], output: 
 
 def correct_stale_samples(trainer: Any, mode: str) -> dict[str, Any]:
     """Samples a batch from outdated engine weights, and returns its loss and the oracle's."""
-    trainer.vllm_importance_sampling_mode = mode
+    trainer.args.vllm_importance_sampling_mode = mode
     trainer._last_loaded_step = trainer.state.global_step  # TRL then sends no weights
     trainer._step, trainer._buffered_inputs = 0, None
     trainer.model.train()

@@ -69,7 +69,7 @@ def assert_correction_enters_the_loss(facts: dict[str, Any], mode: str, per_toke
     """The importance ratio of samples from outdated weights multiplies the Archer loss, as in the oracle."""
     correction = facts["corrections"][mode]
     rows, columns = correction["mask shape"]
-    assert correction["shape"] == [rows, columns if per_token else 1]
+    assert correction["shape"] == [rows, columns if per_token else 1], correction
     lowest, highest = correction["ratio"]
     assert max(1 - lowest, highest - 1) > MOVED
     assert correction["loss"] == pytest.approx(correction["oracle"], rel=1e-5, abs=1e-6)
