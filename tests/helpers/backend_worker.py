@@ -106,28 +106,29 @@ def outcome(trainer: Any) -> dict[str, Any]:
     }
 
 
-def run(model_path: str, output: Path, backend: str, lora: bool) -> dict[str, Any]:
+def run(model_path: str, output: Path, backend: str, lora: bool, **changes: Any) -> dict[str, Any]:
     """Three steps, of which the last one is made again by another trainer, from the checkpoint before it."""
-    trainer = make(model_path, output, backend, lora)
+    trainer = make(model_path, output, backend, lora, **changes)
     trainer.train()
     result = {"undisturbed": outcome(trainer)}
     trainer.save_model(str(output / "final"))
     if backend != "single":
-        trainer = make(model_path, output, backend, lora)
+        trainer = make(model_path, output, backend, lora, **changes)
         trainer.train(resume_from_checkpoint=str(output / "out" / "checkpoint-2"))
         result["resumed"] = outcome(trainer)
     return result
 
 
-def main() -> None:
+def main(cases: dict[str, dict[str, Any]]) -> None:
+    """Runs each case, and writes weights and reports of this rank. A case holds the keyword arguments of `run`."""
     model_path, output, backend = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     if backend != "single":
         without_gpu(backend)
-    results = {kind: run(model_path, output / kind, backend, lora=kind == "lora") for kind in ("full", "lora")}
-    weights = {f"{kind} {name}": x.pop("weights") for kind, runs in results.items() for name, x in runs.items()}
+    results = {name: run(model_path, output / name, backend, **case) for name, case in cases.items()}
+    weights = {f"{name} {kind}": x.pop("weights") for name, runs in results.items() for kind, x in runs.items()}
     torch.save(weights, output / f"rank{PartialState().process_index}.pt")
     (output / f"rank{PartialState().process_index}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main()
+    main({"full": {"lora": False}, "lora": {"lora": True}})

@@ -13,6 +13,8 @@ from trl import GRPOTrainer
 from trl_archer import ArcherGRPOConfig, ArcherGRPOTrainer
 from trl_archer.playground.policy import build_tokenizer
 
+from . import oracle
+
 TOKENIZER = build_tokenizer()
 SIZES: dict[str, Any] = {
     "vocab_size": len(TOKENIZER),
@@ -140,6 +142,22 @@ def scored_rollout(trainer: Any) -> dict[str, Any]:
     with torch.no_grad():
         rollout["old_per_token_logps"] = trainer._policy_forward(trainer.model, rollout)[0]
     return rollout
+
+
+@torch.no_grad()
+def unpadded_logps_and_entropies(trainer: Any, inputs: dict[str, Any]) -> tuple[list[list[float]], list[list[float]]]:
+    """The model's log-probabilities and entropies of each completion, row by row without padding, from the oracle."""
+    logps, entropies = [], []
+    for row in range(len(inputs["completion_ids"])):
+        prompt = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
+        completion = inputs["completion_ids"][row][inputs["completion_mask"][row].bool()]
+        logits = trainer.model(torch.cat([prompt, completion]).unsqueeze(0)).logits[0]
+        logits = logits[len(prompt) - 1 : -1].double().tolist()
+        values = oracle.logps_and_entropies(logits, completion.tolist(), trainer.args.temperature)
+        blank = [0.0] * (inputs["completion_ids"].size(1) - len(completion))
+        for rows, row_values in zip((logps, entropies), values, strict=True):
+            rows.append(row_values + blank)
+    return logps, entropies
 
 
 def loss_and_gradients(trainer: Any, *batches: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

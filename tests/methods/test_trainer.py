@@ -6,15 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from trl_archer.methods import uniform_by_token
-from trl_archer.methods.running import LAMBDA
 
 from ..helpers import method_oracle, oracle
+from ..helpers.guards_worker import Watch
 from ..helpers.method_oracle import Choice
-from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, relative_difference, rows_of
+from ..helpers.tiny import (
+    loss_and_gradients,
+    make_inputs,
+    make_trainer,
+    relative_difference,
+    rows_of,
+    unpadded_logps_and_entropies,
+)
 from ..helpers.tolerances import OTHER_LAYOUT, SAME_AS_TRL
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -27,40 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "steer": {"token_weights": "steer"},
     "clip_cov": {"token_weights": "clip_cov", "clip_cov_ratio": 0.2, "clip_cov_low": 0.1},
 }
-
-
-class StopAfter(TrainerCallback):
-    """Ends a run early, with its number of steps unchanged."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop = control.should_training_stop or state.global_step >= self.step
-
-
 KL = {"beta": 0.1, "beta_reasoning": 0.02}
-
-
-def rows_of_the_model(trainer: Any, inputs: dict[str, Any]) -> tuple[list, list]:
-    """Log-probabilities and entropies of each row without padding, in float64 from float32 logits."""
-    logps, entropies = [], []
-    width = inputs["completion_ids"].size(1)
-    for row in range(len(inputs["completion_ids"])):
-        prompt = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
-        completion = inputs["completion_ids"][row][inputs["completion_mask"][row].bool()]
-        blank = [0.0] * (width - len(completion))
-        if not len(completion):
-            logps.append(blank)
-            entropies.append(blank)
-            continue
-        with torch.no_grad():
-            logits = trainer.model(torch.cat([prompt, completion]).unsqueeze(0)).logits[0]
-        logits = logits[len(prompt) - 1 : -1].double().tolist()
-        row_logps, row_entropies = oracle.logps_and_entropies(logits, completion.tolist())
-        logps.append(row_logps + blank)
-        entropies.append(row_entropies + blank)
-    return logps, entropies
 
 
 def inputs_with_everything(trainer: Any, off_policy: bool) -> dict[str, Any]:
@@ -83,7 +56,7 @@ def choice_of(trainer: Any) -> Choice:
 def terms_of(trainer: Any, inputs: dict[str, Any]) -> tuple[method_oracle.Terms, dict[str, Any]]:
     """The oracle's terms, and its statistics for the next step."""
     mask = (inputs["completion_mask"] * inputs["tool_mask"]).tolist()
-    logps, entropies = rows_of_the_model(trainer, inputs)
+    logps, entropies = unpadded_logps_and_entropies(trainer, inputs)
     old = inputs.get("old_per_token_logps")
     old = None if old is None else old.tolist()
     settings = oracle.Settings(**{name: getattr(trainer.args, name) for name in oracle.Settings.__dataclass_fields__})
@@ -194,14 +167,14 @@ def test_opefo_knows_its_lambda_before_the_step(model_path: str, tmp_path: Path)
     untrained = make_trainer(model_path, tmp_path, **config)
     for inputs in used:
         inputs["tool_mask"] = torch.ones_like(inputs["completion_mask"])
-        logps, entropies = rows_of_the_model(untrained, inputs)
+        logps, entropies = unpadded_logps_and_entropies(untrained, inputs)
         advantages = inputs["advantages"].tolist()
         for i, row in enumerate(inputs["completion_mask"].tolist()):
             for t, keep in enumerate(row):
                 change = -advantages[i] * (1 - math.exp(logps[i][t])) ** 2 * (logps[i][t] + entropies[i][t])
                 raised, lowered = raised + max(change, 0) * keep, lowered + max(-change, 0) * keep
     expected = (lowered - raised) / (lowered + raised)
-    assert [inputs[LAMBDA] for inputs in used] == pytest.approx([expected] * 2, rel=1e-4)
+    assert [inputs["entropy_balance"] for inputs in used] == pytest.approx([expected] * 2, rel=1e-4)
     assert expected != 0
     logged = [entry["opefo/lambda"] for entry in trainer.state.log_history if "opefo/lambda" in entry]
     assert logged == pytest.approx([expected], rel=1e-4)
@@ -221,7 +194,7 @@ def test_resume_is_exact_in_the_middle_of_a_schedule_and_a_rollout(model_path: s
             model_path, tmp_path / folder, save_steps=3, max_steps=6, **config, **methods[name], **changes
         )
         if folder == "parts" and not resume:  # as if it was killed
-            trainer.add_callback(StopAfter(3))
+            trainer.add_callback(Watch(stop_after=3))
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ..helpers import oracle
-from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer
+from ..helpers.tiny import loss_and_gradients, make_inputs, make_trainer, unpadded_logps_and_entropies
 from ..helpers.tolerances import TRAINER_LOSS
 
 LOSS_TYPES = ["dapo", "grpo", "bnpo", "dr_grpo"]
@@ -21,17 +21,7 @@ LENGTHS = {
 def oracle_loss(trainer: Any, inputs: dict[str, Any]) -> float:
     """Runs the model row by row without padding and hands float64 numbers to the oracle."""
     mask = inputs["completion_mask"] * inputs.get("tool_mask", torch.ones_like(inputs["completion_mask"]))
-    logps, entropies = [], []
-    for row in range(len(mask)):
-        prompt = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
-        completion = inputs["completion_ids"][row][inputs["completion_mask"][row].bool()]
-        with torch.no_grad():
-            logits = trainer.model(torch.cat([prompt, completion]).unsqueeze(0)).logits[0]
-        logits = logits[len(prompt) - 1 : -1].double().tolist()
-        row_logps, row_entropies = oracle.logps_and_entropies(logits, completion.tolist(), trainer.args.temperature)
-        blank = [0.0] * (mask.size(1) - len(completion))
-        logps.append(row_logps + blank)
-        entropies.append(row_entropies + blank)
+    logps, entropies = unpadded_logps_and_entropies(trainer, inputs)
     fields = oracle.Settings.__dataclass_fields__
     weight = inputs.get("importance_sampling_ratio")
     old = inputs.get("old_per_token_logps")
