@@ -7,7 +7,9 @@ from typing import Any
 from trl_archer.commands.forecast.hardware import GPU, GPUS
 from trl_archer.commands.forecast.memory import Estimate, estimate
 from trl_archer.commands.forecast.models import MODELS, PAPER
-from trl_archer.commands.forecast.setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
+from trl_archer.commands.forecast.setup import SHARDING, Setup
+
+from .shipped import RECIPES, gpu_of, read_setup
 
 PROMPT = 2048
 LENGTHS = (8192, 32768)

@@ -16,10 +16,11 @@ from benchmarks.environment import load
 from benchmarks.scaling import measured
 from benchmarks.scaling.__main__ import describe, main, parse
 from benchmarks.scaling.guide import CONFIGS, choices, fits, guide, recipes
+from benchmarks.scaling.shipped import RECIPES, gpu_of, read_setup
 from trl_archer.commands.forecast.hardware import GIB, GPUS
 from trl_archer.commands.forecast.memory import SUB_GROUP, estimate, head_backward, model_states, passing
 from trl_archer.commands.forecast.models import MODELS, PAPER
-from trl_archer.commands.forecast.setup import RECIPES, SHARDING, Setup, gpu_of, read_setup
+from trl_archer.commands.forecast.setup import SHARDING, Setup
 
 ROOT = Path(__file__).parents[2]
 TRAINED = [path for path in sorted(RECIPES.glob("*.yaml")) if path.stem != "playground"]

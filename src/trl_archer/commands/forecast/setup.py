@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..recipes import FOLDERS
-from ..train.recipe import read_recipe
-from .hardware import GPU, GPUS
-from .models import MODELS, Shape
+from .hardware import GPU
+from .models import Shape
 
-RECIPES = FOLDERS["recipes"]
 # How each accelerate configuration shards the training states
 SHARDING = {
     "single_gpu": "none",
@@ -106,30 +103,6 @@ class Setup:
         return self.dtype == "float32" and self.sharding == "none"
 
 
-def read_setup(recipe: Path, gpu: GPU) -> Setup:
-    """
-    The setup of a recipe, with the accelerate configuration that its header names.
-
-    Args:
-        recipe (`Path`): Recipe.
-        gpu ([`GPU`]): Its GPUs.
-
-    Returns:
-        [`Setup`]: The setup.
-
-    Raises:
-        ValueError: If the shape of its model is unknown.
-    """
-    values: dict[str, Any] = read_recipe(recipe)
-    shapes = {shape.name: shape for shape in MODELS.values()}
-    if values["model_name_or_path"] not in shapes:
-        raise ValueError(
-            f"{recipe}: model_name_or_path={values['model_name_or_path']!r} has no known shape. Add it to `MODELS`."
-        )
-    sharding = SHARDING[accelerate_file(recipe) or "ddp"]
-    return make_setup(shapes[values["model_name_or_path"]], gpu, values["num_processes"], sharding, values)
-
-
 def accelerate_file(recipe: Path) -> str | None:
     """Returns the name of the first accelerate configuration in the header of a recipe; `None` without one."""
     named = re.search(r"--config_file \S*/(\w+)\.yaml|recipes --path (\w+)", recipe.read_text())
@@ -169,8 +142,3 @@ def make_setup(model: Shape, gpu: GPU, gpus: int, sharding: str, values: Mapping
         sleep=values.get("vllm_enable_sleep_mode", False),
         completions=values["generation_batch_size"],
     )
-
-
-def gpu_of(recipe: Path) -> GPU:
-    """The GPU in the header of a recipe: 80 GB, or an A10 with 24 GB."""
-    return GPUS["a10"] if "24 GB" in recipe.read_text().split("\n\n")[0] else GPUS["h800"]
