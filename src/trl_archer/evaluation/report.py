@@ -37,7 +37,7 @@ def build_report(
     report = {
         "format": FORMAT,
         "settings": dict(settings),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **installed_versions(_LIBRARIES)},
         "benchmarks": {
             loaded.benchmark.name: {
                 "settings": loaded.benchmark.as_dict(),
@@ -51,9 +51,10 @@ def build_report(
     return json.loads(json.dumps(report, default=str))
 
 
-def _versions() -> dict[str, str]:
+def installed_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of the libraries that are installed."""
     versions = {}
-    for library in _LIBRARIES:
+    for library in libraries:
         try:
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:

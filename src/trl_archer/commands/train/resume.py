@@ -1,11 +1,11 @@
 """Checks a run before it resumes, and records its settings."""
 
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
 
 from ..._files import whole_file
+from ...evaluation.report import installed_versions
 
 RECORD = "run.json"
 _LIBRARIES = ("accelerate", "datasets", "deepspeed", "peft", "torch", "transformers", "trl", "trl-archer", "vllm")
@@ -60,12 +60,6 @@ def check_same_model(checkpoint: Path, model: dict[str, Any]) -> None:
 
 def record_run(output_dir: str, **settings: dict[str, Any]) -> None:
     """Writes `run.json` to the folder of a run: all settings, and the versions of the libraries."""
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    text = json.dumps({**settings, "versions": versions}, indent=2, default=str)
+    text = json.dumps({**settings, "versions": installed_versions(_LIBRARIES)}, indent=2, default=str)
     with whole_file(Path(output_dir) / RECORD) as temporary:
         temporary.write_text(text + "\n")
