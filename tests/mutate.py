@@ -220,7 +220,7 @@ MUTANTS = [
         "1 + lam + 0 * entropy_change",
     ),
     Mutant("lambda of the wrong sign", "methods/flow.py", "(lowered - raised) / total", "(raised - lowered) / total"),
-    Mutant("lambda of a micro-batch", "trainer.py", "*sums[window].double()", "*sums[start : start + 1].double()"),
+    Mutant("lambda of a micro-batch", "methods/running.py", "*sums[step].sum(dim=0)", "*sums[start]"),
     Mutant("AR of the new policy", "methods/weights.py", "tokens.old_logps.exp() + (1", "tokens.logps.exp() + (1"),
     Mutant("STEER with a fixed scale", "methods/weights.py", 'self.state["largest"] = table.max()', "table.max()"),
     Mutant(

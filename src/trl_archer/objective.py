@@ -394,13 +394,13 @@ class Method:
         surrogate (`Callable`):
             Returns a [`Surrogate`] from [`Tokens`], the clip range and [`Constraints`], as [`clip`] does.
         token_weights (`Callable`, *optional*):
-            Returns a weight of each token's surrogate from [`Tokens`] without gradient and [`Surrogate`]. The KL term
-            keeps weight 1.
+            Returns a weight of each token's surrogate from [`Tokens`] without gradient and a mask of the tokens that
+            the clip range stops. The KL term keeps weight 1.
     """
 
     clip_range: Callable[[Tokens, Constraints], tuple[Tensor, Tensor]] = role_range
     surrogate: Callable[[Tokens, Tensor, Tensor, Constraints], Surrogate] = clip
-    token_weights: Callable[[Tokens, Surrogate], Tensor] | None = None
+    token_weights: Callable[[Tokens, Tensor], Tensor] | None = None
 
 
 ARCHER = Method()
@@ -487,7 +487,7 @@ def archer_token_loss(
     surrogate = method.surrogate(tokens, epsilon_low, epsilon_high, constraints)
     loss = -surrogate.value
     if method.token_weights is not None:
-        loss = loss * method.token_weights(tokens.detached(), surrogate)
+        loss = loss * method.token_weights(tokens.detached(), surrogate.clipped_low | surrogate.clipped_high)
     if surrogate_weight is not None:
         loss = loss * torch.where(mask, surrogate_weight, 0.0)
     if ref_per_token_logps is None:

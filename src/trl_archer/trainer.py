@@ -14,8 +14,7 @@ from .config import ArcherGRPOConfig
 from .groups import weighted_rewards, zero_std_groups
 from .grpo.padding import deal_evenly, loss_mask
 from .grpo.trainer import DurableGRPOTrainer
-from .methods.flow import entropy_balance, raised_and_lowered
-from .methods.running import LAMBDA, RunningMethod
+from .methods.running import RunningMethod
 from .metrics import WIDTH, finite_rows, mean_token_entropy, summarize, token_statistics
 from .objective import Totals, aggregate, archer_token_loss, mean_entropy
 from .records.recorder import TokenRecorder
@@ -147,26 +146,10 @@ class ArcherGRPOTrainer(DurableGRPOTrainer):
         return self._method.needs_old_entropies and self.model.training
 
     def _score(self, micro_batches):
-        """Adds OPEFO's lambda of each optimizer step, over all its tokens and ranks, before the step."""
         micro_batches = super()._score(micro_batches)
         if self._scores_entropies:
-            sums = torch.stack([self._raised_and_lowered(batch) for batch in micro_batches])
-            sums = self.accelerator.reduce(sums, reduction="sum")
-            for start in range(0, len(micro_batches), self._per_window):
-                window = slice(start, start + self._per_window)
-                balance = entropy_balance(*sums[window].double().sum(dim=0).tolist())
-                for batch in micro_batches[window]:
-                    batch[LAMBDA] = balance
+            self._method.balance(micro_batches, self._per_window, self.accelerator)
         return micro_batches
-
-    @staticmethod
-    def _raised_and_lowered(batch: dict[str, Any]) -> Tensor:
-        mask = loss_mask(batch).bool()
-        logps, entropies = (
-            torch.where(mask, batch.pop(name), 0.0).float() for name in ("old_per_token_logps", "old_entropies")
-        )
-        advantages = batch["advantages"] if batch["advantages"].dim() == 2 else batch["advantages"].unsqueeze(1)
-        return raised_and_lowered(logps, entropies, torch.where(mask, advantages, 0.0))
 
     # Loss
 

@@ -147,12 +147,8 @@ def test_statistics_agree_with_the_oracle_however_a_step_is_split(name: str) -> 
             if isinstance(method.token_weights, ClipCov):
                 method.token_weights.uniform = some["uniform"]
             pieces, _ = loss_and_gradient(some, method, on_policy=False)
-            surrogate = clip(
-                pieces.tokens,
-                *method.clip_range(pieces.tokens, constraints_of(oracle.Settings(**SETTINGS))),
-                Constraints(),
-            )
-            rows.append(method.token_weights.measure(pieces.tokens, surrogate))
+            some_stopped = pieces.clipped_low | pieces.clipped_high
+            rows.append(method.token_weights.measure(pieces.tokens, some_stopped))
         method.token_weights.update(torch.stack(rows))
         assert method.token_weights.state == pytest.approx(expected if name != "probability" else {}, rel=1e-12)
 

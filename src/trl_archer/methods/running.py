@@ -3,17 +3,21 @@
 import dataclasses
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from accelerate.logging import get_logger
 from torch import Tensor
 
-from ..objective import ArcherTokenLoss, Method, Surrogate, role_range
+from ..grpo.padding import loss_mask
+from ..objective import ArcherTokenLoss, Method, role_range
 from .config import MethodConfig
+from .flow import entropy_balance, raised_and_lowered
 from .ranges import ClipSchedule
 from .weights import ClipCov, Opefo, uniform_by_token
 
 logger = get_logger(__name__)
 
-LAMBDA = "entropy_balance"  # of the optimizer step, in its micro-batches
+_LAMBDA = "entropy_balance"  # of the optimizer step, in its micro-batches
 
 
 class RunningMethod:
@@ -35,7 +39,24 @@ class RunningMethod:
     @property
     def learns(self) -> bool:
         """Whether the method uses a statistic of optimizer steps."""
-        return self.weights is not None or self._schedule.name == "oscillate"
+        return self._schedule.name == "oscillate" or (self.weights is not None and self.weights.learns)
+
+    def balance(self, micro_batches: list[dict[str, Any]], per_step: int, accelerator: Accelerator) -> None:
+        """
+        Adds OPEFO's lambda to scored micro-batches, in place of the scores of the old policy.
+
+        Args:
+            micro_batches (`list[dict]`): Micro-batches of a rollout, with `old_per_token_logps` and `old_entropies`.
+            per_step (`int`): Consecutive micro-batches of the same optimizer step, which share a lambda.
+            accelerator (`Accelerator`): Sums over ranks.
+        """
+        sums = torch.stack([_raised_and_lowered(batch) for batch in micro_batches])
+        sums = accelerator.reduce(sums, reduction="sum").double()
+        for start in range(0, len(micro_batches), per_step):
+            step = slice(start, start + per_step)
+            balance = entropy_balance(*sums[step].sum(dim=0).tolist())
+            for batch in micro_batches[step]:
+                batch[_LAMBDA] = balance
 
     def of(self, inputs: dict[str, Any], step: int, steps: int) -> Method:
         """
@@ -51,7 +72,7 @@ class RunningMethod:
             low, high = self._schedule.shares(_progress(step, steps))
             clip_range = dataclasses.replace(self._range, share_low=low, share_high=high)
         if isinstance(self.weights, Opefo):
-            self.weights.exact = inputs.get(LAMBDA)
+            self.weights.exact = inputs.get(_LAMBDA)
         if isinstance(self.weights, ClipCov):
             seed = self._seed * 1_000_003 + step
             self.weights.uniform = uniform_by_token(inputs["completion_ids"], inputs["completion_mask"], seed)
@@ -61,8 +82,7 @@ class RunningMethod:
         """Returns the statistics of a micro-batch, `(K,)`, for [`update`]."""
         if self.weights is None:
             return pieces.loss.new_zeros(0)
-        surrogate = Surrogate(pieces.loss, pieces.clipped_low, pieces.clipped_high, pieces.capped)
-        return self.weights.measure(pieces.tokens, surrogate).detach().float()
+        return self.weights.measure(pieces.tokens, pieces.clipped_low | pieces.clipped_high).float()
 
     def update(self, table: Tensor, entropy: float, step: int, steps: int) -> None:
         """
@@ -102,6 +122,14 @@ class RunningMethod:
                 f"The run now has {steps} optimizer steps instead of {state['steps']}: clip_schedule="
                 f"{self._schedule.name!r} continues on the new schedule."
             )
+
+
+def _raised_and_lowered(batch: dict[str, Any]) -> Tensor:
+    mask, advantages = loss_mask(batch).bool(), batch["advantages"]
+    logps, entropies = (
+        torch.where(mask, batch.pop(name), 0.0).float() for name in ("old_per_token_logps", "old_entropies")
+    )
+    return raised_and_lowered(logps, entropies, advantages.view(len(advantages), -1))
 
 
 def _progress(step: int, steps: int) -> float:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..objective import Surrogate, Tokens
+from ..objective import Tokens
 from .flow import entropy_balance, entropy_change, raised_and_lowered
 
 _STEER_FLOOR = 0.02  # of the largest change; the reference code's
@@ -20,17 +20,20 @@ class TokenWeights:
     Weights of 1. Subclasses override what they need.
 
     Attributes:
+        learns (`bool`): Whether the weights use statistics of optimizer steps.
         state (`dict[str, float]`): Statistics of the last optimizer step. Empty before the first.
     """
+
+    learns = True
 
     def __init__(self) -> None:
         self.state: dict[str, float] = {}
 
-    def __call__(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
-        """Returns the weight of each token, `(B, T)`."""
+    def __call__(self, tokens: Tokens, stopped: Tensor) -> Tensor:
+        """Returns the weight of each token, `(B, T)`. `stopped` marks the tokens that the clip range stops."""
         return torch.ones_like(tokens.logps)
 
-    def measure(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def measure(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         """Returns the statistics of a micro-batch, `(K,)`."""
         return tokens.logps.new_zeros(0)
 
@@ -52,11 +55,11 @@ class Opefo(TokenWeights):
 
     exact: float | None = None
 
-    def __call__(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def __call__(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         lam = self.state.get("lambda", 0.0) if self.exact is None else self.exact
         return 1 + lam * entropy_change(tokens.logps, tokens.entropies, tokens.advantages).sign()
 
-    def measure(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def measure(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         return raised_and_lowered(tokens.logps, tokens.entropies, tokens.advantages)
 
     def update(self, table: Tensor) -> None:
@@ -73,11 +76,13 @@ class Probability(TokenWeights):
         alpha (`float`, *optional*, defaults to `0.2`): Strength, from 0 (none) to 1.
     """
 
+    learns = False
+
     def __init__(self, alpha: float = 0.2):
         super().__init__()
         self.alpha = alpha
 
-    def __call__(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def __call__(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         return self.alpha * tokens.old_logps.exp() + (1 - self.alpha)
 
 
@@ -103,11 +108,11 @@ class Steer(TokenWeights):
         surprise = tokens.logps + tokens.entropies
         return (tokens.advantages * tokens.ratio * torch.expm1(tokens.logps) * surprise).abs()
 
-    def __call__(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def __call__(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         k = -math.log(self.min_weight) / max(self.state.get("largest", 0.0), _STEER_FLOOR)
         return torch.exp(-k * self._change(tokens)).clamp(min=self.min_weight)
 
-    def measure(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def measure(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         return torch.where(tokens.mask, self._change(tokens), 0.0).max().unsqueeze(0)
 
     def update(self, table: Tensor) -> None:
@@ -139,18 +144,18 @@ class ClipCov(TokenWeights):
         super().__init__()
         self.ratio, self.low, self.high = ratio, low, high
 
-    def _eligible(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
+    def _eligible(self, tokens: Tokens, stopped: Tensor) -> Tensor:
         advantages = tokens.advantages - self.state.get("advantage", 0.0)
         covariance = advantages * (tokens.logps - self.state.get("logp", 0.0))
         between = (covariance > self.low) & (covariance < self.high)
-        return between & tokens.mask & ~(surrogate.clipped_low | surrogate.clipped_high)
+        return between & tokens.mask & ~stopped
 
-    def __call__(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
-        dropped = self._eligible(tokens, surrogate) & (self.uniform < self.state.get("rate", 0.0))
+    def __call__(self, tokens: Tokens, stopped: Tensor) -> Tensor:
+        dropped = self._eligible(tokens, stopped) & (self.uniform < self.state.get("rate", 0.0))
         return (~dropped).to(tokens.logps.dtype)
 
-    def measure(self, tokens: Tokens, surrogate: Surrogate) -> Tensor:
-        columns = (tokens.mask, tokens.advantages, tokens.logps, self._eligible(tokens, surrogate))
+    def measure(self, tokens: Tokens, stopped: Tensor) -> Tensor:
+        columns = (tokens.mask, tokens.advantages, tokens.logps, self._eligible(tokens, stopped))
         return torch.stack([x.sum().to(tokens.logps.dtype) for x in columns])
 
     def update(self, table: Tensor) -> None:
