@@ -35,8 +35,9 @@ def add_study(commands: argparse._SubParsersAction) -> None:
         "study",
         help="train and evaluate methods over seeds and tasks with equal budget, and compare them",
         description="Runs what a YAML file describes: the same recipe with each method, seed and task, an evaluation "
-        "of each run, and a comparison. The same command continues a study; finished runs are not run again. Exits "
-        "with 1 if a run failed, with 2 if the study cannot start.",
+        "of each run, and a comparison. Without `eval`, it compares the last evaluations while training. The same "
+        "command continues a study; finished runs are not run again. Exits with 1 if a run failed, with 2 if the study "
+        "cannot start.",
     )
     parser.add_argument("--config", required=True, metavar="STUDY.yaml", help="description of the study")
     parser.add_argument("--only", metavar="RUN", help="run one of its runs, such as archer/seed-0, without comparison")
@@ -56,10 +57,11 @@ class Study:
         recipe (`str`): Recipe that all runs share.
         methods (`dict[str, dict]`): Changes of the recipe by method. The first method is the baseline.
         seeds (`list[int]`): Training seeds.
-        eval (`dict`): Arguments of `trl-archer eval`; `benchmarks` is required.
+        eval (`dict`, *optional*): Arguments of `trl-archer eval`; `benchmarks` is required. Without it, the last
+            evaluation while training (`eval_benchmarks` of the recipe) is compared.
         tasks (`dict[str, dict]`, *optional*): Changes of the recipe by task. An entry `eval` changes the evaluation.
-        devices (`list[str]`, *optional*): GPUs of each parallel run, such as `["0", "1"]` or `["0,1", "2,3"]`. One run
-            at a time if empty.
+        devices (`list[str]`, *optional*): GPUs of each parallel run, such as `["0", "1"]` or `["0,1", "2,3"]`; `"cpu"`
+            is a run without a GPU. One run at a time if empty.
         launcher (`str`, *optional*): Command that starts the training, such as `accelerate launch --config_file F`.
         allow_unequal_budget (`bool`, *optional*, defaults to `False`): Whether methods may change the budget.
     """
@@ -68,7 +70,7 @@ class Study:
     recipe: str
     methods: Mapping[str, Mapping[str, Any]]
     seeds: Sequence[int]
-    eval: Mapping[str, Any]
+    eval: Mapping[str, Any] = field(default_factory=dict)
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
     devices: Sequence[str] = ()
     launcher: str = f"{sys.executable}"
@@ -110,6 +112,11 @@ class StudyRun:
     eval: dict[str, Any]
 
     @property
+    def is_finished(self) -> bool:
+        """Whether it has been trained and evaluated."""
+        return (self.folder / (EVALUATED if self.eval else TRAINED)).exists()
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything that its result depends on, as JSON types."""
         return json.loads(json.dumps({"train": self.recipe, "eval": self.eval}))
@@ -129,7 +136,7 @@ def read_study(path: str | Path) -> Study:
     for name in settings:
         if name not in known:
             raise ValueError(f"{path}: there is no field {name!r}. Use {', '.join(known)}.")
-    for name in ("output_dir", "recipe", "methods", "seeds", "eval"):
+    for name in ("output_dir", "recipe", "methods", "seeds"):
         if name not in settings:
             raise ValueError(f"{path}: {name} is missing.")
     try:
@@ -183,7 +190,7 @@ def _names(runs: Sequence[StudyRun]) -> str:
 
 def _listing(kind: str, config: str, runs: Sequence[StudyRun]) -> Iterator[str]:
     if kind == "runs":
-        yield from (f"{run.name}{' (finished)' if (run.folder / EVALUATED).exists() else ''}" for run in runs)
+        yield from (f"{run.name}{' (finished)' if run.is_finished else ''}" for run in runs)
         return
     command = ["trl-archer", "study", "--config", config, "--only"]
     if kind == "commands":
@@ -213,10 +220,15 @@ def _check(runs: Sequence[StudyRun]) -> None:
             make_parser(objective_of(run.recipe)).set_defaults_with_config(**run.recipe)
         except (ValueError, KeyError) as error:
             raise ValueError(f"{run.name}: {error}") from None
-        if run.eval not in evaluations:
+        if not run.eval and not run.recipe.get("eval_benchmarks"):
+            raise ValueError(
+                f"{run.name}: nothing evaluates it. Set eval in the study, or eval_benchmarks in its recipe."
+            )
+        if run.eval and run.eval not in evaluations:
             evaluations.append(run.eval)
             load_benchmarks(_parse_eval(run))
-    check_inspect()
+    if evaluations:
+        check_inspect()
 
 
 def _eval_flags(run: StudyRun) -> list[str]:
@@ -259,7 +271,7 @@ def _execute(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
 
 
 def _execute_one(study: Study, run: StudyRun, devices: str | None) -> bool:
-    if (run.folder / EVALUATED).exists():
+    if run.is_finished:
         print(f"{run.name}: finished before", flush=True)
         return True
     recipe = run.folder / "recipe.yaml"
@@ -269,9 +281,11 @@ def _execute_one(study: Study, run: StudyRun, devices: str | None) -> bool:
     ours = ["-m", "trl_archer.cli"]
     steps = {
         TRAINED: [*shlex.split(study.launcher), *ours, "train", "--config", str(recipe), "--resume", "auto"],
-        EVALUATED: [sys.executable, *ours, "eval", *_eval_flags(run)],
     }
-    environment = {**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": str(devices)})}
+    if run.eval:
+        steps[EVALUATED] = [sys.executable, *ours, "eval", *_eval_flags(run)]
+    visible = {} if devices is None else {"CUDA_VISIBLE_DEVICES": "" if devices == "cpu" else str(devices)}
+    environment = {**os.environ, **visible}
     for done, command in steps.items():
         if (run.folder / done).exists():
             continue

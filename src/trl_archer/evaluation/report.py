@@ -79,13 +79,15 @@ def read_report(path: str | Path) -> Report:
     Reads a report.
 
     Args:
-        path (`str` or `Path`): The file, its folder, or a run with an `evaluation` folder.
+        path (`str` or `Path`): The file, its folder, or a run: its `evaluation` folder, or the last evaluation while
+            training in `evaluations`.
 
     Raises:
         ValueError: If there is no report, or the file is not one.
     """
     path = Path(path)
-    found = [file for file in (path, path / REPORT, path / "evaluation" / REPORT) if file.is_file()]
+    while_training = sorted(path.glob(f"evaluations/step-*/{REPORT}"))[-1:]
+    found = [x for x in (path, path / REPORT, path / "evaluation" / REPORT, *while_training) if x.is_file()]
     if not found:
         raise ValueError(f"There is no evaluation in {str(path)!r}. Create one with `trl-archer eval --model {path}`.")
     try:

@@ -1,6 +1,7 @@
 """The playground's word-level tokenizer and its small Llama policy."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,17 +25,21 @@ PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 SYMBOLS = ("+", "-", "=", ":", ";", ">")
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(more_words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """
     Builds a tokenizer with one token per whitespace-separated word.
 
     Its 109 words are 0..99, the six symbols, pad, eos and unk. It pads on the left. Decoding joins the words with
     single spaces, which restores countdown text exactly. Any other word becomes `<unk>`.
 
+    Args:
+        more_words (`Sequence[str]`, *optional*):
+            Words to add, for another task.
+
     Returns:
         [`~transformers.PreTrainedTokenizerFast`]: the tokenizer.
     """
-    words = [PAD, EOS, UNK, *SYMBOLS, *map(str, range(MAX_VALUE + 1))]
+    words = [PAD, EOS, UNK, *SYMBOLS, *map(str, range(MAX_VALUE + 1)), *more_words]
     backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -322,6 +322,7 @@ def train(trainer: "DurableGRPOTrainer", checkpoint: Path | None) -> int:
         )
     else:
         trainer.save_model(args.output_dir)
+        trainer.save_state()  # the logs, for figures and comparisons
         trainer.create_model_card()
         report(f"Model saved to {args.output_dir}.")
         if args.push_to_hub:

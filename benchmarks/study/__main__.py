@@ -1,0 +1,119 @@
+"""
+Compares methods on three tasks of the playground, over many seeds. PROTOCOL.md, written before the runs, says how.
+
+python -m benchmarks.study [--tasks countdown,shop,search] [--parts calibration,comparison] [--seeds 5]
+python -m benchmarks.study --quick      a few updates of some runs, without a result
+
+The same command continues where it was stopped. Finished runs are stored in results/study.json and not run again.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from typing import Any
+
+from trl_archer.cli import main as trl_archer
+
+from ..environment import RESULTS, environment
+from .collect import collect
+from .methods import BATCH_WIDE, methods
+from .plan import PARTS, Part, calibration, compared
+from .tasks import TASKS, prepare, root
+
+RESULT = RESULTS / "study.json"
+
+
+def run(part: Part) -> list[dict[str, Any]]:
+    """Runs what is not finished, and returns one row per run."""
+    if trl_archer(["study", "--config", str(part.write())]):
+        sys.exit(f"{part.folder}: runs failed. Run the command again to continue.")
+    return [
+        {"part": part.name, "method": method, "seed": seed, **collect(part.folder / method / f"seed-{seed}", part.task)}
+        for seed in part.seeds
+        for method in part.methods
+    ]
+
+
+class Results:
+    """The rows of finished runs, in results/study.json."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Any] = json.loads(RESULT.read_text())["tasks"] if RESULT.is_file() else {}
+
+    def run(self, part: Part) -> list[dict[str, Any]]:
+        """The rows of a part; runs those that are not stored, and stores them."""
+        rows = self.tasks.setdefault(part.task, {"runs": []})["runs"]
+
+        def stored(method: str, seed: int) -> list[dict[str, Any]]:
+            return [row for row in rows if (row["part"], row["method"], row["seed"]) == (part.name, method, seed)]
+
+        missing = {
+            name: changes
+            for name, changes in part.methods.items()
+            if not all(stored(name, seed) for seed in part.seeds)
+        }
+        if missing:
+            rows += run(part._replace(methods=missing))
+            self.save()
+        return [row for seed in part.seeds for method in part.methods for row in stored(method, seed)]
+
+    def save(self) -> None:
+        """Writes the file, one run per line."""
+        tasks = {
+            name: {**task, "runs": [f"<{name} {index}>" for index in range(len(task["runs"]))]}
+            for name, task in self.tasks.items()
+        }
+        result = {"command": "python -m benchmarks.study", "environment": environment(), "tasks": tasks}
+        text = json.dumps(result, indent=1)
+        for name, task in self.tasks.items():
+            for index, row in enumerate(task["runs"]):
+                text = text.replace(f'"<{name} {index}>"', json.dumps(row))
+        RESULT.write_text(text + "\n")
+
+
+def run_quick() -> None:
+    """A few updates of three methods on each task; a deleted run must come back bit-equal."""
+    shutil.rmtree(root(quick=True), ignore_errors=True)
+    settings = methods({"grpo-kl": 0.05, "archer": 0.05})
+    for task in TASKS:
+        prepare(task, quick=True)
+        part = Part(task, "comparison", {name: settings[name] for name in ("archer", "80-20")}, (0,), 4, quick=True)
+        run(part)
+        weights = part.folder / "archer" / "seed-0" / "model.safetensors"
+        before = weights.read_bytes()
+        shutil.rmtree(weights.parent)
+        run(part)
+        if weights.read_bytes() != before:
+            sys.exit(f"{weights}: the repeated run differs.")
+        print(f"{task}: a deleted run came back bit-equal.", flush=True)
+    run(part._replace(name=BATCH_WIDE, methods={BATCH_WIDE: settings[BATCH_WIDE]}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--seeds", type=int, help="only the first ones of each part")
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    if args.quick:
+        run_quick()
+        return
+    results = Results()
+    for task in args.tasks.split(","):
+        prepare(task)
+        if "calibration" in args.parts:
+            chosen = calibration(task, results.run)
+            results.tasks[task]["chosen"] = chosen
+            results.save()
+        if "chosen" not in results.tasks.get(task, {}):
+            sys.exit(f"{task}: no learning rate has been chosen yet. Run the part calibration first.")
+        for part in compared(task, results.tasks[task]["chosen"]):
+            if part.name in args.parts.split(",") and (args.seeds is None or part.seeds[0] < args.seeds):
+                results.run(part)
+    print(f"wrote {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
