@@ -10,7 +10,7 @@ PARALLEL := -n logical --dist worksteal
 PLAIN := not distributed and not browser and not vllm and not fuzz and not inspect and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-eval test-vllm test-gpu test-all check format bench bench-gpu bench-real figures notebooks docs docs-serve mutate policy build clean
+.PHONY: help setup demo test test-slow test-fuzz test-lowest test-distributed test-browser test-eval test-vllm test-gpu test-all check format bench bench-gpu bench-real study figures notebooks docs docs-serve mutate policy build clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -113,6 +113,9 @@ bench-gpu: setup ## Benchmark the update phase beside TRL on a CUDA device (5 mi
 
 bench-real: setup $(VENV)/.installed-real-model ## Train Gemma 3 270M with Archer and GRPO: minutes on a GPU, hours on a CPU
 	@$(BIN)/python -m benchmarks.real_model $(ARGS)
+
+study: setup ## Compare methods on three tasks over many seeds (a day on 2 cores; resumable); --quick tries it out
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study $(ARGS)
 
 figures: setup ## Redraw the figures of the README and docs/figures.md from benchmarks/results/
 	@$(BIN)/python -m benchmarks.figures

@@ -76,18 +76,21 @@ def run_quick() -> None:
     """A few updates of three methods on each task; a deleted run must come back bit-equal."""
     shutil.rmtree(root(quick=True), ignore_errors=True)
     settings = methods({"grpo-kl": 0.05, "archer": 0.05})
-    for task in TASKS:
-        prepare(task, quick=True)
-        part = Part(task, "comparison", {name: settings[name] for name in ("archer", "80-20")}, (0,), 4, quick=True)
+    parts = [
+        Part(task, "comparison", {name: settings[name] for name in ("archer", "80-20")}, (0,), 4, True)
+        for task in TASKS
+    ]
+    for part in parts:
+        prepare(part.task, quick=True)
         run(part)
-        weights = part.folder / "archer" / "seed-0" / "model.safetensors"
-        before = weights.read_bytes()
-        shutil.rmtree(weights.parent)
-        run(part)
-        if weights.read_bytes() != before:
-            sys.exit(f"{weights}: the repeated run differs.")
-        print(f"{task}: a deleted run came back bit-equal.", flush=True)
-    run(part._replace(name=BATCH_WIDE, methods={BATCH_WIDE: settings[BATCH_WIDE]}))
+    weights = parts[0].folder / "archer" / "seed-0" / "model.safetensors"
+    before = weights.read_bytes()
+    shutil.rmtree(weights.parent)
+    run(parts[0])
+    if weights.read_bytes() != before:
+        sys.exit(f"{weights}: the repeated run differs.")
+    print(f"{weights.parent}: the deleted run came back bit-equal.", flush=True)
+    run(parts[0]._replace(name=BATCH_WIDE, methods={BATCH_WIDE: settings[BATCH_WIDE]}))
 
 
 def main() -> None:

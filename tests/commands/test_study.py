@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from trl_archer.cli import main
 from trl_archer.commands import study as module
 from trl_archer.commands.study import Study, list_runs, read_study
+from trl_archer.figures.logs import read_run
 from trl_archer.playground import sample_problems
 
 RECIPE = Path(__file__).parents[2] / "examples" / "recipes" / "playground.yaml"
@@ -77,6 +78,10 @@ def test_runs(config, tmp_path):
         ({"recipe": "missing.yaml"}, "There is no recipe 'missing.yaml'"),
         ({"methods": {"a": {"epsilonn": 1}}}, "short/a/seed-0: There is no key 'epsilonn'. Did you mean 'epsilon'?"),
         ({"eval": {"benchmarks": ["aime2024"]}}, "There is no benchmark 'aime2024'"),
+        (
+            {"eval": {}},
+            "short/grpo/seed-0: nothing evaluates it. Set eval in the study, or eval_benchmarks in its recipe.",
+        ),
     ],
 )
 def test_refusals(changes, message, config, tmp_path, capsys):
@@ -146,10 +151,25 @@ def test_a_finished_run_is_never_run_again(config, tmp_path, capsys, monkeypatch
 def test_parallel_over_devices(config, tmp_path, monkeypatch):
     fake = Fake()
     monkeypatch.setattr(module.subprocess, "run", fake)
-    study = Study(**{**config, "devices": ["0", "1,2"]})
+    study = Study(**{**config, "devices": ["0", "1,2", "cpu"]})
     assert module._execute(study, list_runs(study)) == []
-    assert {devices for _, _, devices in fake.calls} <= {"0", "1,2"}
+    assert {devices for _, _, devices in fake.calls} <= {"0", "1,2", ""}
     assert len(fake.calls) == 8
+
+
+@pytest.mark.slow  # in CI, `make study ARGS=--quick` does the same
+def test_the_last_evaluation_while_training_is_compared(config, tmp_path, capsys, monkeypatch):
+    """Without `eval`, no run is evaluated afterwards, and Inspect is not needed."""
+    (benchmark,) = config.pop("eval")["benchmarks"]
+    entry = json.dumps(yaml.safe_load(Path(benchmark).read_text()))
+    config["tasks"] = {"short": {"max_steps": 1, "eval_benchmarks": [entry], "eval_benchmarks_steps": 1}}
+    path = write({**config, "seeds": [0]}, tmp_path)
+    monkeypatch.setattr("trl_archer.commands.eval.find_spec", lambda name: None)
+    assert main(["study", "--config", path]) == 0, next(tmp_path.rglob("log.txt")).read_text()
+    assert "toy: archer minus grpo is" in capsys.readouterr().out
+    assert main(["study", "--config", path, "--list", "runs"]) == 0
+    assert capsys.readouterr().out == "short/grpo/seed-0 (finished)\nshort/archer/seed-0 (finished)\n"
+    assert read_run(tmp_path / "study" / "short" / "archer" / "seed-0").metrics["eval_toy/avg@2"]
 
 
 @pytest.mark.inspect
