@@ -204,7 +204,7 @@ def test_run_by_flags(path: str, tmp_path: Path, no_launcher: None) -> None:
         ("--load_in_4bit", "load_in_4bit=True without use_peft: quantized weights cannot be trained. Set use_peft"),
         ("--load_in_8bit", "load_in_8bit=True without use_peft"),
         ("--load_in_4bit --use_peft --use_vllm", "load_in_4bit=True, use_vllm=True with a quantized model"),
-        ("--load_in_4bit --use_peft", "bitsandbytes is not installed. Run `pip install 'trl[quantization]'`"),
+        ("--load_in_4bit --use_peft", "bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`"),
     ],
 )
 def test_flags_that_cannot_work_are_refused_first(
