@@ -51,6 +51,19 @@ def logged(trainer: Any, prefix: str = "") -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.parametrize("sharding", ["fsdp", "zero3"])
+def test_a_model_that_is_not_sharded_yet_is_refused(sharding, model_path, tmp_path, toy, monkeypatch):
+    trainer = make_trainer(model_path, tmp_path)
+    evaluation = EvaluationCallback(trainer, [toy], every=1)
+    trainer.is_fsdp_enabled, trainer.is_deepspeed_enabled = sharding == "fsdp", sharding == "zero3"
+    monkeypatch.setattr("trl_archer.evaluation.callback.is_deepspeed_zero3_enabled", lambda: sharding == "zero3")
+    with pytest.raises(ValueError, match=r"ZeRO-3 and FSDP prepare the model when training starts"):
+        evaluation.evaluate()
+    trainer.model_wrapped = object()  # prepared
+    monkeypatch.setattr(evaluation, "_evaluate", lambda state: {"done": 1.0})
+    assert evaluation.evaluate() == {"done": 1.0}
+
+
 def test_training_is_the_same_bit_for_bit(model_path, tmp_path, toy):
     alone = train(model_path, tmp_path / "alone")
 

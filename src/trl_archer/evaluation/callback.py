@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.data_utils import is_conversational
 
 from .benchmarks import Benchmark, LoadedBenchmark, Problem, load_benchmark, verify
@@ -85,13 +86,20 @@ class EvaluationCallback(TrainerCallback):
         """
         Evaluates now, on all ranks, logs, and writes the report of the current step.
 
-        Before training, ZeRO-3 and FSDP have not sharded the model yet, so evaluate the initial model with
-        `trl-archer eval` there.
-
         Returns:
             `dict[str, float]`: The metrics.
+
+        Raises:
+            ValueError: With ZeRO-3 or FSDP before training, because neither has prepared the model yet.
         """
-        return self._evaluate(self.trainer.state)
+        trainer = self.trainer
+        is_sharded = trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
+        if is_sharded and trainer.model_wrapped is trainer.model:
+            raise ValueError(
+                "ZeRO-3 and FSDP prepare the model when training starts, so it cannot be evaluated before. Evaluate "
+                "the initial model with `trl-archer eval`."
+            )
+        return self._evaluate(trainer.state)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.every is None or state.global_step % self.every:

@@ -218,7 +218,9 @@ def check_quantization(values: Values, installed: bool = True) -> None:
     if values["use_vllm"]:
         raise ValueError(f"{flag}=True, {QUANTIZED_SYNC}")
     if installed and importlib.util.find_spec("bitsandbytes") is None:
-        raise ValueError(f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`.")
+        raise ValueError(
+            f"{flag}=True, but bitsandbytes is not installed. Run `pip install 'trl-archer[quantization]'`."
+        )
 
 
 def check_precision(values: Values) -> None:

@@ -125,6 +125,7 @@ def plain_latex(text: str) -> str:
     text = re.sub(r"\\!\s*", "", text).replace("**", "^")
     text = re.sub(r"\\textcircled\{?(\d)\}?", r", (\1)", _WITH_SETTING.sub("", text))
     text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"\A([^{}=,;]*)\\over(?![a-z])([^{}=,;]*)\Z", r"\\frac{\1}{\2}", text)
     text = re.sub(r"\\operatorname\*?\s*\{([a-z]+)\}", r"\\\1 ", text)
     text = _BUILDER_IN_BRACES.sub(r"\\{\1\\}", text)
     text = _SYSTEM.sub(_rows, re.sub(r"\\\{\s+(?=\\begin)", r"\\{", text))

@@ -1,0 +1,208 @@
+"""Tables of docs/evidence.md, from results/study.json."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from math import sqrt
+from typing import Any
+
+from trl_archer.evaluation.records import t_quantile
+
+from ..environment import load
+from ..markdown import source, table
+from .plan import SEEDS
+from .tasks import K
+
+FALL = 0.05  # of an accuracy from its highest value in a run: loss of coverage, or collapse
+PARTS = ("comparison", "variants", "archer-batch")  # whose methods are compared with GRPO
+
+Row = dict[str, Any]
+Runs = dict[str, dict[int, Row]]  # method, seed
+
+
+def runs_of(task: str, *parts: str) -> Runs:
+    """The finished runs of some parts of a task."""
+    found: Runs = {}
+    for row in load("study")["tasks"].get(task, {"runs": []})["runs"]:
+        if row["part"] in parts:
+            found.setdefault(row["method"], {})[row["seed"]] = row
+    return found
+
+
+def last(row: Row, name: str) -> float | None:
+    """A measure at the end of a run."""
+    return row["curves"][name][-1] if name in row["curves"] else None
+
+
+def best(row: Row, name: str) -> float:
+    """A measure at the evaluation with the highest validation accuracy, the first of equals."""
+    validation = row["curves"]["validation avg"]
+    return row["curves"][name][validation.index(max(validation))]
+
+
+def has_fallen(row: Row, name: str) -> bool:
+    """Whether an accuracy ends clearly below its highest value in the run."""
+    return max(row["curves"][name]) - row["curves"][name][-1] >= FALL
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half width of its 95% t interval."""
+    mean = statistics.fmean(values)
+    return mean, t_quantile(len(values) - 1) * statistics.stdev(values) / sqrt(len(values))
+
+
+def difference(runs: Runs, method: str, measure: Callable[[Row], float | None], baseline: str = "grpo") -> str:
+    """The difference of a method to the baseline, paired by seed, in points with its 95% interval."""
+    seeds = sorted(runs[method].keys() & runs.get(baseline, {}).keys())
+    pairs = [(measure(runs[method][seed]), measure(runs[baseline][seed])) for seed in seeds]
+    values = [100 * (one - other) for one, other in pairs if one is not None and other is not None]
+    if method == baseline or not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:+.1f}"
+    mean, margin = interval(values)
+    return f"{mean:+.1f} ({mean - margin:+.1f} to {mean + margin:+.1f})"
+
+
+def _mean(runs: Mapping[int, Row], measure: Callable[[Row], float | None], scale: float = 1.0) -> str:
+    values = [value for row in runs.values() if (value := measure(row)) is not None]
+    return f"{scale * statistics.fmean(values):.{1 if scale == 100 else 2}f}" if values else ""
+
+
+def _share(runs: Mapping[int, Row], name: str) -> str:
+    return f"{sum(has_fallen(row, name) for row in runs.values())} of {len(runs)}"
+
+
+def accuracy(task: str) -> str:
+    """Accuracy of every method: last and best, differences to GRPO, and falls."""
+    runs = runs_of(task, *PARTS)
+    start = next(iter(runs_of(task, "warm-start")["warm-start"].values()))
+    rows = [["warm start", "", _mean({0: start}, lambda row: last(row, "avg"), 100), "", ""]]
+    rows[0] += [_mean({0: start}, lambda row: last(row, f"pass@{K}"), 100), "", "", ""]
+    for method, own in runs.items():
+        rows.append(
+            [
+                f"`{method}`",
+                str(len(own)),
+                _mean(own, lambda row: last(row, "avg"), 100),
+                difference(runs, method, lambda row: last(row, "avg")),
+                _mean(own, lambda row: best(row, "avg"), 100),
+                _mean(own, lambda row: last(row, f"pass@{K}"), 100),
+                difference(runs, method, lambda row: last(row, f"pass@{K}")),
+                _share(own, "avg"),
+                _share(own, f"pass@{K}"),
+            ]
+        )
+    heads = ["method", "seeds", f"avg@{K}, last (%)", "difference to `grpo`", "best (%)", f"pass@{K}, last (%)"]
+    return table([*heads, "difference to `grpo`", "collapsed", "lost coverage"], rows)
+
+
+def dynamics(task: str) -> str:
+    """What the methods do to entropy, KL and clipping, as means over the last ninth of the runs."""
+    columns = {
+        "entropy": ("entropy", 1.0),
+        "reasoning": ("entropy/reasoning", 1.0),
+        "KL, reasoning": ("kl/reasoning", 1.0),
+        "KL, knowledge": ("kl/knowledge", 1.0),
+        "clipped, reasoning (%)": ("clip_ratio/reasoning", 100.0),
+        "clipped, knowledge (%)": ("clip_ratio/knowledge", 100.0),
+        "repetition (%)": ("completions/repetition", 100.0),
+        "tokens": ("completions/mean_length", 1.0),
+    }
+    rows = []
+    for method, own in runs_of(task, *PARTS).items():
+        rows.append([f"`{method}`", *(_mean(own, _logged(name), scale) for name, scale in columns.values())])
+    return table(["method", *columns], rows)
+
+
+def _logged(name: str) -> Callable[[Row], float | None]:
+    """A logged measure at the end; a clip share is the sum of both ends of the range."""
+
+    def measure(row: Row) -> float | None:
+        if not name.startswith("clip_ratio"):
+            return last(row, name)
+        ends = [last(row, f"{name}/{end}_mean") for end in ("low", "high")]
+        return sum(end for end in ends if end is not None) if any(end is not None for end in ends) else None
+
+    return measure
+
+
+def facts(task: str = "shop") -> str:
+    """Which facts survive, and whether the skill reaches goods that RL does not use."""
+    runs = runs_of(task, *PARTS)
+    start = runs_of(task, "warm-start")["warm-start"]
+    names = {"prices of used goods (%)": "facts-used", "prices of unused goods (%)": "facts-unused"}
+    names["problems with unused goods, greedy (%)"] = "unused"
+    rows = []
+    for method, own in {"warm start": start, **runs}.items():
+        label = method if method == "warm start" else f"`{method}`"
+        cells = [_mean(own, lambda row, name=name: last(row, name), 100) for name in names.values()]
+        gained = "" if method == "warm start" else difference(runs, method, lambda row: last(row, "facts-unused"))
+        rows.append([label, *cells[:2], gained, cells[2]])
+    heads = list(names)
+    return table(["method", *heads[:2], "difference to `grpo`", heads[2]], rows)
+
+
+def calibration() -> str:
+    """The candidates of learning rate and KL weight, with their validation accuracy; the chosen ones in bold."""
+    rows = []
+    for task, stored in load("study")["tasks"].items():
+        for part in ("learning-rate", "kl"):
+            runs = runs_of(task, part)
+            for method in dict.fromkeys(name.split()[0] for name in runs):
+                scores = {
+                    name.split()[1]: 100 * statistics.fmean(last(row, "validation avg") or 0.0 for row in own.values())
+                    for name, own in runs.items()
+                    if name.split()[0] == method
+                }
+                chosen = f"{stored['chosen'][part.replace('-', '_')][method]:g}"
+                cells = [f"**{x}: {y:.1f}**" if x == chosen else f"{x}: {y:.1f}" for x, y in scores.items()]
+                rows.append([task, f"`{method}`", part.replace("kl", "KL weight").replace("-", " "), ", ".join(cells)])
+    return table(["task", "method", "", "candidates: avg@8 (%)"], rows)
+
+
+def sensitivity() -> str:
+    """Archer with one value changed, on countdown."""
+    changed = runs_of("countdown", "sensitivity")
+    runs = {**changed, "archer": runs_of("countdown", "comparison").get("archer", {})}
+    rows = []
+    for method in ("archer", *changed):
+        own = {seed: row for seed, row in runs[method].items() if seed < SEEDS["sensitivity"]}
+        rows.append(
+            [
+                f"`{method}`",
+                str(len(own)),
+                _mean(own, lambda row: last(row, "avg"), 100),
+                difference(runs, method, lambda row: last(row, "avg"), "archer"),
+                _mean(own, lambda row: last(row, f"pass@{K}"), 100),
+                _mean(own, lambda row: last(row, "entropy/reasoning")),
+            ]
+        )
+    heads = ["", "seeds", f"avg@{K}, last (%)", "difference to `archer`", f"pass@{K}, last (%)", "entropy, reasoning"]
+    return table(heads, rows)
+
+
+def progress() -> str:
+    """What has been run of the protocol, and from where the numbers come."""
+    result = load("study")
+    parts = []
+    for task, stored in result["tasks"].items():
+        done = {part: len({row["seed"] for row in stored["runs"] if row["part"] == part}) for part in SEEDS}
+        parts.append(
+            f"{task}: " + ", ".join(f"{part} {count} of {SEEDS[part]}" for part, count in done.items() if count)
+        )
+    return (
+        f"Seeds that have been run, of those of the protocol: {'; '.join(parts)}.\n\n{source(result, 'study', '../')}"
+    )
+
+
+def places() -> Iterator[tuple[str, Callable[[], str]]]:
+    """The marked places of docs/evidence.md."""
+    yield "study_progress", progress
+    yield "study_calibration", calibration
+    for task in load("study")["tasks"]:
+        yield f"study_{task}_accuracy", lambda task=task: accuracy(task)
+        yield f"study_{task}_dynamics", lambda task=task: dynamics(task)
+    if "shop" in load("study")["tasks"]:
+        yield "study_facts", facts
+    if runs_of("countdown", "sensitivity"):
+        yield "study_sensitivity", sensitivity
