@@ -16,14 +16,21 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def commit() -> str:
-    """The commit of the code: `GIT_COMMIT` if set, for a copy without its repository, otherwise git's answer."""
+    """
+    The commit of the code: `GIT_COMMIT` if set, for a copy without its repository, otherwise git's answer. Changed
+    results and docs, which no measurement reads, do not make it dirty.
+    """
     if os.environ.get("GIT_COMMIT"):
         return os.environ["GIT_COMMIT"]
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/results", ":!/docs")
+    return (_git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
+
+
+def _git(*command: str) -> str:
     try:
-        git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+        return subprocess.run(["git", *command], capture_output=True, text=True, check=False).stdout.strip()
     except FileNotFoundError:
-        return "unknown"
-    return git.stdout.strip() or "unknown"
+        return ""
 
 
 def environment() -> dict[str, Any]:
