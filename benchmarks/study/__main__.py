@@ -48,15 +48,12 @@ class Results:
         def stored(method: str, seed: int) -> list[dict[str, Any]]:
             return [row for row in rows if (row["part"], row["method"], row["seed"]) == (part.name, method, seed)]
 
-        missing = {
-            name: changes
-            for name, changes in part.methods.items()
-            if not all(stored(name, seed) for seed in part.seeds)
-        }
+        runs = [(method, seed) for seed in part.seeds for method in part.methods]
+        missing = {method: part.methods[method] for method, seed in runs if not stored(method, seed)}
         if missing:
-            rows += run(part._replace(methods=missing))
+            rows += [row for row in run(part._replace(methods=missing)) if not stored(row["method"], row["seed"])]
             self.save()
-        return [row for seed in part.seeds for method in part.methods for row in stored(method, seed)]
+        return [row for method, seed in runs for row in stored(method, seed)]
 
     def save(self) -> None:
         """Writes the file, one run per line."""

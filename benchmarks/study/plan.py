@@ -150,7 +150,7 @@ def _best(part: Part, run: Run, field: str) -> dict[str, float]:
 
 
 def compared(task: str, chosen: Chosen) -> Iterator[Part]:
-    """The comparison, its variants, and on countdown the sensitivity of Archer, one seed after the other."""
+    """The comparison, its variants, and on countdown the sensitivity of Archer, two seeds at a time."""
     rate = chosen["learning_rate"]
     entries = {
         name: {**changes, "learning_rate": rate.get(name, rate["grpo"])}
@@ -164,5 +164,5 @@ def compared(task: str, chosen: Chosen) -> Iterator[Part]:
     if task == "countdown":
         parts["sensitivity"] = {name: {**entries["archer"], **changes} for name, changes in SENSITIVITY.items()}
     for name, runs in parts.items():
-        for seed in range(SEEDS[name]):
-            yield Part(task, name, runs, (seed,), TASKS[task].steps)
+        for seed in range(0, SEEDS[name], 2):
+            yield Part(task, name, runs, range(seed, min(seed + 2, SEEDS[name])), TASKS[task].steps)
