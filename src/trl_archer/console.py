@@ -78,6 +78,8 @@ class ConsoleLog(TrainerCallback):
             for name, title, form in _SHOWN
             if isinstance(value := logs.get(prefix + name), int | float)
         ]
+        if not prefix and "reward" not in logs and "loss" in logs:
+            values.insert(0, "reward -")  # it is logged once per rollout
         step = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
         if not state.max_steps:
             step = "before training"

@@ -58,6 +58,14 @@ def test_report(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> N
     assert "world_size" not in vars(DurableGRPOConfig)  # as before
 
 
+def test_benchmarks_and_a_cpu(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    recipe |= {"eval_benchmarks": ["countdown"], "eval_benchmarks_steps": 1, "use_cpu": True, "use_vllm": False}
+    assert check(recipe) == 0
+    out = capsys.readouterr().out
+    assert "Benchmark countdown: 256 of 256 problems can be scored, 16 samples each" in out
+    assert out.endswith("All checks pass. The recipe sets use_cpu, so no GPU memory is predicted.\n")
+
+
 def test_other_numbers_of_gpus_keep_the_batch(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert check(recipe, "--gpus", "1", "--memory", "24") == 0
     out = capsys.readouterr().out
@@ -74,7 +82,12 @@ def test_other_numbers_of_gpus_keep_the_batch(recipe: dict[str, Any], capsys: py
         ({"epsilon": -1.0}, [], "epsilon=-1.0"),
         ({}, ["--memory", "0.0005"], "vLLM's cache would hold 0 tokens"),
         ({}, ["--gpus", "3"], "num_processes=3 does not divide the recipe's batch"),
-        ({"model_name_or_path": "./nowhere"}, [], "nowhere"),
+        ({"model_name_or_path": "./nowhere"}, [], "model_name_or_path='./nowhere' cannot be loaded"),
+        (
+            {"eval_benchmarks": [{"name": "own", "dataset": "own.jsonl"}], "eval_benchmarks_steps": 1},
+            [],
+            "own: there is no file 'own.jsonl'",
+        ),
     ],
 )
 def test_refused(
@@ -89,6 +102,8 @@ def test_help_and_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
         main(["check", "--help"])
     assert end.value.code == 0
     assert "--memory" in capsys.readouterr().out
+    assert main(["check"]) == 2
+    assert "--config is missing. Name a recipe; `trl-archer recipes` lists" in capsys.readouterr().err
     assert main(["check", "--config", "nothing"]) == 2
     assert "There is no recipe 'nothing'" in capsys.readouterr().err
 

@@ -46,6 +46,12 @@ def test_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.endswith(" left")
 
 
+def test_a_line_without_a_rollout(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rewards are logged once per rollout."""
+    show({"loss": 0.1, "entropy": 0.5})
+    assert capsys.readouterr().out.startswith("step   7/120   reward -   entropy 0.500")
+
+
 def test_evaluation_end_and_other_ranks(capsys: pytest.CaptureFixture[str]) -> None:
     show({"eval_reward": 0.5, "eval_entropy": None, "eval_runtime": 3.0}, {"train_runtime": 4000.0}, {"epoch": 1})
     lines = capsys.readouterr().out.splitlines()

@@ -128,6 +128,24 @@ class Fake:
         return subprocess.CompletedProcess(command, int(f"{verb} {name}" in self.failing))
 
 
+def test_a_run_that_never_trained_takes_new_settings(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(module.subprocess, "run", Fake(failing=("train short/grpo/seed-0",)))
+    config = {**config, "seeds": [0], "methods": {"grpo": {"method": "grpo"}}}
+    assert main(["study", "--config", write(config, tmp_path)]) == 1
+    assert "short/grpo/seed-0: train failed with status 1: it wrote nothing (see " in capsys.readouterr().err
+    monkeypatch.setattr(module.subprocess, "run", Fake())
+    monkeypatch.setattr(module, "_compare", lambda *_: 0)
+    assert main(["study", "--config", write({**config, "tasks": {"short": {"max_steps": 2}}}, tmp_path)]) == 0
+
+
+def test_benchmarks_while_training_are_loaded_before_the_first_run(config, tmp_path, capsys):
+    del config["eval"]
+    config["tasks"] = {"short": {"eval_benchmarks": [{"name": "own", "dataset": "missing.jsonl"}]}}
+    assert main(["study", "--config", write(config, tmp_path)]) == 2
+    assert "own: there is no file 'missing.jsonl'" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
 def test_a_finished_run_is_never_run_again(config, tmp_path, capsys, monkeypatch):
     path = write(config, tmp_path)
     fake = Fake(failing=("eval short/archer/seed-0", "train short/grpo/seed-1"))
@@ -145,7 +163,8 @@ def test_a_finished_run_is_never_run_again(config, tmp_path, capsys, monkeypatch
     ]
     changed = {**config, "tasks": {"short": {"max_steps": 2}}}
     assert main(["study", "--config", write(changed, tmp_path)]) == 2
-    assert "belongs to a run with other settings" in capsys.readouterr().err
+    assert "short/grpo/seed-0, " in (refused := capsys.readouterr().err)
+    assert "these runs had other settings. Delete the folders" in refused
 
 
 def test_parallel_over_devices(config, tmp_path, monkeypatch):

@@ -132,6 +132,23 @@ def test_own_columns_and_template(tmp_path):
     assert problems[0].columns == {"solution": "1"}
 
 
+def test_the_playground_needs_no_network():
+    loaded = load_benchmark("countdown")
+    assert (len(loaded.problems), loaded.not_scorable, loaded.benchmark.k) == (256, [], 16)
+    assert load_benchmark({"name": "countdown", "k": 2}).benchmark.k == 2
+
+
+def test_a_file_describes_a_benchmark(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("{name: own, dataset: playground, verifier: countdown, k: 3}")
+    assert read_benchmark(str(path)) == Benchmark(name="own", dataset="playground", verifier="countdown", k=3)
+    path.write_text("[own]")
+    with pytest.raises(ValueError, match=r"own.yaml does not describe a benchmark. Write its name"):
+        read_benchmark(str(path))
+    with pytest.raises(ValueError, match=r"There is no file 'other.yaml' that describes a benchmark"):
+        read_benchmark("other.yaml")
+
+
 def test_fingerprints_follow_the_data(tmp_path):
     first = load_benchmark(countdown(tmp_path))
     assert first.fingerprint == load_benchmark(countdown(tmp_path, k=2)).fingerprint

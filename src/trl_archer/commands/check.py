@@ -12,17 +12,19 @@ from typing import Any
 
 from datasets import IterableDataset
 
+from ..evaluation.benchmarks import load_benchmark
 from ..grpo.config import DurableGRPOConfig
 from ..grpo.reward_checks import needed_columns
 from ..rewards.named import load_rewards
 from .forecast.hardware import GIB, GPU
 from .forecast.memory import estimate
-from .forecast.models import read_shape
+from .forecast.models import Shape, read_shape
 from .forecast.setup import SHARDING, accelerate_file, make_setup
 from .recipes import find_file
 from .train.data import load_data
 from .train.gradable import name_of, row_check, sample_rows
 from .train.launch import batch_geometry, check_launch, count_processes
+from .train.recipe import read_recipe
 from .train.run import Settings, load_tokenizer, parse, silence_libraries
 from .train.sources import PLAYGROUND
 
@@ -55,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(args: argparse.Namespace, rest: Sequence[str]) -> int:
     recipe = _recipe(rest)
+    if recipe is None and not any("dataset_name" in flag for flag in rest):
+        raise ValueError("--config is missing. Name a recipe; `trl-archer recipes` lists those that are shipped.")
     if args.gpus is not None:
         rest = [*rest, "--num_processes", str(args.gpus)]
     gpus = args.gpus or _processes(rest, recipe)
@@ -63,8 +67,19 @@ def _check(args: argparse.Namespace, rest: Sequence[str]) -> int:
         arguments, config, model = settings
         print(f"Model     {model.model_name_or_path}, method {arguments.method}, on {count_processes(gpus)}")
         print(f"Batch     {batch_geometry(config)}")
+    name = str(model.model_name_or_path)
+    try:
+        shape = read_shape(name, model.model_revision, config.trust_remote_code)
+    except OSError as error:
+        raise ValueError(
+            f"model_name_or_path={name!r} cannot be loaded: {str(error).splitlines()[0]} Without a network, fill the "
+            "cache beforehand, or pass --model_name_or_path FOLDER."
+        ) from None
     longest = _check_data(settings)
-    return _forecast(args, settings, recipe, gpus, longest)
+    if recipe is not None and read_recipe(recipe).get("use_cpu"):
+        print("All checks pass. The recipe sets use_cpu, so no GPU memory is predicted.")
+        return 0
+    return _forecast(args, settings, recipe, gpus, longest, shape)
 
 
 def _check_data(settings: Settings) -> int:
@@ -89,13 +104,17 @@ def _check_data(settings: Settings) -> int:
     texts = [_text(row["prompt"], tokenizer, template) for row in sample_rows(train, 256)[1]]
     lengths = sorted(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
     middle = lengths[len(lengths) // 2]
-    print(f"Prompts   {middle} tokens in the middle and {lengths[-1]} at most, of {len(lengths)} prompts")
+    print(f"Prompts   median {middle} tokens, longest {lengths[-1]}, of {len(lengths)} prompts")
     _, rows = sample_rows(train)
     for reward in rewards:
         check = row_check(reward)
         if check is not None:
             fine = sum(reason is None for reason in check(rows))
             print(f"Reward    {name_of(reward)} can score {fine} of {len(rows)} sampled rows")
+    for benchmark in map(load_benchmark, arguments.benchmarks):
+        scorable = len(benchmark.problems) - len(benchmark.not_scorable)
+        name, k = benchmark.benchmark.name, benchmark.benchmark.k
+        print(f"Benchmark {name}: {scorable} of {len(benchmark.problems)} problems can be scored, {k} samples each")
     for index, row in enumerate(islice(train, _ROWS)):
         text = _text(row["prompt"], tokenizer, template)
         print(f"\n--- prompt {index}, as the model sees it")
@@ -113,11 +132,12 @@ def _text(prompt: Any, tokenizer: Any, template: Mapping[str, Any]) -> str:
     return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template)
 
 
-def _forecast(args: argparse.Namespace, settings: Settings, recipe: Path | None, gpus: int, longest: int) -> int:
+def _forecast(
+    args: argparse.Namespace, settings: Settings, recipe: Path | None, gpus: int, longest: int, shape: Shape
+) -> int:
     """Prints memory and downloads; returns 2 if the memory does not suffice."""
     arguments, config, model = settings
     name = str(model.model_name_or_path)
-    shape = read_shape(name, model.model_revision, config.trust_remote_code)
     accelerate = args.accelerate or (recipe and accelerate_file(recipe)) or ("single_gpu" if gpus == 1 else "ddp")
     memory = args.memory or (24 if recipe and "24 GB" in recipe.read_text().split("\n\n")[0] else 80)
     values = {
@@ -152,8 +172,6 @@ def _recipe(argv: Sequence[str]) -> Path | None:
 
 
 def _processes(argv: Sequence[str], recipe: Path | None) -> int:
-    from .train.recipe import read_recipe
-
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     before.add_argument("--num_processes", "--num-processes", type=int)
     given = before.parse_known_args(argv)[0].num_processes

@@ -234,13 +234,14 @@ def print_completions(
     console: Console, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: list[Problem]
 ) -> None:
     """Prints one sample per problem with reasoning tokens highlighted and the verdict of the verifier."""
-    console.print(
-        Text.assemble("Completions: ", ("reasoning", "bold yellow"), " and ", ("knowledge", "cyan"), " tokens")
-    )
+    marks = ("", "") if console.is_terminal else ("[", "]")
+    reasoning = "reasoning".join(marks)
+    console.print(Text.assemble("Completions: ", (reasoning, "bold yellow"), " and ", ("knowledge", "cyan"), " tokens"))
     samples = sample(model, tokenizer, [p.prompt for p in problems], 1, max_new_tokens=MAX_COMPLETION_LENGTH)
     for problem, (completion,) in zip(problems, samples, strict=True):
         line = Text(f"  {problem.prompt} ")
         for text, _, is_reasoning in token_roles(model, tokenizer, problem.prompt, completion):
-            line.append(f"{text} ", style="bold yellow" if is_reasoning else "cyan")
+            line.append(text.join(marks) if is_reasoning else text, style="bold yellow" if is_reasoning else "cyan")
+            line.append(" ")
         line.append("correct" if verify(problem, completion) else "wrong", style="bold")
         console.print(line)

@@ -3,11 +3,9 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import yaml  # type: ignore[import-untyped]
 
 from ..evaluation.benchmarks import PRESETS, LoadedBenchmark, load_benchmark, read_benchmark
 
@@ -132,36 +130,25 @@ def load_benchmarks(args: argparse.Namespace) -> list[LoadedBenchmark]:
     """Loads the benchmarks of parsed arguments; raises `ValueError` if they cannot be evaluated."""
     files = dict(entry.partition("=")[::2] for entry in args.data)
     changed = {name: getattr(args, name) for name in _SAMPLING if getattr(args, name) is not None}
-    entries = [_read_entry(text) for text in args.benchmarks]
-    names = [entry["name"] for entry in entries]
+    entries = [read_benchmark(text) for text in args.benchmarks]
+    names = [entry.name for entry in entries]
     for name in {*names, *files}:
         if names.count(name) != 1:
             problem = "is given twice" if name in names else "is not among the benchmarks"
             raise ValueError(f"The benchmark {name!r} {problem}: --benchmarks {','.join(args.benchmarks)}.")
     loaded = []
     for entry in entries:
-        name = entry["name"]
-        benchmark = read_benchmark({**entry, **changed, **({"dataset": files[name]} if name in files else {})})
+        name = entry.name
+        benchmark = replace(entry, **changed, **({"dataset": files[name]} if name in files else {}))
         if args.thinking:
             verifier = benchmark.verifier
             verifier = {"name": verifier} if isinstance(verifier, str) else verifier
-            benchmark = read_benchmark({**benchmark.as_dict(), "verifier": {**verifier, "thinking": True}})
+            benchmark = replace(benchmark, verifier={**verifier, "thinking": True})
         loaded.append(load_benchmark(benchmark, args.limit))
         if loaded[-1].not_scorable:
             ids = ", ".join(loaded[-1].not_scorable[:5])
             print(f"{name}: {len(loaded[-1].not_scorable)} problems cannot be scored and are left out, such as {ids}.")
     return loaded
-
-
-def _read_entry(text: str) -> dict[str, Any]:
-    if Path(text).suffix not in (".yaml", ".yml"):
-        return {"name": text}
-    if not Path(text).is_file():
-        raise ValueError(f"There is no file {text!r} that describes a benchmark (relative to {Path.cwd()}).")
-    entry = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-    if not isinstance(entry, dict) or "name" not in entry:
-        raise ValueError(f"{text} does not describe a benchmark. Write its name, dataset and columns.")
-    return entry
 
 
 def _output(args: argparse.Namespace) -> Path:

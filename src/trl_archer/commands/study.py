@@ -54,7 +54,7 @@ class Study:
 
     Args:
         output_dir (`str`): Folder of all runs.
-        recipe (`str`): Recipe that all runs share.
+        recipe (`str`): Recipe that all runs share, a file or the name of one that is shipped.
         methods (`dict[str, dict]`): Changes of the recipe by method. The first method is the baseline.
         seeds (`list[int]`): Training seeds.
         eval (`dict`, *optional*): Arguments of `trl-archer eval`; `benchmarks` is required. Without it, the last
@@ -117,6 +117,12 @@ class StudyRun:
         return (self.folder / (EVALUATED if self.eval else TRAINED)).exists()
 
     @property
+    def has_other_settings(self) -> bool:
+        """Whether its folder has results of other settings. A run that never trained has none."""
+        before, results = self.folder / SETTINGS, [*self.folder.glob("checkpoint-*"), *self.folder.glob("*.done")]
+        return bool(results) and before.is_file() and json.loads(before.read_text()) != self.settings
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything that its result depends on, as JSON types."""
         return json.loads(json.dumps({"train": self.recipe, "eval": self.eval}))
@@ -147,9 +153,10 @@ def read_study(path: str | Path) -> Study:
 
 def list_runs(study: Study) -> list[StudyRun]:
     """The runs of a study: all methods with the first seed, then with the next one."""
+    from .recipes import find_file
     from .train.recipe import read_recipe
 
-    shared = read_recipe(study.recipe)
+    shared = read_recipe(find_file(study.recipe, "recipes"))
     runs = []
     for task, changes in study.tasks.items():
         own = dict(changes or {})
@@ -205,29 +212,35 @@ def _listing(kind: str, config: str, runs: Sequence[StudyRun]) -> Iterator[str]:
 
 def _check(runs: Sequence[StudyRun]) -> None:
     """Checks all settings before the first run starts."""
+    from ..evaluation.benchmarks import load_benchmark
     from .eval import check_inspect, load_benchmarks
     from .train.run import make_parser, objective_of
 
-    evaluations: list[dict[str, Any]] = []
+    others = [str(run.folder) for run in runs if run.has_other_settings]
+    if others:
+        raise ValueError(
+            f"{', '.join(others)}: these runs had other settings. Delete the folders to run them again, or choose "
+            "another output_dir."
+        )
+    evaluations: list[Any] = []
     for run in runs:
-        before = run.folder / SETTINGS
-        if before.is_file() and json.loads(before.read_text()) != run.settings:
-            raise ValueError(
-                f"{run.folder} belongs to a run with other settings. Delete the folder to run it again, or choose "
-                "another output_dir."
-            )
         try:
             make_parser(objective_of(run.recipe)).set_defaults_with_config(**run.recipe)
         except (ValueError, KeyError) as error:
             raise ValueError(f"{run.name}: {error}") from None
-        if not run.eval and not run.recipe.get("eval_benchmarks"):
+        while_training = run.recipe.get("eval_benchmarks") or []
+        if not run.eval and not while_training:
             raise ValueError(
                 f"{run.name}: nothing evaluates it. Set eval in the study, or eval_benchmarks in its recipe."
             )
+        for entry in while_training:
+            if entry not in evaluations:
+                evaluations.append(entry)
+                load_benchmark(json.loads(entry) if isinstance(entry, str) and entry.startswith("{") else entry)
         if run.eval and run.eval not in evaluations:
             evaluations.append(run.eval)
             load_benchmarks(_parse_eval(run))
-    if evaluations:
+    if any(run.eval for run in runs):
         check_inspect()
 
 
@@ -294,7 +307,9 @@ def _execute_one(study: Study, run: StudyRun, devices: str | None) -> bool:
         with log.open("ab") as output:
             status = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
         if status:
-            print(f"{run.name}: {verb} failed with status {status}, see {log}", file=sys.stderr, flush=True)
+            written = log.read_text(encoding="utf-8", errors="replace").strip()
+            reason = written.splitlines()[-1] if written else "it wrote nothing"
+            print(f"{run.name}: {verb} failed with status {status}: {reason} (see {log})", file=sys.stderr, flush=True)
             return False
         (run.folder / done).touch()
     return True

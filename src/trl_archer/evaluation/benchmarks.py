@@ -7,11 +7,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml  # type: ignore[import-untyped]
+
 from ..rewards.named import load_rewards
 
+PLAYGROUND = "playground"  # the data set that the package ships
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 
 _NOT_FOR_VERIFIERS = {"prompt", "id", "date", "prompts", "completions"}
@@ -24,7 +28,7 @@ class Benchmark:
 
     Args:
         name (`str`): Name in logs and reports.
-        dataset (`str`): Data set on the Hub, or path of a JSON, JSONL, Parquet or CSV file.
+        dataset (`str`): Data set on the Hub, path of a JSON, JSONL, Parquet or CSV file, or `"playground"`.
         config (`str`, *optional*): Configuration of the data set on the Hub.
         split (`str`, *optional*, defaults to `"test"`): Split of the data set on the Hub.
         columns (`dict`, *optional*): Maps `prompt`, `id` and the columns of the verifier to columns of the data set. A
@@ -139,15 +143,22 @@ PRESETS = {
 }
 
 
+# Offline, for a first try
+COUNTDOWN = Benchmark(
+    name="countdown", dataset=PLAYGROUND, verifier="countdown", k=16, temperature=1.0, max_new_tokens=32
+)
+_NAMED = {**PRESETS, COUNTDOWN.name: COUNTDOWN}
+
+
 def read_benchmark(entry: str | Mapping[str, Any] | Benchmark) -> Benchmark:
     """
-    Reads a benchmark from a recipe: the name of a preset, or a mapping with a `name`.
+    Reads a benchmark from a recipe: the name of a preset, a mapping with a `name`, or a YAML file with a mapping.
 
     A mapping overrides the settings of the preset of that name, or describes a benchmark with its own `dataset`.
 
     Raises:
-        ValueError: If there is no such preset or setting (the message suggests the nearest one), or a value is out of
-            range.
+        ValueError: If there is no such preset, file or setting (the message suggests the nearest one), or a value is
+            out of range.
 
     Example:
 
@@ -159,7 +170,7 @@ def read_benchmark(entry: str | Mapping[str, Any] | Benchmark) -> Benchmark:
     """
     if isinstance(entry, Benchmark):
         return entry
-    settings: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
+    settings = _settings(entry)
     name = settings.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"The benchmark {entry!r} has no name. Write the name of a preset, or {{name: ..., k: ...}}.")
@@ -169,14 +180,27 @@ def read_benchmark(entry: str | Mapping[str, Any] | Benchmark) -> Benchmark:
             raise ValueError(f"{name}: there is no setting {key!r}. {_nearest(key, known)}")
     if isinstance(settings.get("dates"), list):
         settings["dates"] = tuple(settings["dates"])
-    if name in PRESETS:
-        return replace(PRESETS[name], **settings)
+    if name in _NAMED:
+        return replace(_NAMED[name], **settings)
     if "dataset" not in settings:
         raise ValueError(
-            f"There is no benchmark {name!r}. {_nearest(name, PRESETS)} For your own problems, give a mapping with a "
-            "`dataset`."
+            f"There is no benchmark {name!r}. {_nearest(name, _NAMED)} For your own problems, give a mapping with a "
+            "`dataset`, or a YAML file with one."
         )
     return Benchmark(name=name, **settings)
+
+
+def _settings(entry: str | Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(entry, str):
+        return dict(entry)
+    if Path(entry).suffix not in (".yaml", ".yml"):
+        return {"name": entry}
+    if not Path(entry).is_file():
+        raise ValueError(f"There is no file {entry!r} that describes a benchmark (relative to {Path.cwd()}).")
+    settings = yaml.safe_load(Path(entry).read_text(encoding="utf-8"))
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise ValueError(f"{entry} does not describe a benchmark. Write its name, dataset and columns.")
+    return settings
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -223,6 +247,8 @@ def _load_rows(benchmark: Benchmark) -> Any:
     from datasets import load_dataset
 
     name, builder = benchmark.dataset, _BUILDERS.get(Path(benchmark.dataset).suffix)
+    if name == PLAYGROUND:
+        return import_module("trl_archer.playground").load_dataset("eval", 256, seed=0)
     if builder and not Path(name).is_file():
         raise ValueError(f"{benchmark.name}: there is no file {name!r} (relative to {Path.cwd()}).")
     try:

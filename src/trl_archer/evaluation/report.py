@@ -89,7 +89,10 @@ def read_report(path: str | Path) -> Report:
     while_training = sorted(path.glob(f"evaluations/step-*/{REPORT}"))[-1:]
     found = [x for x in (path, path / REPORT, path / "evaluation" / REPORT, *while_training) if x.is_file()]
     if not found:
-        raise ValueError(f"There is no evaluation in {str(path)!r}. Create one with `trl-archer eval --model {path}`.")
+        raise ValueError(
+            f"There is no evaluation in {str(path)!r}. Evaluate it with `trl-archer eval --model {path} --benchmarks "
+            "NAME`, or train with eval_benchmarks."
+        )
     try:
         report = json.loads(found[0].read_text(encoding="utf-8"))
         if report["format"] != FORMAT:

@@ -23,8 +23,9 @@ class TrainArguments(GRPOScriptArguments):
             `"archer"` trains with `ArcherGRPOTrainer`. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and
             any of TRL's losses (`loss_type`); fields that only Archer has are then ignored.
         preset (`str`, *optional*):
-            Objective of a paper, such as `"archer2"`. As a flag, its values replace those of the recipe. In a recipe,
-            the recipe's other fields replace the preset's.
+            Objective of a paper: `archer`, `archer2`, `opefo`, `flexible`, `dppo`, `ar`, `steer`, `clip-cov`, `grpo`,
+            `dapo`, `dr-grpo`, `80-20`, `gspo`, `cispo` or `sapo`. As a flag, its values replace those of the recipe.
+            In a recipe, the recipe's other fields replace the preset's.
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
             `"playground"`.
@@ -55,8 +56,9 @@ class TrainArguments(GRPOScriptArguments):
             the settings and must return the reward function. Set the weights in `reward_weights`.
         eval_benchmarks (`list` of `str` or `dict`, *optional*):
             Benchmarks to evaluate on while training: presets (`aime24`, `aime25`, `amc23`, `math500`, `minerva`,
-            `olympiad`, `lcb_v5`, `lcb_v6`), or mappings such as `{"name": "math500", "k": 1}`. The settings of a
-            mapping are those of `trl_archer.evaluation.Benchmark`. Logged as `eval/NAME/avg@K` and so on.
+            `olympiad`, `lcb_v5`, `lcb_v6`; `countdown`, offline), mappings such as `{"name": "math500", "k": 1}`, or
+            YAML files with a mapping. The settings are those of `trl_archer.evaluation.Benchmark`. Logged as
+            `eval/NAME/avg@K` and so on.
         eval_benchmarks_steps (`int`, *optional*):
             Optimizer steps between evaluations on benchmarks. `None` evaluates together with `eval_strategy`.
         keep_best (`int`, *optional*):
