@@ -12,7 +12,7 @@ from .methods import BATCH_WIDE, MAIN, methods
 from .tasks import TASKS, benchmarks, policy, root
 
 CALIBRATION_SEEDS = (100, 101)
-SEEDS = {"comparison": 10, "variants": 5, BATCH_WIDE: 5, "sensitivity": 3}
+SEEDS = {"comparison": 10, "variants": 5, BATCH_WIDE: 5, "higher-rates": 3, "sensitivity": 3}
 PARTS = ("calibration", *SEEDS)
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 KL_WEIGHTS = (0.01, 0.05, 0.2)
@@ -150,7 +150,7 @@ def _best(part: Part, run: Run, field: str) -> dict[str, float]:
 
 
 def compared(task: str, chosen: Chosen) -> Iterator[Part]:
-    """The comparison, its variants, and on countdown the sensitivity of Archer, two seeds at a time."""
+    """The comparison, its variants, and on countdown the sensitivity to settings, two seeds at a time."""
     rate = chosen["learning_rate"]
     entries = {
         name: {**changes, "learning_rate": rate.get(name, rate["grpo"])}
@@ -162,7 +162,13 @@ def compared(task: str, chosen: Chosen) -> Iterator[Part]:
         BATCH_WIDE: {BATCH_WIDE: entries[BATCH_WIDE]},
     }
     if task == "countdown":
+        parts["higher-rates"] = {
+            f"{name} {rate:g}": {**entries[name], "learning_rate": rate}
+            for name in ("grpo", "grpo-kl", "archer", "archer-no-kl")
+            for rate in LEARNING_RATES[1:]
+        }
         parts["sensitivity"] = {name: {**entries["archer"], **changes} for name, changes in SENSITIVITY.items()}
     for name, runs in parts.items():
         for seed in range(0, SEEDS[name], 2):
-            yield Part(task, name, runs, range(seed, min(seed + 2, SEEDS[name])), TASKS[task].steps)
+            steps = TASKS[task].steps // (2 if name == "higher-rates" else 1)
+            yield Part(task, name, runs, range(seed, min(seed + 2, SEEDS[name])), steps)

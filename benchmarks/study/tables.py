@@ -60,7 +60,7 @@ def difference(runs: Runs, method: str, measure: Callable[[Row], float | None], 
     if len(values) == 1:
         return f"{values[0]:+.1f}"
     mean, margin = interval(values)
-    return f"{mean:+.1f} ({mean - margin:+.1f} to {mean + margin:+.1f})"
+    return f"{mean:+.1f}, {mean - margin:+.1f} to {mean + margin:+.1f}"
 
 
 def _mean(runs: Mapping[int, Row], measure: Callable[[Row], float | None], scale: float = 1.0) -> str:
@@ -192,6 +192,19 @@ def progress() -> str:
         )
     return (
         f"Seeds that have been run, of those of the protocol: {'; '.join(parts)}.\n\n{source(result, 'study', '../')}"
+    )
+
+
+def summary() -> str:
+    """The primary outcome of the protocol in a sentence."""
+    runs = runs_of("countdown", "comparison")
+    means = {method: _mean(runs[method], lambda row: last(row, "avg"), 100) for method in ("grpo", "archer")}
+    gained = difference(runs, "archer", lambda row: last(row, "avg"))
+    start = _mean(runs_of("countdown", "warm-start")["warm-start"], lambda row: last(row, "avg"), 100)
+    return (
+        f"After 900 updates on countdown, avg@{K} is {means['grpo']}% with GRPO and {means['archer']}% with Archer, and "
+        f"{start}% before training. The difference over {len(runs['archer'])} seeds and its 95% interval, in points: "
+        f"{gained}."
     )
 
 

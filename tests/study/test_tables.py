@@ -38,7 +38,7 @@ def test_differences_are_paired_by_seed():
     mean = (10 + 20 + 3) / 3
     margin = 4.303 * statistics.stdev([10, 20, 3]) / sqrt(3)  # of a t distribution with 2 degrees of freedom
     measured = tables.difference(runs, "archer", lambda one: tables.last(one, "avg"))
-    assert measured == f"{mean:+.1f} ({mean - margin:+.1f} to {mean + margin:+.1f})"
+    assert measured == f"{mean:+.1f}, {mean - margin:+.1f} to {mean + margin:+.1f}"
     del runs["grpo"][1], runs["grpo"][2]
     assert tables.difference(runs, "archer", lambda one: tables.last(one, "avg")) == "+10.0"
     assert tables.difference(runs, "grpo", lambda one: tables.last(one, "avg")) == ""
