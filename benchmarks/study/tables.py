@@ -181,6 +181,31 @@ def sensitivity() -> str:
     return table(heads, rows)
 
 
+def higher_rates() -> str:
+    """avg@16 on countdown after half the updates, by learning rate; the lowest rate is that of the comparison."""
+    raised, usual = runs_of("countdown", "higher-rates"), runs_of("countdown", "comparison")
+    step = next(iter(next(iter(raised.values())).values()))["steps"][-1]
+    rows = []
+    for method in dict.fromkeys(name.split()[0] for name in raised):
+        own = {seed: usual[method][seed] for seed in range(SEEDS["higher-rates"]) if seed in usual[method]}
+        cells = [_spread([row["curves"]["avg"][row["steps"].index(step)] for row in own.values()])]
+        cells += [
+            _spread([row["curves"]["avg"][-1] for row in runs.values()])
+            for name, runs in raised.items()
+            if name.split()[0] == method
+        ]
+        rows.append([f"`{method}`", *cells])
+    rate = load("study")["tasks"]["countdown"]["chosen"]["learning_rate"]["grpo"]
+    rates = [f"{rate:g}", *dict.fromkeys(name.split()[1] for name in raised)]
+    return table([f"avg@{K} after {step} updates (%)", *rates], rows)
+
+
+def _spread(values: list[float]) -> str:
+    """Mean, lowest and highest in percent."""
+    low, mean, high = (100 * value for value in (min(values), statistics.fmean(values), max(values)))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
 def progress() -> str:
     """What has been run of the protocol, and from where the numbers come."""
     result = load("study")
@@ -202,8 +227,8 @@ def summary() -> str:
     gained = difference(runs, "archer", lambda row: last(row, "avg"))
     start = _mean(runs_of("countdown", "warm-start")["warm-start"], lambda row: last(row, "avg"), 100)
     return (
-        f"After 900 updates on countdown, avg@{K} is {means['grpo']}% with GRPO and {means['archer']}% with Archer, and "
-        f"{start}% before training. The difference over {len(runs['archer'])} seeds and its 95% interval, in points: "
+        f"After 900 updates on countdown, avg@{K} is {means['grpo']}% with GRPO and {means['archer']}% with Archer "
+        f"({start}% before training). The difference over {len(runs['archer'])} seeds and its 95% interval, in points: "
         f"{gained}."
     )
 
@@ -217,5 +242,7 @@ def places() -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"study_{task}_dynamics", lambda task=task: dynamics(task)
     if "shop" in load("study")["tasks"]:
         yield "study_facts", facts
+    if runs_of("countdown", "higher-rates"):
+        yield "study_higher_rates", higher_rates
     if runs_of("countdown", "sensitivity"):
         yield "study_sensitivity", sensitivity
