@@ -15,6 +15,7 @@ from .environment import load
 from .gpu import tables as gpu
 from .markdown import source, table
 from .scaling.tables import PLACES as SCALING
+from .study import tables as study
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,19 +78,6 @@ def shown() -> str:
         ],
     ]
     return table(["result", "evidence"], rows)
-
-
-def playground_sentence() -> str:
-    runs = load("playground")["runs"]
-    mean = {
-        method: statistics.mean(run["after"]["avg_at_k"] for run in runs if run["method"] == method)
-        for method in ("archer", "grpo")
-    }
-    seeds = len({run["seed"] for run in runs})
-    return (
-        f"Mean avg@8 over {seeds} seeds: {runs[0]['before']['avg_at_k']:.3f} before training, {mean['archer']:.3f} "
-        f"with Archer, {mean['grpo']:.3f} with TRL's GRPO ([all numbers](docs/index.md#measured))."
-    )
 
 
 def ablation() -> str:
@@ -274,15 +262,16 @@ def evaluation_report() -> str:
 
 
 PLACES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"shown": shown, "playground_sentence": playground_sentence},
+    "README.md": {"shown": shown, "study_summary": study.summary},
     "docs/index.md": {
         "objective": partial(from_readme, "objective"),
         "script": partial(from_readme, "script"),
         "install": partial(from_readme, "install"),
         "status": partial(from_readme, "status"),
-        "playground": playground,
+        "study_summary": partial(from_readme, "study_summary"),
     },
     "docs/evaluation.md": {"evaluation_report": evaluation_report},
+    "docs/evidence.md": {**dict(study.places()), "playground": playground},
     "docs/figures.md": {"example_run": example_run},
     "docs/start_script.md": {"quickstart": quickstart},
     "docs/methods.md": {"presets": reference.presets, "methods": methods},

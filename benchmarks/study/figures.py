@@ -56,6 +56,8 @@ def _curve(ax: Axes, own: dict[int, Row], name: str, start: float | None, line: 
     if len(rows) > 1:
         ends = [interval(column.tolist()) for column in values.T]
         low, high = ([mean + sign * margin for mean, margin in ends] for sign in (-1, 1))
+        if name in SHARES:
+            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
         ax.fill_between(steps, low, high, color=line["color"], alpha=0.1, linewidth=0)
     return drawn
 

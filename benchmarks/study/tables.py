@@ -103,6 +103,7 @@ def dynamics(task: str) -> str:
         "reasoning": ("entropy/reasoning", 1.0),
         "KL, reasoning": ("kl/reasoning", 1.0),
         "KL, knowledge": ("kl/knowledge", 1.0),
+        "clipped (%)": ("clip_ratio/region_mean", 100.0),
         "clipped, reasoning (%)": ("clip_ratio/reasoning", 100.0),
         "clipped, knowledge (%)": ("clip_ratio/knowledge", 100.0),
         "repetition (%)": ("completions/repetition", 100.0),
@@ -118,7 +119,7 @@ def _logged(name: str) -> Callable[[Row], float | None]:
     """A logged measure at the end; a clip share is the sum of both ends of the range."""
 
     def measure(row: Row) -> float | None:
-        if not name.startswith("clip_ratio"):
+        if name in row["curves"] or not name.startswith("clip_ratio"):
             return last(row, name)
         ends = [last(row, f"{name}/{end}_mean") for end in ("low", "high")]
         return sum(end for end in ends if end is not None) if any(end is not None for end in ends) else None
@@ -212,9 +213,8 @@ def progress() -> str:
     parts = []
     for task, stored in result["tasks"].items():
         done = {part: len({row["seed"] for row in stored["runs"] if row["part"] == part}) for part in SEEDS}
-        parts.append(
-            f"{task}: " + ", ".join(f"{part} {count} of {SEEDS[part]}" for part, count in done.items() if count)
-        )
+        counts = [f"{part} {count} of {SEEDS[part]}" for part, count in done.items() if count]
+        parts.append(f"{task}: {', '.join(counts) or 'calibration'}")
     return (
         f"Seeds that have been run, of those of the protocol: {'; '.join(parts)}.\n\n{source(result, 'study', '../')}"
     )
