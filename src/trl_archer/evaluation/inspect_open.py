@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,6 +71,8 @@ def open_model(
     if backend == "vllm":
         if find_spec("vllm") is None:
             raise ValueError("backend='vllm' needs `pip install 'trl-archer[vllm]'`, or pass --endpoint.")
+        # Inspect starts the program `vllm` by name, which is on the path of an activated environment only
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         provider = "vllm-completions" if raw_prompts else "vllm"
         options = {"host": "127.0.0.1", "revision": revision, "trust_remote_code": trust_remote_code or None, **args}
         options = {name: value for name, value in options.items() if value is not None}
