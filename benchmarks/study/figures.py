@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 
 from trl_archer.figures.style import add_notes, get_theme, legend_above, new_figure, own_style, percent, title
 
-from ..environment import load
 from ..figures import FOLDER, THEMES
 from .methods import MAIN
-from .tables import Row, interval, last, runs_of
+from .tables import Row, compared_tasks, interval, last, runs_of
 from .tasks import K
 
 PANELS = {
@@ -63,9 +62,7 @@ def _curve(ax: Axes, own: dict[int, Row], name: str, start: float | None, line: 
 
 
 def main() -> None:
-    for task in load("study")["tasks"]:
-        if not runs_of(task, "comparison"):
-            continue
+    for task in compared_tasks():
         for theme in THEMES:
             path = FOLDER / f"study_{task}_{theme}.svg"
             with matplotlib.rc_context({"svg.hashsalt": "trl-archer"}):

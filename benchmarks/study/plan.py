@@ -14,6 +14,7 @@ from .tasks import TASKS, benchmarks, policy, root
 CALIBRATION_SEEDS = (100, 101)
 SEEDS = {"comparison": 10, "variants": 5, BATCH_WIDE: 5, "higher-rates": 3, "sensitivity": 3}
 PARTS = ("calibration", *SEEDS)
+COUNTDOWN_ONLY = ("higher-rates", "sensitivity")
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 KL_WEIGHTS = (0.01, 0.05, 0.2)
 

@@ -9,8 +9,8 @@ from trl_archer.evaluation.records import t_quantile
 
 from ..environment import load
 from ..markdown import source, table
-from .plan import SEEDS
-from .tasks import K
+from .plan import COUNTDOWN_ONLY, SEEDS
+from .tasks import TASKS, K
 
 FALL = 0.05  # of an accuracy from its highest value in a run: loss of coverage, or collapse
 PARTS = ("comparison", "variants", "archer-batch")  # whose methods are compared with GRPO
@@ -147,7 +147,7 @@ def calibration() -> str:
     """The candidates of learning rate and KL weight, with their validation accuracy; the chosen ones in bold."""
     rows = []
     for task, stored in load("study")["tasks"].items():
-        for part in ("learning-rate", "kl"):
+        for part in ("learning-rate", "kl") if "chosen" in stored else ():
             runs = runs_of(task, part)
             for method in dict.fromkeys(name.split()[0] for name in runs):
                 scores = {
@@ -207,17 +207,27 @@ def _spread(values: list[float]) -> str:
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
+def compared_tasks() -> list[str]:
+    """The tasks on which methods have been compared."""
+    return [task for task in TASKS if runs_of(task, "comparison")]
+
+
 def progress() -> str:
     """What has been run of the protocol, and from where the numbers come."""
-    result = load("study")
-    parts = []
-    for task, stored in result["tasks"].items():
-        done = {part: len({row["seed"] for row in stored["runs"] if row["part"] == part}) for part in SEEDS}
-        counts = [f"{part} {count} of {SEEDS[part]}" for part, count in done.items() if count]
-        parts.append(f"{task}: {', '.join(counts) or 'calibration'}")
-    return (
-        f"Seeds that have been run, of those of the protocol: {'; '.join(parts)}.\n\n{source(result, 'study', '../')}"
-    )
+    result, done, open_parts = load("study"), [], []
+    for task in TASKS:
+        for part in SEEDS:
+            if task != "countdown" and part in COUNTDOWN_ONLY:
+                continue
+            seeds = {seed for own in runs_of(task, part).values() for seed in own}
+            if seeds:
+                done.append(f"{task}, {part}: {len(seeds)} of {SEEDS[part]} seeds")
+            else:
+                open_parts.append(f"{task}, {part}")
+    text = f"Run so far: {'; '.join(done)}."
+    if open_parts:
+        text += f" Not run yet: {'; '.join(open_parts)}."
+    return f"{text}\n\n{source(result, 'study', '../')}"
 
 
 def summary() -> str:
@@ -237,10 +247,10 @@ def places() -> Iterator[tuple[str, Callable[[], str]]]:
     """The marked places of docs/evidence.md."""
     yield "study_progress", progress
     yield "study_calibration", calibration
-    for task in load("study")["tasks"]:
+    for task in compared_tasks():
         yield f"study_{task}_accuracy", lambda task=task: accuracy(task)
         yield f"study_{task}_dynamics", lambda task=task: dynamics(task)
-    if "shop" in load("study")["tasks"]:
+    if "shop" in compared_tasks():
         yield "study_facts", facts
     if runs_of("countdown", "higher-rates"):
         yield "study_higher_rates", higher_rates

@@ -57,4 +57,7 @@ def test_what_was_not_logged_is_left_out():
 
 
 def test_progress():
-    assert "countdown: comparison 3 of 10." in tables.progress()
+    text = tables.progress()
+    assert text.startswith("Run so far: countdown, comparison: 3 of 10 seeds. Not run yet: countdown, variants; ")
+    assert "shop, comparison" in text
+    assert "shop, sensitivity" not in text
