@@ -53,7 +53,7 @@ def _measures(report: dict[str, Any], task: str) -> dict[str, float]:
     found = {}
     for name, result in report["benchmarks"].items():
         summary = result["summary"]
-        if name in ("greedy", *TASKS[task].greedy()):
+        if name in ("greedy", *TASKS[task].extra()):
             found[name] = summary["avg"]["value"]
             continue
         label = "" if name == "test" else f"{name} "

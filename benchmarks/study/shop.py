@@ -1,27 +1,21 @@
 """
-Shop: a task that needs memorized facts, the prices of 100 goods. RL sees half of the goods.
+Shop: a task that needs memorized facts, the prices of 240 goods with made-up names. RL sees half of the goods.
 
-    prompt      tea lamp rope pen map = 43 >
-    completion  tea 12 lamp 31 rope 7 pen 20 map 4 : 12 + 31 = 43 ;
+    prompt      bal dem fin gor kul = 43 >
+    completion  bal 12 dem 31 fin 7 gor 20 kul 4 : 12 + 31 = 43 ;
 
 The completion recalls the prices and then combines two of them to the target. Only the last step is verified, against
-the true prices. `price tea >` asks for a fact alone.
+the true prices. `price bal >` asks for a fact alone.
 """
 
 import random
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 from .policy import Demonstration
 
-GOODS = """
-    tea lamp rope pen map cup hat bag box key salt soap milk rice corn fish meat egg oil jam bread cheese apple pear
-    plum fig date nut bean pea leek onion beet carrot melon grape lemon lime peach cherry coat shoe sock belt glove
-    scarf shirt skirt vest boot ring watch comb brush towel sheet pillow quilt rug vase clock chair table stool
-    bench shelf desk sofa knife fork spoon plate bowl pot pan jug jar lid nail bolt screw drill saw axe rake hoe
-    spade brick tile pipe wire cable bulb candle match torch tent kite ball drum
-""".split()
+GOODS = ["".join(letters) for letters in product("bdfgklmnprst", "aeiou", "lmnr")]
 PRICES = {good: random.Random(f"price of {good}").randint(1, 40) for good in GOODS}
 USED, UNUSED = GOODS[::2], GOODS[1::2]  # in RL
 COUNT = 5

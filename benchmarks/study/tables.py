@@ -132,7 +132,7 @@ def facts(task: str = "shop") -> str:
     runs = runs_of(task, *PARTS)
     start = runs_of(task, "warm-start")["warm-start"]
     names = {"prices of used goods (%)": "facts-used", "prices of unused goods (%)": "facts-unused"}
-    names["problems with unused goods, greedy (%)"] = "unused"
+    names["problems with unused goods (%)"] = "unused"
     rows = []
     for method, own in {"warm start": start, **runs}.items():
         label = method if method == "warm start" else f"`{method}`"

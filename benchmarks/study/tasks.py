@@ -13,7 +13,7 @@ from . import search, shop
 from .policy import warm_start, words_tokenizer
 
 TRAINING, TEST, VALIDATION = 4096, 64, 32  # problems
-K, VALIDATION_K = 16, 8
+K, VALIDATION_K, EXTRA_K = 16, 8, 4
 WARM_UP_STEPS = {"shop": 3000, "search": 1000}
 
 
@@ -26,14 +26,14 @@ class Task(NamedTuple):
         length (`int`): Longest completion, in tokens.
         steps (`int`): Optimizer steps of a run.
         prompts (`Callable`): Prompts of the splits `train`, `test` and `validation`, without overlap.
-        greedy (`dict`): More prompts, each answered once, greedily, by the name of their benchmark.
+        extra (`Callable`): More prompts, by the name of their benchmark, of which only the accuracy is measured.
     """
 
     verifier: str
     length: int
     steps: int
     prompts: Callable[[], dict[str, list[str]]]
-    greedy: Callable[[], dict[str, list[str]]] = dict
+    extra: Callable[[], dict[str, list[str]]] = dict
 
     @property
     def every(self) -> int:
@@ -98,7 +98,7 @@ def prepare(name: str, quick: bool = False) -> None:
     """Writes the data of a task, and trains its warm-start policy unless it exists."""
     task, folder = TASKS[name], root(quick) / "data" / name
     folder.mkdir(parents=True, exist_ok=True)
-    for split, prompts in {**task.prompts(), **task.greedy()}.items():
+    for split, prompts in {**task.prompts(), **task.extra()}.items():
         rows = (json.dumps({"id": f"{split}-{n}", "prompt": prompt}) + "\n" for n, prompt in enumerate(prompts))
         (folder / f"{split}.jsonl").write_text("".join(rows))
     start = Path(policy(name, quick))
@@ -110,7 +110,7 @@ def prepare(name: str, quick: bool = False) -> None:
 
 
 def benchmarks(name: str, quick: bool = False) -> list[dict[str, Any]]:
-    """The benchmarks of a task: its test set at K samples and greedily, its validation set, and the facts."""
+    """The benchmarks of a task: its test set at K samples and greedily, its validation set, and its extra sets."""
     task = TASKS[name]
 
     def benchmark(label: str, split: str, k: int) -> dict[str, Any]:
@@ -128,5 +128,5 @@ def benchmarks(name: str, quick: bool = False) -> list[dict[str, Any]]:
         benchmark("test", "test", 2 if quick else K),
         benchmark("greedy", "test", 1),
         benchmark("validation", "validation", 2 if quick else VALIDATION_K),
-        *(benchmark(label, label, 1) for label in task.greedy()),
+        *(benchmark(label, label, EXTRA_K) for label in task.extra()),
     ]

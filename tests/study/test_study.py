@@ -15,20 +15,20 @@ from benchmarks.study.policy import _batch, words_tokenizer
 from trl_archer.commands.train.run import make_parser, objective_of
 
 CHOSEN = {"learning_rate": {"grpo": 2e-4, "80-20": 1e-4}, "kl": {"grpo-kl": 0.05, "archer": 0.01}}
-SHOP = "tea lamp rope pen map = {} >"
+SHOP = "bal dem fin gor kul = {} >"
 
 
 @pytest.fixture
 def prices(monkeypatch) -> None:
-    monkeypatch.setattr(shop, "PRICES", {"tea": 12, "lamp": 31, "rope": 7, "pen": 20, "map": 7})
+    monkeypatch.setattr(shop, "PRICES", {"bal": 12, "dem": 31, "fin": 7, "gor": 20, "kul": 7})
 
 
 @pytest.mark.parametrize(
     ("target", "completion", "right"),
     [
-        (43, "tea 12 lamp 31 rope 7 pen 20 map 7 : 12 + 31 = 43 ;", 1),
+        (43, "bal 12 dem 31 fin 7 gor 20 kul 7 : 12 + 31 = 43 ;", 1),
         (43, ": 31 + 12 = 43 ;", 1),
-        (19, "tea 1 : 31 - 12 = 19 ;", 1),  # only the last step counts
+        (19, "bal 1 : 31 - 12 = 19 ;", 1),  # only the last step counts
         (14, ": 7 + 7 = 14 ;", 1),  # two goods of one price
         (24, ": 12 + 12 = 24 ;", 0),  # one good twice
         (43, ": 12 + 31 = 43", 0),
@@ -46,7 +46,7 @@ def test_shop(target, completion, right, prices):
 
 def test_facts(prices):
     answers = ["12 ;", "31 ;", "12", "12 ; 12 ;"]
-    assert shop.shop_reward(["price tea >"] * 4, answers) == [1, 0, 0, 0]
+    assert shop.shop_reward(["price bal >"] * 4, answers) == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -84,18 +84,18 @@ def test_splits_are_disjoint(name):
 
 def test_unused_facts_are_unused():
     words = {word for prompt in tasks.TASKS["shop"].prompts()["train"] for word in prompt.split()}
-    extra = tasks.TASKS["shop"].greedy()
+    extra = tasks.TASKS["shop"].extra()
     assert not {prompt.split()[1] for prompt in extra["facts-unused"]} & words
     assert {prompt.split()[1] for prompt in extra["facts-used"]} <= words
-    assert (len(extra["facts-used"]), len(extra["facts-unused"])) == (50, 50)
+    assert (len(extra["facts-used"]), len(extra["facts-unused"])) == (120, 120)
 
 
 def test_labels_cover_completions_only():
     tokenizer = words_tokenizer([*shop.GOODS, shop.PRICE], 40)
     assert tokenizer.unk_token_id not in tokenizer(" ".join([*shop.GOODS, "price 1 + 2"]))["input_ids"]
-    ids, labels = _batch(tokenizer, [("price tea >", "3 ;"), ("tea lamp = 3 >", "tea 1 : 1 + 2 = 3 ;")])
+    ids, labels = _batch(tokenizer, [("price bal >", "3 ;"), ("bal dem = 3 >", "bal 1 : 1 + 2 = 3 ;")])
     assert tokenizer.decode(labels[0][labels[0] != -100]) == "3 ; <eos>"
-    assert tokenizer.decode(labels[1][labels[1] != -100]) == "tea 1 : 1 + 2 = 3 ; <eos>"
+    assert tokenizer.decode(labels[1][labels[1] != -100]) == "bal 1 : 1 + 2 = 3 ; <eos>"
     assert torch.equal(ids[labels != -100], labels[labels != -100])
 
 
