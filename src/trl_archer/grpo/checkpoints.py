@@ -40,8 +40,8 @@ _ADAPTER = ("peft_type", "r", "target_modules", "modules_to_save")
 
 def why_incomplete(folder: str | Path) -> str | None:
     """
-    Returns what is missing from a checkpoint. A checkpoint of another trainer has no manifest. It must have weights,
-    and all its tensor files must be readable to the end.
+    Returns what is missing from a checkpoint. A checkpoint of another trainer has no manifest. It must have weights
+    and no checkpoints inside, and all its tensor files must be readable to the end.
 
     Returns:
         `str` or `None`: The reason; `None` if the checkpoint is complete.
@@ -61,6 +61,8 @@ def why_incomplete(folder: str | Path) -> str | None:
         return "it was not fully written by all processes"
     if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
         return "it has no weights"
+    if list_checkpoints(folder):
+        return "it is the folder of a run"
     return next((f"{path.name} is truncated" for path in files_of(folder) if not is_readable(path)), None)
 
 

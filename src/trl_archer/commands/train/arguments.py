@@ -20,12 +20,11 @@ class TrainArguments(GRPOScriptArguments):
 
     Args:
         method (`str`, *optional*, defaults to `"archer"`):
-            `"archer"` trains with `ArcherGRPOTrainer`. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and
-            any of TRL's losses (`loss_type`); fields that only Archer has are then ignored.
+            `"archer"` for `ArcherGRPOTrainer`, `"grpo"` for TRL's losses. `"grpo"` trains the same recipe with
+            `DurableGRPOTrainer` and any `loss_type`; fields that only Archer has are then ignored.
         preset (`str`, *optional*):
-            Objective of a paper: `archer`, `archer2`, `opefo`, `flexible`, `dppo`, `ar`, `steer`, `clip-cov`, `grpo`,
-            `dapo`, `dr-grpo`, `80-20`, `gspo`, `cispo` or `sapo`. As a flag, its values replace those of the recipe.
-            In a recipe, the recipe's other fields replace the preset's.
+            Objective of a paper, such as `"archer2"`, `"dapo"` or `"gspo"`. As a flag, its values replace those of the
+            recipe. In a recipe, the recipe's other fields replace the preset's.
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
             `"playground"`.
