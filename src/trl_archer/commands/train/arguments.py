@@ -20,7 +20,7 @@ class TrainArguments(GRPOScriptArguments):
 
     Args:
         method (`str`, *optional*, defaults to `"archer"`):
-            `"archer"` for `ArcherGRPOTrainer`, `"grpo"` for TRL's losses. `"grpo"` trains the same recipe with
+            `"archer"`, or `"grpo"` for TRL's losses. `"grpo"` trains the same recipe with
             `DurableGRPOTrainer` and any `loss_type`; fields that only Archer has are then ignored.
         preset (`str`, *optional*):
             Objective of a paper, such as `"archer2"`, `"dapo"` or `"gspo"`. As a flag, its values replace those of the
