@@ -20,10 +20,10 @@ class TrainArguments(GRPOScriptArguments):
 
     Args:
         method (`str`, *optional*, defaults to `"archer"`):
-            `"archer"`, or `"grpo"` for TRL's losses. `"grpo"` trains the same recipe with
-            `DurableGRPOTrainer` and any `loss_type`; fields that only Archer has are then ignored.
+            `"archer"` or `"grpo"`, TRL's losses. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and any
+            `loss_type`; fields that only Archer has are then ignored.
         preset (`str`, *optional*):
-            Objective of a paper, such as `"archer2"`, `"dapo"` or `"gspo"`. As a flag, its values replace those of the
+            Objective of a paper, such as `"dapo"`. As a flag, its values replace those of the
             recipe. In a recipe, the recipe's other fields replace the preset's.
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
