@@ -106,7 +106,7 @@ def prepare(name: str, quick: bool = False) -> None:
         return
     module, words = {"shop": (shop, [*shop.GOODS, shop.PRICE]), "search": (search, ["yes", "no"])}[name]
     tokenizer = words_tokenizer(words, task.length + 32)
-    warm_start(start, tokenizer, module.demonstrate, 20 if quick else WARM_UP_STEPS[name])
+    warm_start(start, tokenizer, module.demonstrate, 3 if quick else WARM_UP_STEPS[name])
 
 
 def benchmarks(name: str, quick: bool = False) -> list[dict[str, Any]]:
