@@ -138,9 +138,13 @@ def test_a_run_that_never_trained_takes_new_settings(config, tmp_path, capsys, m
     assert main(["study", "--config", write({**config, "tasks": {"short": {"max_steps": 2}}}, tmp_path)]) == 0
 
 
-def test_benchmarks_while_training_are_loaded_before_the_first_run(config, tmp_path, capsys):
+@pytest.mark.parametrize("entries", [[{"name": "own", "dataset": "missing.jsonl"}], "own.yaml"])
+def test_benchmarks_while_training_are_loaded_before_the_first_run(entries, config, tmp_path, capsys, monkeypatch):
+    """A recipe may name one benchmark without a list."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text("{name: own, dataset: missing.jsonl}")
     del config["eval"]
-    config["tasks"] = {"short": {"eval_benchmarks": [{"name": "own", "dataset": "missing.jsonl"}]}}
+    config["tasks"] = {"short": {"eval_benchmarks": entries}}
     assert main(["study", "--config", write(config, tmp_path)]) == 2
     assert "own: there is no file 'missing.jsonl'" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()

@@ -214,6 +214,7 @@ def _check(runs: Sequence[StudyRun]) -> None:
     """Checks all settings before the first run starts."""
     from ..evaluation.benchmarks import load_benchmark
     from .eval import check_inspect, load_benchmarks
+    from .train.arguments import read_benchmarks
     from .train.run import make_parser, objective_of
 
     others = [str(run.folder) for run in runs if run.has_other_settings]
@@ -228,15 +229,15 @@ def _check(runs: Sequence[StudyRun]) -> None:
             make_parser(objective_of(run.recipe)).set_defaults_with_config(**run.recipe)
         except (ValueError, KeyError) as error:
             raise ValueError(f"{run.name}: {error}") from None
-        while_training = run.recipe.get("eval_benchmarks") or []
+        while_training = read_benchmarks(run.recipe.get("eval_benchmarks"))
         if not run.eval and not while_training:
             raise ValueError(
                 f"{run.name}: nothing evaluates it. Set eval in the study, or eval_benchmarks in its recipe."
             )
-        for entry in while_training:
-            if entry not in evaluations:
-                evaluations.append(entry)
-                load_benchmark(json.loads(entry) if isinstance(entry, str) and entry.startswith("{") else entry)
+        for benchmark in while_training:
+            if benchmark not in evaluations:
+                evaluations.append(benchmark)
+                load_benchmark(benchmark)
         if run.eval and run.eval not in evaluations:
             evaluations.append(run.eval)
             load_benchmarks(_parse_eval(run))

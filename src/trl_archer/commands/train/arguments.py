@@ -23,8 +23,8 @@ class TrainArguments(GRPOScriptArguments):
             `"archer"` or `"grpo"`, TRL's losses. `"grpo"` trains the same recipe with `DurableGRPOTrainer` and any
             `loss_type`; fields that only Archer has are then ignored.
         preset (`str`, *optional*):
-            Objective of a paper, such as `"dapo"`. As a flag, its values replace those of the
-            recipe. In a recipe, the recipe's other fields replace the preset's.
+            Objective of a paper, such as `"dapo"`. As a flag, its values replace those of the recipe. In a recipe, the
+            recipe's other fields replace the preset's.
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
             `"playground"`.
@@ -143,11 +143,7 @@ class TrainArguments(GRPOScriptArguments):
     @property
     def benchmarks(self) -> list[Benchmark]:
         """`eval_benchmarks`, read; not loaded yet."""
-        entries = self.eval_benchmarks or []
-        return [
-            read_benchmark(_from_json("eval_benchmarks", x) if isinstance(x, str) and x.startswith("{") else x)
-            for x in entries
-        ]
+        return read_benchmarks(self.eval_benchmarks)
 
     @property
     def collapse_alarm(self) -> CollapseAlarm | None:
@@ -162,6 +158,20 @@ class TrainArguments(GRPOScriptArguments):
             for name in settings:
                 message = message.replace(f"{name}=", f"collapse_{name}=")
             raise ValueError(f"{message} Or disable the alarm with collapse_action='none'.") from None
+
+
+def read_benchmarks(entries: Any) -> list[Benchmark]:
+    """
+    Reads `eval_benchmarks` of a recipe or of flags: one entry or a list of them, mappings also as JSON.
+
+    Raises:
+        ValueError: If there is no such benchmark, or it has an invalid setting.
+    """
+    listed = [entries] if isinstance(entries, str | dict) else entries or []
+    return [
+        read_benchmark(_from_json("eval_benchmarks", x) if isinstance(x, str) and x.startswith("{") else x)
+        for x in listed
+    ]
 
 
 def _reward(entry: Any) -> dict[str, Any]:
