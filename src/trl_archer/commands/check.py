@@ -137,7 +137,6 @@ def _forecast(
 ) -> int:
     """Prints memory and downloads; returns 2 if the memory does not suffice."""
     arguments, config, model = settings
-    name = str(model.model_name_or_path)
     accelerate = args.accelerate or (recipe and accelerate_file(recipe)) or ("single_gpu" if gpus == 1 else "ddp")
     memory = args.memory or (24 if recipe and "24 GB" in recipe.read_text().split("\n\n")[0] else 80)
     values = {
@@ -153,8 +152,8 @@ def _forecast(
         f"Memory    {result.total / GIB:.1f} of {memory:g} GiB on each GPU with {accelerate}, predicted for the "
         f"fullest phase ({result.phase}): {parts}"
     )
-    if not Path(name).exists():
-        print(f"Download  {name}: about {2 * shape.parameters / 1e9:.1f} GB in 16 bits, when training starts")
+    if not Path(shape.name).exists():
+        print(f"Download  {shape.name}: about {2 * shape.parameters / 1e9:.1f} GB in 16 bits, when training starts")
     elif arguments.dataset_name != PLAYGROUND:
         print("Download  nothing: the model is a folder on this machine")
     if result.problem is not None:

@@ -15,12 +15,10 @@ from trl.data_utils import is_conversational
 
 from .benchmarks import Benchmark, LoadedBenchmark, Problem, load_benchmark, verify
 from .records import Outcome, ProblemRecord, count_outcomes, summarize
-from .report import build_report, write_report
+from .report import REPORTS, build_report, write_report
 from .trainer_samples import sample_with_trainer
 
 logger = logging.getLogger(__name__)
-
-REPORTS = "evaluations"
 
 
 class EvaluationCallback(TrainerCallback):
@@ -93,7 +91,7 @@ class EvaluationCallback(TrainerCallback):
             ValueError: With ZeRO-3 or FSDP before training, because neither has prepared the model yet.
         """
         trainer = self.trainer
-        is_sharded = trainer.is_fsdp_enabled or (trainer.is_deepspeed_enabled and is_deepspeed_zero3_enabled())
+        is_sharded = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         if is_sharded and trainer.model_wrapped is trainer.model:
             raise ValueError(
                 "ZeRO-3 and FSDP prepare the model when training starts, so it cannot be evaluated before. Evaluate "

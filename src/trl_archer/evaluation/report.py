@@ -14,6 +14,7 @@ from .paper import paper_results
 from .records import Estimate, ProblemRecord, summarize
 
 REPORT = "report.json"
+REPORTS = "evaluations"  # of a run: those while training, in a folder for each step
 FORMAT = 1
 _LIBRARIES = ("datasets", "inspect-ai", "math-verify", "peft", "torch", "transformers", "trl", "trl-archer", "vllm")
 
@@ -86,8 +87,8 @@ def read_report(path: str | Path) -> Report:
         ValueError: If there is no report, or the file is not one.
     """
     path = Path(path)
-    while_training = sorted(path.glob(f"evaluations/step-*/{REPORT}"))[-1:]
-    found = [x for x in (path, path / REPORT, path / "evaluation" / REPORT, *while_training) if x.is_file()]
+    last = list_reports(path)[-1:]
+    found = [x for x in (path, path / REPORT, path / "evaluation" / REPORT, *last) if x.is_file()]
     if not found:
         raise ValueError(
             f"There is no evaluation in {str(path)!r}. Evaluate it with `trl-archer eval --model {path} --benchmarks "
@@ -102,6 +103,11 @@ def read_report(path: str | Path) -> Report:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{found[0]} is not a report of an evaluation ({type(error).__name__}: {error}).") from None
     return report
+
+
+def list_reports(run: Path) -> list[Path]:
+    """The reports that a run wrote while training, in the order of steps. Their setting `step` is the step."""
+    return sorted(run.glob(f"{REPORTS}/step-*/{REPORT}"))
 
 
 def read_records(result: Mapping[str, Any]) -> list[ProblemRecord]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from datasets import Dataset, IterableDataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
+from ...evaluation.benchmarks import PLAYGROUND
+
 if TYPE_CHECKING:
     from .arguments import TrainArguments
 
-PLAYGROUND = "playground"
 _PLAYGROUND_SPLITS = {"train": ("rl", 4096), "test": ("eval", 256)}
 _BUILDERS = {
     ".json": "json",
