@@ -29,44 +29,44 @@ def run(part: Part) -> list[dict[str, Any]]:
     if trl_archer(["study", "--config", str(part.write())]):
         sys.exit(f"{part.folder}: runs failed. Run the command again to continue.")
     return [
-        {"part": part.name, "method": method, "seed": seed, **collect(part.folder / method / f"seed-{seed}", part.task)}
+        {
+            **{"task": part.task, "part": part.name, "method": method, "seed": seed},
+            **collect(part.folder / method / f"seed-{seed}", part.task),
+        }
         for seed in part.seeds
         for method in part.methods
     ]
 
 
 class Results:
-    """The rows of finished runs, in results/study.json."""
+    """The rows of finished runs and the chosen values, in results/study.json."""
 
     def __init__(self) -> None:
-        self.tasks: dict[str, Any] = json.loads(RESULT.read_text())["tasks"] if RESULT.is_file() else {}
+        stored = json.loads(RESULT.read_text()) if RESULT.is_file() else {"chosen": {}, "runs": []}
+        self.chosen: dict[str, Any] = stored["chosen"]
+        self.rows: list[dict[str, Any]] = stored["runs"]
 
     def run(self, part: Part) -> list[dict[str, Any]]:
         """The rows of a part; runs those that are not stored, and stores them."""
-        rows = self.tasks.setdefault(part.task, {"runs": []})["runs"]
-
-        def stored(method: str, seed: int) -> list[dict[str, Any]]:
-            return [row for row in rows if (row["part"], row["method"], row["seed"]) == (part.name, method, seed)]
-
-        runs = [(method, seed) for seed in part.seeds for method in part.methods]
-        missing = {method: part.methods[method] for method, seed in runs if not stored(method, seed)}
+        stored = {_key(row): row for row in self.rows}
+        keys = [(part.task, part.name, method, seed) for seed in part.seeds for method in part.methods]
+        missing = {key[2]: part.methods[key[2]] for key in keys if key not in stored}
         if missing:
-            rows += [row for row in run(part._replace(methods=missing)) if not stored(row["method"], row["seed"])]
+            new = [row for row in run(part._replace(methods=missing)) if _key(row) not in stored]
+            stored |= {_key(row): row for row in new}
+            self.rows += new
             self.save()
-        return [row for method, seed in runs for row in stored(method, seed)]
+        return [stored[key] for key in keys]
 
     def save(self) -> None:
         """Writes the file, one run per line."""
-        tasks = {
-            name: {**task, "runs": [f"<{name} {index}>" for index in range(len(task["runs"]))]}
-            for name, task in self.tasks.items()
-        }
-        result = {"command": "python -m benchmarks.study", "environment": environment(), "tasks": tasks}
-        text = json.dumps(result, indent=1)
-        for name, task in self.tasks.items():
-            for index, row in enumerate(task["runs"]):
-                text = text.replace(f'"<{name} {index}>"', json.dumps(row))
-        RESULT.write_text(text + "\n")
+        head = {"command": "python -m benchmarks.study", "environment": environment(), "chosen": self.chosen}
+        rows = ",\n".join(map(json.dumps, self.rows))
+        RESULT.write_text(json.dumps(head, indent=1).removesuffix("\n}") + f',\n "runs": [\n{rows}\n ]\n}}\n')
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    return row["task"], row["part"], row["method"], row["seed"]
 
 
 def run_quick() -> None:
@@ -100,17 +100,16 @@ def main() -> None:
     if args.quick:
         run_quick()
         return
-    results = Results()
+    results, parts = Results(), args.parts.split(",")
     for task in args.tasks.split(","):
         prepare(task)
-        if "calibration" in args.parts:
-            chosen = calibration(task, results.run)
-            results.tasks[task]["chosen"] = chosen
+        if "calibration" in parts:
+            results.chosen[task] = calibration(task, results.run)
             results.save()
-        if "chosen" not in results.tasks.get(task, {}):
+        if task not in results.chosen:
             sys.exit(f"{task}: no learning rate has been chosen yet. Run the part calibration first.")
-        for part in compared(task, results.tasks[task]["chosen"]):
-            if part.name in args.parts.split(",") and (args.seeds is None or part.seeds[0] < args.seeds):
+        for part in compared(task, results.chosen[task]):
+            if part.name in parts and (args.seeds is None or part.seeds[0] < args.seeds):
                 results.run(part)
     print(f"wrote {RESULT}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trl_archer.evaluation.report import read_records, read_report
+from trl_archer.evaluation.report import Report, list_reports, read_records, read_report
 from trl_archer.figures.logs import RunLog, read_run
 
 from .tasks import TASKS
@@ -30,26 +30,26 @@ def collect(folder: Path, task: str) -> dict[str, Any]:
         `dict`: `steps`, `curves` (measure to values), and `digest` of the counts of each problem at the end, which a
         repeated run must reproduce.
     """
-    reports = sorted(folder.glob("evaluations/step-*/report.json"))
-    steps = [int(path.parent.name.removeprefix("step-")) for path in reports]
+    reports = [read_report(path) for path in list_reports(folder)]
+    steps = [report["settings"]["step"] for report in reports]
     curves: dict[str, list[float | None]] = {}
-    for path in reports:
-        for name, value in _measures(read_report(path), task).items():
+    for report in reports:
+        for name, value in _measures(report, task).items():
             curves.setdefault(name, []).append(round(value, DIGITS))
     log = read_run(folder)
     for name in LOGGED:
         if name in log.metrics:
             curves[name] = [_mean(log, name, *ends) for ends in zip([0, *steps], steps, strict=False)]
-    return {"steps": steps, "curves": curves, "digest": digest(reports[-1])}
+    return {"steps": steps, "curves": curves, "digest": _digest(reports[-1])}
 
 
-def digest(report: Path) -> str:
+def _digest(report: Report) -> str:
     """SHA-256 of the counts of each problem in a report."""
-    problems = {name: result["problems"] for name, result in read_report(report)["benchmarks"].items()}
+    problems = {name: result["problems"] for name, result in report["benchmarks"].items()}
     return hashlib.sha256(json.dumps(problems, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _measures(report: dict[str, Any], task: str) -> dict[str, float]:
+def _measures(report: Report, task: str) -> dict[str, float]:
     found = {}
     for name, result in report["benchmarks"].items():
         summary = result["summary"]

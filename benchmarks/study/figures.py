@@ -4,16 +4,16 @@ Draws the figures of docs/evidence.md from results/study.json.
 python -m benchmarks.study.figures
 """
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from trl_archer.evaluation.comparison import t_interval
 from trl_archer.figures.style import add_notes, get_theme, legend_above, new_figure, own_style, percent, title
 
 from ..figures import FOLDER, THEMES
 from .methods import MAIN
-from .tables import Row, compared_tasks, interval, last, runs_of
+from .tables import Row, compared_tasks, last, runs_of
 from .tasks import K
 
 PANELS = {
@@ -53,20 +53,19 @@ def _curve(ax: Axes, own: dict[int, Row], name: str, start: float | None, line: 
         steps, values = [0, *steps], np.hstack([np.full((len(rows), 1), start), values])
     (drawn,) = ax.plot(steps, values.mean(0), linewidth=1.4, **line)
     if len(rows) > 1:
-        ends = [interval(column.tolist()) for column in values.T]
-        low, high = ([mean + sign * margin for mean, margin in ends] for sign in (-1, 1))
-        if name in SHARES:
-            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-        ax.fill_between(steps, low, high, color=line["color"], alpha=0.1, linewidth=0)
+        ends = np.array([t_interval(column) for column in values.T.tolist()])
+        ax.fill_between(
+            steps, *(np.clip(ends, 0, 1) if name in SHARES else ends).T, color=line["color"], alpha=0.1, linewidth=0
+        )
     return drawn
 
 
+@own_style
 def main() -> None:
     for task in compared_tasks():
         for theme in THEMES:
             path = FOLDER / f"study_{task}_{theme}.svg"
-            with matplotlib.rc_context({"svg.hashsalt": "trl-archer"}):
-                plot_task(task, theme).savefig(path, metadata={"Date": None})
+            plot_task(task, theme).savefig(path, metadata={"Date": None})
             print(path)
 
 

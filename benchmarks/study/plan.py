@@ -105,49 +105,28 @@ def calibration(task: str, run: Run) -> Chosen:
     """
     run(Part(task, "warm-start", {"warm-start": {"learning_rate": 0.0}}, (0,), steps=1))
     settings = methods({"grpo-kl": 0.0, "archer": 0.0})
-    rate = _best(
-        Part(
-            task,
-            "learning-rate",
-            {
-                f"{name} {rate:g}": {**settings[name], "learning_rate": rate}
-                for name in ("grpo", "80-20")
-                for rate in LEARNING_RATES
-            },
-            CALIBRATION_SEEDS,
-            TASKS[task].steps // 2,
-        ),
-        run,
-        "learning_rate",
-    )
+    rates = {
+        f"{name} {rate:g}": {**settings[name], "learning_rate": rate}
+        for name in ("grpo", "80-20")
+        for rate in LEARNING_RATES
+    }
+    chosen = _best(task, run, "learning-rate", rates, "learning_rate")
     weighted = {weight: methods({"grpo-kl": weight, "archer": weight}) for weight in KL_WEIGHTS}
-    weights = _best(
-        Part(
-            task,
-            "kl",
-            {
-                f"{name} {weight:g}": {**weighted[weight][name], "learning_rate": rate["grpo"]}
-                for name in ("grpo-kl", "archer")
-                for weight in KL_WEIGHTS
-            },
-            CALIBRATION_SEEDS,
-            TASKS[task].steps // 2,
-        ),
-        run,
-        "beta",
-    )
-    return {"learning_rate": rate, "kl": weights}
+    weights = {
+        f"{name} {weight:g}": {**weighted[weight][name], "learning_rate": chosen["grpo"]}
+        for name in ("grpo-kl", "archer")
+        for weight in KL_WEIGHTS
+    }
+    return {"learning_rate": chosen, "kl": _best(task, run, "kl", weights, "beta")}
 
 
-def _best(part: Part, run: Run, field: str) -> dict[str, float]:
-    """The value of `field` with the best mean score, for each method; candidates are called `METHOD VALUE`."""
+def _best(task: str, run: Run, part: str, candidates: Mapping[str, Mapping[str, Any]], field: str) -> dict[str, float]:
+    """Runs candidates, called `METHOD VALUE`. Returns the value of `field` with the best mean score of each method."""
     scores: dict[str, list[float]] = {}
-    for row in run(part):
+    for row in run(Part(task, part, candidates, CALIBRATION_SEEDS, TASKS[task].steps // 2)):
         scores.setdefault(row["method"], []).append(row["curves"]["validation avg"][-1])
-    found = {}
-    for candidate in sorted(scores, key=lambda name: fmean(scores[name])):
-        found[candidate.split()[0]] = part.methods[candidate][field]
-    return found
+    ascending = sorted(scores, key=lambda name: fmean(scores[name]))
+    return {candidate.split()[0]: candidates[candidate][field] for candidate in ascending}
 
 
 def compared(task: str, chosen: Chosen) -> Iterator[Part]:

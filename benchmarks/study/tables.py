@@ -2,10 +2,9 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from math import sqrt
 from typing import Any
 
-from trl_archer.evaluation.records import t_quantile
+from trl_archer.evaluation.comparison import t_interval
 
 from ..environment import load
 from ..markdown import source, table
@@ -22,8 +21,8 @@ Runs = dict[str, dict[int, Row]]  # method, seed
 def runs_of(task: str, *parts: str) -> Runs:
     """The finished runs of some parts of a task."""
     found: Runs = {}
-    for row in load("study")["tasks"].get(task, {"runs": []})["runs"]:
-        if row["part"] in parts:
+    for row in load("study")["runs"]:
+        if row["task"] == task and row["part"] in parts:
             found.setdefault(row["method"], {})[row["seed"]] = row
     return found
 
@@ -44,12 +43,6 @@ def has_fallen(row: Row, name: str) -> bool:
     return max(row["curves"][name]) - row["curves"][name][-1] >= FALL
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half width of its 95% t interval."""
-    mean = statistics.fmean(values)
-    return mean, t_quantile(len(values) - 1) * statistics.stdev(values) / sqrt(len(values))
-
-
 def difference(runs: Runs, method: str, measure: Callable[[Row], float | None], baseline: str = "grpo") -> str:
     """The difference of a method to the baseline, paired by seed, in points with its 95% interval."""
     seeds = sorted(runs[method].keys() & runs.get(baseline, {}).keys())
@@ -57,10 +50,8 @@ def difference(runs: Runs, method: str, measure: Callable[[Row], float | None], 
     values = [100 * (one - other) for one, other in pairs if one is not None and other is not None]
     if method == baseline or not values:
         return ""
-    if len(values) == 1:
-        return f"{values[0]:+.1f}"
-    mean, margin = interval(values)
-    return f"{mean:+.1f}, {mean - margin:+.1f} to {mean + margin:+.1f}"
+    ends = t_interval(values)
+    return f"{statistics.fmean(values):+.1f}" + (f", {ends[0]:+.1f} to {ends[1]:+.1f}" if ends else "")
 
 
 def _mean(runs: Mapping[int, Row], measure: Callable[[Row], float | None], scale: float = 1.0) -> str:
@@ -75,9 +66,9 @@ def _share(runs: Mapping[int, Row], name: str) -> str:
 def accuracy(task: str) -> str:
     """Accuracy of every method: last and best, differences to GRPO, and falls."""
     runs = runs_of(task, *PARTS)
-    start = next(iter(runs_of(task, "warm-start")["warm-start"].values()))
-    rows = [["warm start", "", _mean({0: start}, lambda row: last(row, "avg"), 100), "", ""]]
-    rows[0] += [_mean({0: start}, lambda row: last(row, f"pass@{K}"), 100), "", "", ""]
+    start = runs_of(task, "warm-start")["warm-start"]
+    rows = [["warm start", "", _mean(start, lambda row: last(row, "avg"), 100), "", ""]]
+    rows[0] += [_mean(start, lambda row: last(row, f"pass@{K}"), 100), "", "", ""]
     for method, own in runs.items():
         rows.append(
             [
@@ -127,10 +118,10 @@ def _logged(name: str) -> Callable[[Row], float | None]:
     return measure
 
 
-def facts(task: str = "shop") -> str:
+def facts() -> str:
     """Which facts survive, and whether the skill reaches goods that RL does not use."""
-    runs = runs_of(task, *PARTS)
-    start = runs_of(task, "warm-start")["warm-start"]
+    runs = runs_of("shop", *PARTS)
+    start = runs_of("shop", "warm-start")["warm-start"]
     names = {"prices of used goods (%)": "facts-used", "prices of unused goods (%)": "facts-unused"}
     names["problems with unused goods (%)"] = "unused"
     rows = []
@@ -146,8 +137,8 @@ def facts(task: str = "shop") -> str:
 def calibration() -> str:
     """The candidates of learning rate and KL weight, with their validation accuracy; the chosen ones in bold."""
     rows = []
-    for task, stored in load("study")["tasks"].items():
-        for part in ("learning-rate", "kl") if "chosen" in stored else ():
+    for task, choices in load("study")["chosen"].items():
+        for part in ("learning-rate", "kl"):
             runs = runs_of(task, part)
             for method in dict.fromkeys(name.split()[0] for name in runs):
                 scores = {
@@ -155,7 +146,7 @@ def calibration() -> str:
                     for name, own in runs.items()
                     if name.split()[0] == method
                 }
-                chosen = f"{stored['chosen'][part.replace('-', '_')][method]:g}"
+                chosen = f"{choices[part.replace('-', '_')][method]:g}"
                 cells = [f"**{x}: {y:.1f}**" if x == chosen else f"{x}: {y:.1f}" for x, y in scores.items()]
                 rows.append([task, f"`{method}`", part.replace("kl", "KL weight").replace("-", " "), ", ".join(cells)])
     return table(["task", "method", "", "candidates: avg@8 (%)"], rows)
@@ -196,7 +187,7 @@ def higher_rates() -> str:
             if name.split()[0] == method
         ]
         rows.append([f"`{method}`", *cells])
-    rate = load("study")["tasks"]["countdown"]["chosen"]["learning_rate"]["grpo"]
+    rate = load("study")["chosen"]["countdown"]["learning_rate"]["grpo"]
     rates = [f"{rate:g}", *dict.fromkeys(name.split()[1] for name in raised)]
     return table([f"avg@{K} after {step} updates (%)", *rates], rows)
 

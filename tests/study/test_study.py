@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.study import __main__ as study
 from benchmarks.study import batch_wide, plan, search, shop, tasks
 from benchmarks.study.methods import BATCH_WIDE, MAIN, methods
 from benchmarks.study.plan import Part, calibration, compared
@@ -135,6 +136,24 @@ def test_the_best_candidate_is_chosen():
         ("kl", 6, 450),
     ]
     assert parts[2].methods["archer 0.01"]["learning_rate"] == 2e-4
+
+
+def test_finished_runs_are_stored_and_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RESULT", tmp_path / "study.json")
+    ran: list[tuple[str, int]] = []
+
+    def run(part: Part) -> list[dict[str, Any]]:
+        keys = [(method, seed) for seed in part.seeds for method in part.methods]
+        ran.extend(keys)
+        return [{"task": part.task, "part": part.name, "method": method, "seed": seed} for method, seed in keys]
+
+    monkeypatch.setattr(study, "run", run)
+    part = Part("countdown", "comparison", {"grpo": {}}, (0, 1), 9)
+    assert [row["seed"] for row in study.Results().run(part)] == [0, 1]
+    rows = study.Results().run(part._replace(methods={"grpo": {}, "archer": {}}, seeds=(1,)))
+    assert [(row["method"], row["seed"]) for row in rows] == [("grpo", 1), ("archer", 1)]
+    assert ran == [("grpo", 0), ("grpo", 1), ("archer", 1)]
+    assert len(study.Results().rows) == 3
 
 
 def test_one_threshold_for_the_batch():

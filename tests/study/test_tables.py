@@ -11,7 +11,7 @@ from benchmarks.study import tables
 
 def row(part: str, method: str, seed: int, avg: list[float], validation: list[float]) -> dict[str, Any]:
     curves = {"avg": avg, "pass@16": [1.0, 0.9], "validation avg": validation, "entropy": [0.5, 0.25]}
-    return {"part": part, "method": method, "seed": seed, "steps": [100, 200], "curves": curves}
+    return {"task": "countdown", "part": part, "method": method, "seed": seed, "steps": [100, 200], "curves": curves}
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def result(monkeypatch) -> None:
         runs += [row("comparison", "grpo", seed, [0.7, grpo], [0.8, 0.5])]
         runs += [row("comparison", "archer", seed, [0.3, archer], [0.5, 0.5 + 0.1 * seed])]
     environment = {"commit": "abc", "machine": "m", "torch": "2", "trl": "1"}
-    stored = {"environment": environment, "command": "c", "tasks": {"countdown": {"runs": runs, "chosen": {}}}}
+    stored = {"environment": environment, "command": "c", "chosen": {}, "runs": runs}
     monkeypatch.setattr(tables, "load", lambda name: stored)
 
 

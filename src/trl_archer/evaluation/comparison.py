@@ -97,7 +97,7 @@ def _compare(first: Method, second: Method, name: str) -> Difference:
         values=(estimate(means[0]), estimate(means[1])),
         avg=estimate([b - a for a, b in zip(*means, strict=True)]),
         passed=estimate([b - a for a, b in zip(*solved, strict=True)]),
-        over_seeds=_t_interval(by_seed),
+        over_seeds=t_interval(by_seed),
         seeds=len(by_seed),
         left_out=len(every[0]) - len(ids),
     )
@@ -107,7 +107,8 @@ def _accuracy(record: ProblemRecord) -> float:
     return record.correct / record.scored
 
 
-def _t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% t interval of a mean; `None` for one value."""
     if len(values) < 2:
         return None
     mean = fmean(values)
