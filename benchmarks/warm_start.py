@@ -8,6 +8,7 @@ import json
 import platform
 import random
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,21 @@ def train(seed: int, steps: int = STEPS) -> tuple[PreTrainedModel, float]:
     """
     model, tokenizer, rng = build_model(seed), build_tokenizer(), random.Random(seed)
     pool = all_problems("warm_start")
+    return model, fit(model, lambda: make_batch(tokenizer, rng.choices(pool, k=BATCH_SIZE), rng), steps)
+
+
+def fit(model: PreTrainedModel, make: Callable[[], tuple[Tensor, Tensor]], steps: int) -> float:
+    """
+    Trains a model on batches of input ids and labels, and sets it to evaluation mode.
+
+    Returns:
+        `float`: The mean loss of the last 100 steps, in nats per token.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = get_cosine_schedule_with_warmup(optimizer, WARM_UP_STEPS, steps)
     losses = []
     for step in range(1, steps + 1):
-        ids, labels = make_batch(tokenizer, rng.choices(pool, k=BATCH_SIZE), rng)
+        ids, labels = make()
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
@@ -77,8 +88,22 @@ def train(seed: int, steps: int = STEPS) -> tuple[PreTrainedModel, float]:
         schedule.step()
         losses.append(loss.item())
         if step % 100 == 0 or step == steps:
-            print(f"step {step}/{steps}  loss {sum(losses[-100:]) / len(losses[-100:]):.4f}")
-    return model.eval(), sum(losses[-100:]) / len(losses[-100:])
+            print(f"step {step}/{steps}  loss {sum(losses[-100:]) / len(losses[-100:]):.4f}", flush=True)
+    model.eval()
+    return sum(losses[-100:]) / len(losses[-100:])
+
+
+def pad_right(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> dict[str, Tensor]:
+    """Ids, mask and labels `(B, T)` of prompts with completions; labels are -100 on prompts and padding."""
+    width = max(len(prompt) + len(rest) for prompt, rest in pairs)
+    ids = torch.full((len(pairs), width), pad)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for row, (prompt, rest) in enumerate(pairs):
+        length = len(prompt) + len(rest)
+        ids[row, :length] = torch.tensor([*prompt, *rest])
+        mask[row, :length] = 1
+        labels[row, len(prompt) : length] = torch.tensor(rest)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> dict[str, float]:

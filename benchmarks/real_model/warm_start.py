@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from ..warm_start import pad_right
 from .evaluate import accuracy
 from .task import Problem, demonstrate
 from .weights import load
@@ -24,15 +25,7 @@ def make_batch(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) 
         prompt = tokenizer(problem.prompt)["input_ids"]
         rest = tokenizer(demonstrate(problem), add_special_tokens=False)["input_ids"]
         rows.append((prompt, [*rest, tokenizer.eos_token_id]))
-    width = max(len(prompt) + len(rest) for prompt, rest in rows)
-    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for row, (prompt, rest) in enumerate(rows):
-        length = len(prompt) + len(rest)
-        ids[row, :length] = torch.tensor([*prompt, *rest])
-        mask[row, :length] = 1
-        labels[row, len(prompt) : length] = torch.tensor(rest)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    return pad_right(rows, tokenizer.pad_token_id)
 
 
 def warm_start(

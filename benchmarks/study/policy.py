@@ -6,13 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trl_archer.playground.policy import build_model, build_tokenizer
 
-LEARNING_RATE = 3e-3
-WARM_UP_STEPS = 50
-BATCH_SIZE = 64  # demonstrations per step
+from ..warm_start import BATCH_SIZE, fit, pad_right
 
 Demonstration = tuple[str, str]  # prompt and completion
 
@@ -42,35 +40,17 @@ def warm_start(
 ) -> None:
     """Trains a policy by cross-entropy on the completions of demonstrations, and saves it."""
     model, rng = untrained(tokenizer, seed), random.Random(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    schedule = get_cosine_schedule_with_warmup(optimizer, WARM_UP_STEPS, steps)
-    losses = []
-    for step in range(1, steps + 1):
-        ids, labels = _batch(tokenizer, [demonstrate(rng) for _ in range(BATCH_SIZE)])
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if step % 200 == 0:
-            print(f"{folder.name}: warm start, step {step} of {steps}, loss {sum(losses[-100:]) / 100:.4f}", flush=True)
-    model.eval().save_pretrained(folder)
+    print(f"{folder.name}: warm start", flush=True)
+    fit(model, lambda: _batch(tokenizer, [demonstrate(rng) for _ in range(BATCH_SIZE)]), steps)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def _batch(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Demonstration]) -> tuple[Tensor, Tensor]:
-    """Token ids and labels `(B, T)`, padded on the right; labels are -100 on prompts and padding."""
+    """Token ids and labels `(B, T)`. A causal model needs no mask of the padding on the right."""
     pairs = [
-        [tokenizer(text)["input_ids"] for text in (prompt, f"{completion} {tokenizer.eos_token}")]
+        (tokenizer(prompt)["input_ids"], tokenizer(f"{completion} {tokenizer.eos_token}")["input_ids"])
         for prompt, completion in rows
     ]
-    width = max(len(prompt) + len(completion) for prompt, completion in pairs)
-    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-    labels = torch.full((len(rows), width), -100)
-    for row, (prompt, completion) in enumerate(pairs):
-        end = len(prompt) + len(completion)
-        ids[row, :end] = torch.tensor([*prompt, *completion])
-        labels[row, len(prompt) : end] = ids[row, len(prompt) : end]
-    return ids, labels
+    batch = pad_right(pairs, tokenizer.pad_token_id)
+    return batch["input_ids"], batch["labels"]
