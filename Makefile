@@ -114,7 +114,7 @@ bench-gpu: setup ## Benchmark the update phase beside TRL on a CUDA device (5 mi
 bench-real: setup $(VENV)/.installed-real-model ## Train Gemma 3 270M with Archer and GRPO: minutes on a GPU, hours on a CPU
 	@$(BIN)/python -m benchmarks.real_model $(ARGS)
 
-study: setup ## Compare methods on three tasks over many seeds (a day on 2 cores; resumable); --quick tries it out
+study: setup ## Compare methods on three tasks over many seeds (about a day on 2 cores, estimated; resumable); --quick tries it out
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study $(ARGS)
 
 figures: setup ## Redraw the figures of the README and docs/figures.md from benchmarks/results/
