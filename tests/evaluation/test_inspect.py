@@ -177,6 +177,19 @@ def test_a_failing_model_is_not_a_result(aime, tmp_path):
     assert not (tmp_path / "report.json").exists()
 
 
+def test_vllm_is_found_outside_an_activated_environment(monkeypatch):
+    """Inspect starts the program `vllm`, which lies beside Python."""
+    from trl_archer.evaluation import inspect_open
+
+    opened: dict[str, Any] = {}
+    monkeypatch.setattr(inspect_open, "find_spec", lambda name: True)
+    monkeypatch.setattr(inspect_open, "get_model", lambda name, **options: opened.update(name=name, **os.environ))
+    monkeypatch.setenv("PATH", "/usr/bin")
+    inspect_open.open_model(str(POLICY_DIR), backend="vllm", raw_prompts=True)
+    assert opened["name"] == f"vllm-completions/{POLICY_DIR}"
+    assert opened["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+
+
 @pytest.mark.filterwarnings("default")
 def test_samples_follow_the_softmax_and_their_seed():
     """Whatever shares their batch."""
