@@ -1,5 +1,6 @@
 """The backends that the tests start on two processes, each from the configuration that users get, on CPUs."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -46,10 +47,9 @@ def without_gpu(backend: str) -> None:
 
     transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     if BACKENDS[backend].zero_stage is not None:
-        import deepspeed.comm.torch
-
-        # A C++ extension for inference: 31 seconds of compiling that training has no use for
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        # A C++ extension for inference: 31 seconds of compiling that training has no use for, and a compiler that is
+        # killed leaves a lock that every later start waits for. The attribute `deepspeed.comm.torch` is torch itself.
+        importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     elif backend == "fsdp2":
         from accelerate import DistributedType, PartialState
 
