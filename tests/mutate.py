@@ -148,8 +148,8 @@ MUTANTS = [
     Mutant(
         "scored in another layout",
         "grpo/trainer.py",
-        "self._score(self._lay_out(self._buffered_inputs))",
-        "self._lay_out(self._score(self._buffered_inputs))",
+        "self._score(self._count(self._lay_out(self._buffered_inputs)))",
+        "self._count(self._lay_out(self._score(self._buffered_inputs)))",
     ),
     Mutant(
         "old policy moves",
@@ -182,6 +182,18 @@ MUTANTS = [
         "grpo/padding.py",
         "mask.any(dim=1).nonzero().squeeze(1)",
         "torch.arange(len(mask))",
+    ),
+    Mutant(
+        "micro-batches without a token are forwarded",
+        "grpo/trainer.py",
+        'inputs.get("num_items_in_micro_batch") != 0',
+        "True",
+    ),
+    Mutant(
+        "kept completions fill few micro-batches",
+        "grpo/padding.py",
+        "counting.tensor_split(len(window))",
+        "counting.split(len(order) // len(window))",
     ),
     Mutant("infinite reward passes", "grpo/reward_checks.py", "if math.isinf(value):", "if value is None:"),
     Mutant(

@@ -7,9 +7,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from trl_archer import ArcherGRPOTrainer
 from trl_archer.grpo.padding import group_by_length, loss_mask, real_tokens
 
-from ..helpers.tiny import SIZES, TOKENIZER, loss_and_gradients, make_inputs, make_trainer, relative_difference, rows_of
+from ..helpers.tiny import (
+    PROMPTS,
+    SIZES,
+    TOKENIZER,
+    loss_and_gradients,
+    make_inputs,
+    make_trainer,
+    relative_difference,
+    rows_of,
+)
 from ..helpers.tolerances import REMOVE_PADDING
 
 LOSS_TYPES = ["dapo", "grpo", "bnpo", "dr_grpo"]
@@ -188,3 +198,46 @@ def test_mixture_of_experts_keeps_every_row_and_micro_batch(moe_path: str, tmp_p
     plain = micro_batches(inputs, 4)
     assert_same(trainer, [trainer._lay_out([batch])[0] for batch in plain], plain)
     assert not loss_mask(plain[0]).any(dim=1).all()
+
+
+def test_completions_that_count_are_spread_over_all_micro_batches(model_path: str, tmp_path: Path) -> None:
+    trainer = make_trainer(model_path, tmp_path)
+    inputs = batch_of(trainer, advantages=torch.arange(8.0))
+    inputs["completion_mask"][[0, 2, 5, 6]] = 0
+    grouped = group_by_length(micro_batches(inputs, 4), per_update=2)
+    assert [batch["advantages"].tolist() for batch in grouped] == [[3, 1, 0, 2], [7, 4, 5, 6]]
+    inputs["completion_mask"][[3, 4, 7]] = 0  # fewer than micro-batches
+    grouped = group_by_length(micro_batches(inputs, 2), per_update=4)
+    assert [loss_mask(batch).any(dim=1).tolist() for batch in grouped] == [[True, False], *[[False, False]] * 3]
+
+
+def test_micro_batches_in_which_nothing_counts_need_no_pass(
+    model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of four prompts have equal rewards: the same weights, bit for bit, with half of the passes."""
+    config = {
+        **{"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "steps_per_generation": 16},
+        **{"num_iterations": 2, "max_steps": 5, "beta": 0.1, "beta_reasoning": 0.05},
+    }
+
+    def even_prompts_differ(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
+        return [
+            len(text) % 5 if PROMPTS.index(prompt) % 2 else 1.0
+            for prompt, text in zip(prompts, completions, strict=True)
+        ]
+
+    runs = {}
+    for skips in (True, False):
+        with monkeypatch.context() as patched:
+            if not skips:
+                patched.setattr(ArcherGRPOTrainer, "_needs_no_pass", lambda *_: False)
+            trainer = make_trainer(model_path, tmp_path, reward_funcs=even_prompts_differ, **config)
+            runs[skips] = (passes(trainer), trainer)
+    (few, one), (many, other) = runs[True], runs[False]
+    assert one.state.log_history[0]["archer/dropped_groups"] == 2
+    assert few == [shape for shape in many if shape != (1, 2)]
+    assert len(few) == len(many) / 2
+    for left, right in zip(one.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(left, right)
+    entropies = [[entry.get("entropy") for entry in run.state.log_history] for run in (one, other)]
+    assert entropies[0] == entropies[1]

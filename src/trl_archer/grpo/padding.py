@@ -76,7 +76,8 @@ def deal_evenly(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
 
 def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
     """
-    Regroups the completions of each optimizer step so that micro-batches hold similar lengths.
+    Regroups the completions of each optimizer step so that micro-batches hold similar lengths, and each as many of the
+    completions that count: with fewer to a micro-batch, less is padded and less memory is needed.
 
     Args:
         micro_batches (`Sequence` of `dict`): Micro-batches of one generation batch, all of the same shape.
@@ -84,14 +85,19 @@ def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Bat
 
     Returns:
         `list[dict]`: The same number of micro-batches, of the same shape. In each optimizer step the longest
-        completions come first, and those without a token in the loss come last.
+        completions come first. In each micro-batch those without a token in the loss come last.
     """
     grouped: list[Batch] = []
     for start in range(0, len(micro_batches), per_update):
         window = micro_batches[start : start + per_update]
         merged = _merge(window)
-        order = _lengths(merged).argsort(descending=True, stable=True)
-        grouped += [_select(merged, rows) for rows in order.chunk(len(window))]
+        lengths = _lengths(merged)
+        order = lengths.argsort(descending=True, stable=True)
+        counting, others = order.tensor_split([int(lengths.count_nonzero())])
+        for rows in counting.tensor_split(len(window)):
+            free = len(order) // len(window) - len(rows)
+            grouped.append(_select(merged, torch.cat([rows, others[:free]])))
+            others = others[free:]
     return grouped
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -251,10 +252,7 @@ class DurableGRPOTrainer(GRPOTrainer):
             (inputs,) = self._score(self._lay_out([inputs]))
             return inputs
         if self._buffered_inputs is not buffered:
-            self._buffered_inputs = self._score(self._lay_out(self._buffered_inputs))
-            tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
-            for batch, count in zip(self._buffered_inputs, self.accelerator.reduce(tokens, "sum"), strict=True):
-                batch["num_items_in_micro_batch"] = count
+            self._buffered_inputs = self._score(self._count(self._lay_out(self._buffered_inputs)))
         inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
         self._tokens_of_update = (self._tokens_of_update or 0) + inputs["num_items_in_micro_batch"]
         return inputs
@@ -266,6 +264,13 @@ class DurableGRPOTrainer(GRPOTrainer):
         if len(micro_batches) > 1 and not self._depends_on_split:
             micro_batches = group_by_length(micro_batches, self._per_window)
         return [real_tokens(batch, self._keeps_empty_rows, self.pad_to_multiple_of) for batch in micro_batches]
+
+    def _count(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Adds the number of tokens that count in each micro-batch, on all ranks."""
+        tokens = torch.stack([loss_mask(batch).sum() for batch in micro_batches])
+        for batch, count in zip(micro_batches, self.accelerator.reduce(tokens, "sum").tolist(), strict=True):
+            batch["num_items_in_micro_batch"] = count
+        return micro_batches
 
     # Scores of the old and the reference policy
 
@@ -364,6 +369,12 @@ class DurableGRPOTrainer(GRPOTrainer):
         return self._forward(model, inputs, compute_entropy=True, compute_aux_loss=self.aux_loss_enabled)
 
     def _forward(self, model, inputs: dict[str, Any], **outputs: bool) -> tuple[Tensor, Any, Any]:
+        if self._needs_no_pass(inputs):
+            zeros = torch.zeros_like(inputs["completion_ids"], dtype=torch.float32)
+            if not torch.is_grad_enabled():
+                return zeros, zeros, None
+            self._policy_logps = zeros
+            return zeros.clone().requires_grad_(), zeros, None
         return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
@@ -372,6 +383,18 @@ class DurableGRPOTrainer(GRPOTrainer):
             **outputs,
             **{name: inputs.get(name) for name in IMAGE_INPUTS},
         )
+
+    def _needs_no_pass(self, inputs: dict[str, Any]) -> bool:
+        """
+        Whether nothing counts in a micro-batch on any rank, so that its pass can be left out.
+
+        With gradients only on a single process, because other backends reduce gradients in hooks of the backward pass,
+        and only if the update has a gradient already, because a loss scaler requires one.
+        """
+        if inputs.get("num_items_in_micro_batch") != 0:
+            return False
+        alone = self.accelerator.distributed_type == DistributedType.NO and not self.aux_loss_enabled
+        return not torch.is_grad_enabled() or (alone and bool(self._tokens_of_update))
 
     def create_accelerator_and_postprocess(self):
         super().create_accelerator_and_postprocess()
