@@ -142,8 +142,8 @@ MUTANTS = [
     Mutant(
         "grouped over optimizer steps",
         "grpo/trainer.py",
-        "group_by_length(micro_batches, self._per_window)",
-        "group_by_length(micro_batches, len(micro_batches))",
+        "group_by_length(micro_batches, self._per_window, ",
+        "group_by_length(micro_batches, len(micro_batches), ",
     ),
     Mutant(
         "scored in another layout",
@@ -190,10 +190,10 @@ MUTANTS = [
         "True",
     ),
     Mutant(
-        "kept completions fill few micro-batches",
+        "micro-batches of any size",
         "grpo/padding.py",
-        "counting.tensor_split(len(window))",
-        "counting.split(len(order) // len(window))",
+        "(slots > rows * lengths[0])",
+        "(slots < 0)",
     ),
     Mutant("infinite reward passes", "grpo/reward_checks.py", "if math.isinf(value):", "if value is None:"),
     Mutant(

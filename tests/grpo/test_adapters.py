@@ -362,3 +362,13 @@ def test_load_balancing_loss_trains_an_adapter_on_attention_as_in_trl(
     assert logs[0]["aux_loss"] == pytest.approx(logs[1]["aux_loss"], rel=SAME_AS_TRL)
     assert logs[0]["aux_loss"] > 1.0
     assert relative_difference(*gradients) > 0.01
+
+
+def test_checkpoints_have_the_card_of_the_run(model_path: str, tmp_path: Path) -> None:
+    """PEFT writes an empty template into each."""
+    config = {"save_steps": 1, "max_steps": 1, "save_strategy": "steps"}
+    trainer = make_trainer(model_path, tmp_path, trainer_kwargs={"peft_config": lora()}, **config)
+    trainer.train()
+    card = (tmp_path / "out" / "checkpoint-1" / "README.md").read_text()
+    assert "More Information Needed" not in card
+    assert "Dual-Token Constraints" in card

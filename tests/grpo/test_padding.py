@@ -1,5 +1,7 @@
 """Without padding, company of unequal length and dropped rows: same loss, same gradient, less work."""
 
+import random
+from itertools import accumulate, combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from trl_archer import ArcherGRPOTrainer
-from trl_archer.grpo.padding import group_by_length, loss_mask, real_tokens
+from trl_archer.grpo.padding import _least_padded, group_by_length, loss_mask, real_tokens
 
 from ..helpers.tiny import (
     PROMPTS,
@@ -82,21 +84,26 @@ def test_grouping(model_path: str, tmp_path: Path, loss_type: str, kind: str) ->
     inputs = batch_of(trainer)
     inputs.update(extras_of(kind, inputs))
     plain = micro_batches(inputs, 2)
-    grouped = [real_tokens(batch) for batch in group_by_length(plain, per_update=4)]
-    assert len(grouped) == len(plain)
-    assert_same(trainer, grouped, plain)
-    slots = [batch["completion_ids"].numel() + batch["prompt_ids"].numel() for batch in grouped]
-    assert slots == sorted(slots, reverse=True)
+    slots = {}
+    for equal_rows in (False, True):
+        grouped = [real_tokens(batch) for batch in group_by_length(plain, 4, equal_rows)]
+        assert len(grouped) == len(plain)
+        assert_same(trainer, grouped, plain)
+        slots[equal_rows] = [batch["completion_ids"].numel() + batch["prompt_ids"].numel() for batch in grouped]
+    assert slots[True] == sorted(slots[True], reverse=True)
+    assert sum(slots[False]) < sum(slots[True])
+    assert max(slots[False]) <= max(slots[True])
 
 
 def test_grouping_keeps_the_members_of_each_update(model_path: str, tmp_path: Path) -> None:
     trainer = make_trainer(model_path, tmp_path)
     inputs = batch_of(trainer, advantages=torch.arange(8.0))
-    grouped = group_by_length(micro_batches(inputs, 2), per_update=2)
-    members = [batch["advantages"].tolist() for batch in grouped]
-    assert sorted(members[0] + members[1]) == [0, 1, 2, 3]
-    assert sorted(members[2] + members[3]) == [4, 5, 6, 7]
-    assert members[0] == [3, 0]  # the longest two of the first update
+    for equal_rows, longest in ((True, [3, 0]), (False, [3])):
+        grouped = group_by_length(micro_batches(inputs, 2), 2, equal_rows)
+        members = [batch["advantages"].tolist() for batch in grouped]
+        assert sorted(members[0] + members[1]) == [0, 1, 2, 3]
+        assert sorted(members[2] + members[3]) == [4, 5, 6, 7]
+        assert members[0] == longest  # of the first update
 
 
 def test_nothing_left_is_a_stand_in_of_two_tokens(model_path: str, tmp_path: Path) -> None:
@@ -201,14 +208,35 @@ def test_mixture_of_experts_keeps_every_row_and_micro_batch(moe_path: str, tmp_p
 
 
 def test_completions_that_count_are_spread_over_all_micro_batches(model_path: str, tmp_path: Path) -> None:
-    trainer = make_trainer(model_path, tmp_path)
-    inputs = batch_of(trainer, advantages=torch.arange(8.0))
+    inputs = batch_of(make_trainer(model_path, tmp_path), advantages=torch.arange(8.0))
     inputs["completion_mask"][[0, 2, 5, 6]] = 0
     grouped = group_by_length(micro_batches(inputs, 4), per_update=2)
-    assert [batch["advantages"].tolist() for batch in grouped] == [[3, 1, 0, 2], [7, 4, 5, 6]]
+    assert [batch["advantages"].tolist() for batch in grouped] == [[3], [1, 7, 4, 0, 2, 5, 6]]
     inputs["completion_mask"][[3, 4, 7]] = 0  # fewer than micro-batches
     grouped = group_by_length(micro_batches(inputs, 2), per_update=4)
-    assert [loss_mask(batch).any(dim=1).tolist() for batch in grouped] == [[True, False], *[[False, False]] * 3]
+    assert [loss_mask(batch).any(dim=1).tolist() for batch in grouped] == [[True], [False], [False], [False] * 5]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_split_with_the_least_padding(seed: int) -> None:
+    """Against all splits."""
+    draw = random.Random(seed)
+    parts, rows = draw.randint(1, 5), draw.randint(1, 3)
+    lengths = sorted((draw.randint(1, 30) for _ in range(draw.randint(1, parts * rows))), reverse=True)
+
+    def slots(sizes: list[int]) -> list[int]:
+        ends = list(accumulate(sizes))
+        return [size * lengths[end - size] for size, end in zip(sizes, ends, strict=True)]
+
+    sizes = _least_padded(torch.tensor(lengths, dtype=torch.long), parts, rows)
+    assert len(sizes) == min(parts, len(lengths))
+    assert sum(sizes) == len(lengths)
+    everyone = [
+        slots([b - a for a, b in pairwise([0, *cuts, len(lengths)])])
+        for cuts in combinations(range(1, len(lengths)), len(sizes) - 1)
+    ]
+    assert sum(slots(sizes)) == min(sum(split) for split in everyone if max(split) <= rows * lengths[0])
+    assert max(slots(sizes)) <= rows * lengths[0]
 
 
 def test_micro_batches_in_which_nothing_counts_need_no_pass(

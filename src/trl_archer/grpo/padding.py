@@ -6,6 +6,7 @@ Neither changes the loss or its gradient: padding does not contribute, and each 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,31 +75,55 @@ def deal_evenly(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
     return [_select(merged, part) for part in rows.chunk(len(micro_batches))]
 
 
-def group_by_length(micro_batches: Sequence[Batch], per_update: int) -> list[Batch]:
+def group_by_length(micro_batches: Sequence[Batch], per_update: int, equal_rows: bool = False) -> list[Batch]:
     """
-    Regroups the completions of each optimizer step so that micro-batches hold similar lengths, and each as many of the
-    completions that count: with fewer to a micro-batch, less is padded and less memory is needed.
+    Regroups the completions of each optimizer step so that micro-batches hold similar lengths.
 
     Args:
         micro_batches (`Sequence` of `dict`): Micro-batches of one generation batch, all of the same shape.
         per_update (`int`): Number of consecutive micro-batches that always belong to one optimizer step.
+        equal_rows (`bool`, *optional*, defaults to `False`): Whether every micro-batch must keep its number of rows.
+            Otherwise those that count are split so that least is padded: few long ones or many short ones together.
 
     Returns:
-        `list[dict]`: The same number of micro-batches, of the same shape. In each optimizer step the longest
-        completions come first. In each micro-batch those without a token in the loss come last.
+        `list[dict]`: The same number of micro-batches. In each optimizer step the longest completions come first, and
+        those without a token in the loss come last.
     """
     grouped: list[Batch] = []
     for start in range(0, len(micro_batches), per_update):
         window = micro_batches[start : start + per_update]
         merged = _merge(window)
-        lengths = _lengths(merged)
-        order = lengths.argsort(descending=True, stable=True)
-        counting, others = order.tensor_split([int(lengths.count_nonzero())])
-        for rows in counting.tensor_split(len(window)):
-            free = len(order) // len(window) - len(rows)
-            grouped.append(_select(merged, torch.cat([rows, others[:free]])))
-            others = others[free:]
+        lengths, order = _lengths(merged).sort(descending=True, stable=True)
+        sizes = [len(order) // len(window)] * len(window)
+        if not equal_rows:
+            counting = int(lengths.count_nonzero())
+            sizes = _least_padded(lengths[:counting].cpu(), len(window), sizes[0])
+            sizes += [1] * (len(window) - len(sizes))  # at least one row, which stands for an empty pass
+            sizes[-1] += len(order) - sum(sizes)
+        grouped += [_select(merged, rows) for rows in order.split(sizes)]
     return grouped
+
+
+def _least_padded(lengths: Tensor, parts: int, rows: int) -> list[int]:
+    """
+    Splits descending lengths `(n,)`, at most `parts * rows` of them, so that the parts have the fewest slots in total
+    if each is padded to its longest. No part has more slots than `rows` of the longest. Returns the sizes of the parts,
+    which are `parts` or, if there are fewer lengths, `n`.
+    """
+    if len(lengths) <= parts:
+        return [1] * len(lengths)
+    ends = torch.arange(len(lengths) + 1)
+    sizes = ends - ends.unsqueeze(1)
+    slots = sizes * torch.cat([lengths, lengths.new_zeros(1)]).unsqueeze(1)
+    slots = slots.double().masked_fill((sizes < 1) | (slots > rows * lengths[0]), torch.inf)
+    fewest, starts = slots[0], []
+    for _ in range(parts - 1):  # in one more part
+        fewest, start = (fewest.unsqueeze(1) + slots).min(dim=0)
+        starts.append(start)
+    cuts = [len(lengths)]
+    for start in reversed(starts):
+        cuts.append(int(start[cuts[-1]]))
+    return [end - start for start, end in pairwise([0, *cuts[::-1]])]
 
 
 def real_tokens(batch: Batch, keep_rows: bool = False, multiple: int | None = None) -> Batch:

@@ -81,6 +81,9 @@ class CheckpointSaver:
         if not self._args.should_save:
             return
         folder = Path(folder)
+        card = folder.parent / "README.md"
+        if card.is_file() and (folder / "README.md").is_file():  # PEFT's, which is an empty template
+            shutil.copy(card, folder)
         files = {str(p.relative_to(folder)): p.stat().st_size for p in files_of(folder) if p.name != MARKER}
         for name in files:
             _flush(folder / name)

@@ -262,7 +262,7 @@ class DurableGRPOTrainer(GRPOTrainer):
         if not self._removes_padding:
             return micro_batches
         if len(micro_batches) > 1 and not self._depends_on_split:
-            micro_batches = group_by_length(micro_batches, self._per_window)
+            micro_batches = group_by_length(micro_batches, self._per_window, self._keeps_empty_rows)
         return [real_tokens(batch, self._keeps_empty_rows, self.pad_to_multiple_of) for batch in micro_batches]
 
     def _count(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
