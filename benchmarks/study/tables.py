@@ -227,10 +227,11 @@ def summary() -> str:
     means = {method: _mean(runs[method], lambda row: last(row, "avg"), 100) for method in ("grpo", "archer")}
     gained = difference(runs, "archer", lambda row: last(row, "avg"))
     start = _mean(runs_of("countdown", "warm-start")["warm-start"], lambda row: last(row, "avg"), 100)
+    weight = load("study")["chosen"]["countdown"]["kl"]["archer"]
     return (
         f"After 900 updates on countdown, avg@{K} is {means['grpo']}% with GRPO and {means['archer']}% with Archer "
         f"({start}% before training). The difference over {len(runs['archer'])} seeds and its 95% interval, in points: "
-        f"{gained}."
+        f"{gained}. Archer's KL weight was chosen: {weight:g}."
     )
 
 

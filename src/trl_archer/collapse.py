@@ -17,7 +17,7 @@ class CollapseAlarm(TrainerCallback):
 
     The alarm reads only logged values, so it costs nothing, and its count survives a resume. If the rewards of every
     group were equal, all groups were dropped and the log has no entropy. It then counts as entropy 0, because a policy
-    that always gives the same answer produces such logs.
+    that always gives the same answer produces such logs, and the message says that there is no learning signal.
 
     Args:
         entropy_floor (`float`, *optional*, defaults to `0.05`):
@@ -81,13 +81,17 @@ class CollapseAlarm(TrainerCallback):
                 self.has_stopped = control.should_training_stop = True
                 _drop_save(args, control)
             if count == self.patience:
-                value = f"{last[name]:.3g}" if _is_there(last[name]) else "missing, because every group was dropped,"
-                logger.warning(
-                    f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {value} at step "
-                    f"{state.global_step}.{' Training stops.' if self.action == 'stop' else ''} Resume from an earlier "
-                    "checkpoint with a lower learning_rate or a higher beta. If groups were dropped from the start, "
-                    "the problems are too hard or too easy."
-                )
+                stops = " Training stops." if self.action == "stop" else ""
+                if _is_there(last[name]):
+                    text = f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {last[name]:.3g}"
+                    advice = "Resume from an earlier checkpoint with a lower learning_rate or a higher beta."
+                else:
+                    text = f"No learning signal for {count} logs in a row, because all groups have equal rewards"
+                    advice = (
+                        "If this began late, the policy may have collapsed. If it was so from the start, the problems "
+                        "are too hard or too easy, or the reward does not read the answers: look at some completions."
+                    )
+                logger.warning(f"{text} at step {state.global_step}.{stops} {advice}")
         return control
 
     def on_epoch_end(self, args, state, control, **kwargs):

@@ -51,6 +51,7 @@ def test_report(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> N
     assert "4 prompts x 4 responses per rollout; 2 updates per rollout, of 4 prompts each, in 2 passes" in out
     assert "40 rows of data.jsonl, with the columns solution, prompt" in out
     assert "math_reward can score 32 of 32 sampled rows" in out
+    assert "Warning   None of 40 prompts asks for \\boxed{}" in out
     assert "--- prompt 9, as the model sees it\n> 9 + 1 =\n--- solution: '\\\\boxed{10}'" in out
     assert "of 80 GiB on each GPU with ddp, predicted" in out
     assert out.rstrip().endswith("checked when training starts.")
@@ -63,7 +64,7 @@ def test_benchmarks_and_a_cpu(recipe: dict[str, Any], capsys: pytest.CaptureFixt
     assert check(recipe) == 0
     out = capsys.readouterr().out
     assert "Benchmark countdown: 256 of 256 problems can be scored, 16 samples each" in out
-    assert out.endswith("All checks pass. The recipe sets use_cpu, so no GPU memory is predicted.\n")
+    assert "All checks pass. The recipe sets use_cpu, so no GPU memory is predicted." in out
 
 
 def test_other_numbers_of_gpus_keep_the_batch(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

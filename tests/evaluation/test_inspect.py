@@ -191,6 +191,21 @@ def test_vllm_is_found_outside_an_activated_environment(monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
+def test_samples_end_where_the_positions_of_the_model_end():
+    """Each prompt has its own room, whatever it is batched with."""
+    from inspect_ai.model import GenerateConfig
+
+    from trl_archer.evaluation.inspect_model import TransformersAPI, _Request
+
+    api = TransformersAPI(str(POLICY_DIR), raw_prompts=True)
+    api.eos = []  # so that no sample ends on its own
+    requests = [_Request(prompt, GenerateConfig(max_tokens=32768, seed=0)) for prompt in ("3 5 6 8 = 10 >", "4 >")]
+    outputs = api._sample(requests)
+    assert {output.usage.total_tokens for output in outputs} == {api.model.config.max_position_embeddings}
+    assert {output.stop_reason for output in outputs} == {"max_tokens"}
+
+
+@pytest.mark.filterwarnings("default")
 def test_samples_follow_the_softmax_and_their_seed():
     """Whatever shares their batch."""
     import torch

@@ -39,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
         prog="trl-archer check",
         usage="trl-archer check --config RECIPE.yaml [--gpus N] [--memory GIB] [--accelerate NAME] [--field value ...]",
         description="Checks a run without GPUs: everything that `trl-archer train` refuses before it loads the model, "
-        "the prompts as the model will see them, the solutions, the batch, and a forecast of the memory. It takes the "
-        "flags of `trl-archer train`, and downloads only the dataset, the tokenizer and config.json.",
+        "the prompts as the model will see them, the solutions, the batch, and a forecast of the memory. GPUs and "
+        "installed packages are checked when training starts. It takes the flags of `trl-archer train`, and downloads "
+        "only the dataset, the tokenizer and config.json.",
         allow_abbrev=False,
     )
     own.add_argument("--gpus", type=int, help="number of processes; that of the recipe by default")
@@ -77,7 +78,10 @@ def _check(args: argparse.Namespace, rest: Sequence[str]) -> int:
         ) from None
     longest = _check_data(settings)
     if recipe is not None and read_recipe(recipe).get("use_cpu"):
-        print("All checks pass. The recipe sets use_cpu, so no GPU memory is predicted.")
+        print(
+            "All checks pass. The recipe sets use_cpu, so no GPU memory is predicted. Installed packages are checked "
+            "when training starts."
+        )
         return 0
     return _forecast(args, settings, recipe, gpus, longest, shape)
 
@@ -102,7 +106,8 @@ def _check_data(settings: Settings) -> int:
             columns = ", ".join(next(iter(data)))
             print(f"{name:<9} {count} of {arguments.dataset_name}, with the columns {columns}")
     texts = [_text(row["prompt"], tokenizer, template) for row in sample_rows(train, 256)[1]]
-    lengths = sorted(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    lengths = sorted(map(len, tokens))
     middle = lengths[len(lengths) // 2]
     print(f"Prompts   median {middle} tokens, longest {lengths[-1]}, of {len(lengths)} prompts")
     _, rows = sample_rows(train)
@@ -111,6 +116,15 @@ def _check_data(settings: Settings) -> int:
         if check is not None:
             fine = sum(reason is None for reason in check(rows))
             print(f"Reward    {name_of(reward)} can score {fine} of {len(rows)} sampled rows")
+    reads_boxes = any(entry["name"] == "math" and not entry.get("phrases") for entry in arguments.rewards)
+    if reads_boxes and not any("boxed" in text for text in texts):
+        print(
+            f"Warning   None of {len(texts)} prompts asks for \\boxed{{}}, the only answer that the reward `math` "
+            "reads. Ask for it in prompt_template or system_prompt, or set phrases of the reward."
+        )
+    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in tokens) if tokenizer.unk_token_id is not None else 0
+    if unknown:
+        print(f"Warning   {unknown:,} of {sum(map(len, tokens)):,} tokens of the prompts are unknown to the tokenizer.")
     for benchmark in map(load_benchmark, arguments.benchmarks):
         scorable = len(benchmark.problems) - len(benchmark.not_scorable)
         name, k = benchmark.benchmark.name, benchmark.benchmark.k

@@ -6,6 +6,7 @@ before prompts without a chat template. Here each request has its own random num
 batch that it is generated in, so an interrupted evaluation ends with the same samples.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,7 @@ class TransformersAPI(ModelAPI):
         self.eos = [eos] if isinstance(eos, int) else list(eos or [])
         # `generate` would take unset fields, such as a repetition penalty, from the published configuration
         model.generation_config = GenerationConfig(pad_token_id=self.tokenizer.pad_token_id, eos_token_id=self.eos)
+        self.longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
         self.batch_size = batch_size
         self.raw_prompts = raw_prompts
         self.chat_template_kwargs = chat_template_kwargs or {}
@@ -161,9 +163,10 @@ class TransformersAPI(ModelAPI):
                 processors.append(TopPLogitsWarper(config.top_p))
             processors.append(_GumbelNoise([request.config.seed or 0 for request in batch], self.model.device))
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        rooms = [max(self.longest - tokens, 1) for tokens in mask.sum(1).tolist()]
         options = GenerationConfig(
             do_sample=False,
-            max_new_tokens=config.max_tokens or 1024,
+            max_new_tokens=min(config.max_tokens or 1024, max(rooms)),
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.eos,
         )
@@ -171,7 +174,10 @@ class TransformersAPI(ModelAPI):
             input_ids=ids, attention_mask=mask, generation_config=options, logits_processor=processors
         )
         completions = output[:, ids.shape[1] :].tolist()
-        return [self._output(prompt, row) for prompt, row in zip(mask.sum(1).tolist(), completions, strict=True)]
+        return [
+            self._output(prompt, row[:room])
+            for prompt, room, row in zip(mask.sum(1).tolist(), rooms, completions, strict=True)
+        ]
 
     def _output(self, prompt_tokens: int, ids: list[int]) -> ModelOutput:
         end = next((index for index, token in enumerate(ids) if token in self.eos), None)

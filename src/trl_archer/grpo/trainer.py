@@ -268,7 +268,7 @@ class DurableGRPOTrainer(GRPOTrainer):
     def _count(self, micro_batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Adds the number of tokens that count in each micro-batch, on all ranks."""
         tokens = torch.stack([loss_mask(batch).sum() for batch in micro_batches])
-        for batch, count in zip(micro_batches, self.accelerator.reduce(tokens, "sum").tolist(), strict=True):
+        for batch, count in zip(micro_batches, self.accelerator.reduce(tokens, "sum").cpu(), strict=True):
             batch["num_items_in_micro_batch"] = count
         return micro_batches
 

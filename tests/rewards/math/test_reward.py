@@ -88,3 +88,8 @@ def test_it_can_be_pickled():
     assert pickle.loads(pickle.dumps(reward)) == reward
     assert pickle.loads(pickle.dumps(math_reward)) is math_reward
     assert reward.__name__ == math_reward.__name__ == "math_reward"
+
+
+def test_one_solution_for_each_completion():
+    with pytest.raises(ValueError, match="There are 2 completions and 1 solutions"):
+        math_reward([boxed("1"), boxed("2")], solution=["1"])

@@ -28,7 +28,9 @@ class TrainArguments(GRPOScriptArguments):
         dataset_name (`str`):
             Dataset on the Hub, path of a JSON, JSONL, Parquet, CSV, TSV or Arrow file or of a folder, or
             `"playground"`.
-        dataset_config, dataset_train_split, dataset_test_split, dataset_streaming (*optional*):
+        dataset_config, dataset_streaming (*optional*):
+            As in TRL.
+        dataset_train_split, dataset_test_split (*optional*):
             As in TRL. Splits may be slices, such as `"train[:-500]"`.
         eval_dataset_name (`str`, *optional*):
             Dataset to evaluate on, if it is not `dataset_name`.

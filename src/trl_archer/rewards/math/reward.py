@@ -95,6 +95,10 @@ class MathReward:
 
     def __call__(self, completions: list[Completion], solution: list[Any], **kwargs: Any) -> list[float | None]:
         """See [`math_reward`]."""
+        if len(solution) != len(completions):
+            raise ValueError(
+                f"There are {len(completions)} completions and {len(solution)} solutions. Pass one for each."
+            )
         texts = [text_of(completion) for completion in completions]
         keys: list[Key] = [
             (acceptable_answers(gold), extract_answer(text, self.phrases, thinking=self.thinking) or "")
@@ -119,7 +123,7 @@ _default = MathReward()
 
 def _verdict(key: Key, grade: Any, failure: str, gold_is_sound: bool) -> Verdict:
     golds, answer = key
-    wanted = " or ".join(golds)
+    wanted = " or ".join(golds) or "(empty)"
     if grade is None:
         if gold_is_sound:
             return Verdict(0.0, "gave_up", f"{answer:.200} could not be compared with {wanted:.200}: {failure}")
