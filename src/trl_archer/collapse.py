@@ -86,7 +86,8 @@ class CollapseAlarm(TrainerCallback):
                     text = f"Collapse: {name} has been {side} {limit} for {count} logs in a row; it is {last[name]:.3g}"
                     advice = "Resume from an earlier checkpoint with a lower learning_rate or a higher beta."
                 else:
-                    text = f"No learning signal for {count} logs in a row, because all groups have equal rewards"
+                    text = f"No learning signal: {name} has been {side} {limit} or missing for {count} logs in a row, "
+                    text += "and all groups have equal rewards"
                     advice = (
                         "If this began late, the policy may have collapsed. If it was so from the start, the problems "
                         "are too hard or too easy, or the reward does not read the answers: look at some completions."

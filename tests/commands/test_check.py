@@ -64,6 +64,7 @@ def test_benchmarks_and_a_cpu(recipe: dict[str, Any], capsys: pytest.CaptureFixt
     assert check(recipe) == 0
     out = capsys.readouterr().out
     assert "Benchmark countdown: 256 of 256 problems can be scored, 16 samples each" in out
+    assert out.endswith("no GPU memory is predicted. Installed packages are checked when training starts.\n")
     assert "All checks pass. The recipe sets use_cpu, so no GPU memory is predicted." in out
 
 

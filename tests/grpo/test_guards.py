@@ -555,7 +555,9 @@ def test_policy_of_which_every_group_is_dropped_has_no_entropy_left(
     values = [{"entropy": x, "completions/repetition": 0.0} for x in (0.05, missing, missing)]
     with caplog.at_level(logging.WARNING, logger="trl_archer.collapse"):
         assert logged(alarm, values)[1] == [False, False, True]
-    assert "No learning signal for 3 logs in a row, because all groups have equal rewards at step 3" in caplog.text
+    assert "entropy has been below 0.1 or missing for 3 logs in a row, and all groups have equal rewards at step 3" in (
+        caplog.text
+    )
 
 
 def test_alarm_for_a_policy_that_always_says_the_same(model_path: str, tmp_path: Path) -> None:

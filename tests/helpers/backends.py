@@ -1,6 +1,5 @@
 """The backends that the tests start on two processes, each from the configuration that users get, on CPUs."""
 
-import importlib
 import importlib.util
 import json
 import os

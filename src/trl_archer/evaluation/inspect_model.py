@@ -163,7 +163,8 @@ class TransformersAPI(ModelAPI):
                 processors.append(TopPLogitsWarper(config.top_p))
             processors.append(_GumbelNoise([request.config.seed or 0 for request in batch], self.model.device))
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        rooms = [max(self.longest - tokens, 1) for tokens in mask.sum(1).tolist()]
+        prompts = mask.sum(1).tolist()  # tokens
+        rooms = [max(self.longest - tokens, 1) for tokens in prompts]
         options = GenerationConfig(
             do_sample=False,
             max_new_tokens=min(config.max_tokens or 1024, max(rooms)),
@@ -174,10 +175,7 @@ class TransformersAPI(ModelAPI):
             input_ids=ids, attention_mask=mask, generation_config=options, logits_processor=processors
         )
         completions = output[:, ids.shape[1] :].tolist()
-        return [
-            self._output(prompt, row[:room])
-            for prompt, room, row in zip(mask.sum(1).tolist(), rooms, completions, strict=True)
-        ]
+        return [self._output(prompt, row[:room]) for prompt, room, row in zip(prompts, rooms, completions, strict=True)]
 
     def _output(self, prompt_tokens: int, ids: list[int]) -> ModelOutput:
         end = next((index for index, token in enumerate(ids) if token in self.eos), None)

@@ -371,10 +371,9 @@ class DurableGRPOTrainer(GRPOTrainer):
     def _forward(self, model, inputs: dict[str, Any], **outputs: bool) -> tuple[Tensor, Any, Any]:
         if self._needs_no_pass(inputs):
             zeros = torch.zeros_like(inputs["completion_ids"], dtype=torch.float32)
-            if not torch.is_grad_enabled():
-                return zeros, zeros, None
-            self._policy_logps = zeros
-            return zeros.clone().requires_grad_(), zeros, None
+            if torch.is_grad_enabled():
+                self._policy_logps = zeros
+            return zeros.clone().requires_grad_(torch.is_grad_enabled()), zeros, None
         return self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
